@@ -1,0 +1,66 @@
+"""Views of a whole uint8 batch, on its device, with random draws of each image's own.
+
+`views` is the way in; `VIEWS` names the pipelines. The random numbers are drawn on the
+generator's device (the processor, in training), so that one seed gives the same views on
+every device.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from maskcon.augment.autoaugment import cifar10_policy
+from maskcon.augment.crop import random_boxes, resample, whole_boxes
+from maskcon.errors import InputError
+
+
+def plain(images: Tensor, size: int, generator: Generator | None) -> Tensor:
+    """The whole image, resized to a square (the aspect is not kept). No random numbers."""
+    return resample(images, whole_boxes(images), size)
+
+
+def weak(images: Tensor, size: int, generator: Generator | None) -> Tensor:
+    """RandomResizedCrop (area 0.2-1, aspect 3/4-4/3) and horizontal flip."""
+    boxes = random_boxes(images, generator=generator)
+    flip = torch.rand(len(images), generator=generator, device=boxes.device) < 0.5
+    return resample(images, boxes, size, flip)
+
+
+def strong(images: Tensor, size: int, generator: Generator | None) -> Tensor:
+    """`weak`, then the CIFAR-10 AutoAugment policy."""
+    return cifar10_policy(weak(images, size, generator), generator)
+
+
+# (images uint8 [N, 3, H, W], size, generator) -> uint8 [N, 3, size, size]
+VIEWS: dict[str, Callable[[Tensor, int, Generator | None], Tensor]] = {
+    "plain": plain,
+    "weak": weak,
+    "strong": strong,
+}
+
+
+def views(
+    images: Tensor, kind: str, *, size: int = 32, generator: Generator | None = None
+) -> Tensor:
+    """One view of each image.
+
+    Args:
+        images: uint8 [N, 3, H, W], on any device.
+        kind: a name in `VIEWS`: "plain", "weak" or "strong".
+        size: side of the square views, in pixels.
+        generator: source of the random numbers; None is torch's global one.
+
+    Returns:
+        float32 [N, 3, size, size] in 0..1, before normalisation, on the images' device.
+
+    Raises:
+        InputError: the images are no uint8 batch, or there is no such kind.
+    """
+    if kind not in VIEWS:
+        raise InputError(f"there is no view {kind!r}: choose one of {', '.join(VIEWS)}")
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(
+            f"images are {images.dtype} {list(images.shape)}: expected uint8 [N, 3, H, W]"
+        )
+    return VIEWS[kind](images, size, generator).float().div_(255)

@@ -1,0 +1,97 @@
+"""Crops of a batch, each with its own box, resized to squares as Pillow resizes.
+
+Resizing is linear and separable, so a crop, its resize and its flip are one small matrix for
+the rows and one for the columns of each image, and a batch is two batched matrix products.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+ATTEMPTS = 10  # draws before falling back to the central crop, as in torchvision
+
+
+def whole_boxes(images: Tensor) -> Tensor:
+    """Boxes [N, 4] (top, left, height, width) that hold the whole image."""
+    n, _, height, width = images.shape
+    return torch.tensor([0, 0, height, width]).expand(n, 4)
+
+
+def random_boxes(
+    images: Tensor,
+    *,
+    scale: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    generator: Generator | None = None,
+) -> Tensor:
+    """Boxes [N, 4] (top, left, height, width), drawn as torchvision's RandomResizedCrop does.
+
+    Area uniform in `scale` times the image's, log of the aspect uniform; the first of ten
+    attempts that fits counts, else the largest central box of an allowed aspect. The boxes
+    are on the generator's device.
+    """
+    n, _, height, width = images.shape
+    device = generator.device if generator is not None else torch.device("cpu")
+    u = torch.rand(4, n, ATTEMPTS, generator=generator, device=device, dtype=torch.float64)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])  # [N, attempts]
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = (low + (high - low) * u[1]).exp()
+    w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (0 < w) & (w <= width) & (0 < h) & (h <= height)
+    first = fits.int().argmax(1, keepdim=True)  # [N, 1]: of equal values, the first
+    fits, w, h = (x.gather(1, first)[:, 0] for x in (fits, w, h))  # [N]
+
+    central_w = min(width, round(height * ratio[1]))
+    central_h = min(height, round(width / ratio[0]))
+    w, h = w.where(fits, w.new_tensor(central_w)), h.where(fits, h.new_tensor(central_h))
+    top = ((height - h + 1) * u[2, :, 0]).floor().where(fits, ((height - h) / 2).floor())
+    left = ((width - w + 1) * u[3, :, 0]).floor().where(fits, ((width - w) / 2).floor())
+    return torch.stack([top, left, h, w], 1).long()
+
+
+def resample(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
+    """Crop each image to its box, resize it to a square, and mirror it where asked.
+
+    Bilinear with antialias: a triangle filter that widens where the box shrinks, clipped at
+    the box and renormalised. Like Pillow, columns first, each pass rounded to whole levels.
+
+    Args:
+        images: uint8 [N, 3, H, W].
+        boxes: (top, left, height, width) [N, 4], inside the image.
+        size: side S of the result.
+        flip: bool [N]; True mirrors left to right.
+
+    Returns:
+        uint8 [N, 3, S, S].
+    """
+    n, _, height, width = images.shape
+    if (height, width) == (size, size) and flip is None and bool((boxes == whole_boxes(images)).all()):
+        return images
+    boxes = boxes.to(images.device, torch.float32, non_blocking=True)
+    columns = _filter(boxes[:, 1], boxes[:, 3], width, size)  # [N, S, W]
+    rows = _filter(boxes[:, 0], boxes[:, 2], height, size)  # [N, S, H]
+    if flip is not None:
+        flip = flip.to(images.device, non_blocking=True)
+        columns = torch.where(flip[:, None, None], columns.flip(1), columns)
+    x = images.float().reshape(n, 3 * height, width)
+    x = _whole_levels(x @ columns.mT).view(n, 3, height, size)
+    x = _whole_levels(rows[:, None] @ x)  # [N, 1, S, H] @ [N, 3, H, S]
+    return x.to(torch.uint8)
+
+
+def _whole_levels(x: Tensor) -> Tensor:
+    return x.add_(0.5).floor_().clamp_(0, 255)
+
+
+def _filter(start: Tensor, length: Tensor, full: int, size: int) -> Tensor:
+    """Weight of each of `full` input pixels in each of `size` output pixels: [N, S, full]."""
+    device = start.device
+    scale = (length / size)[:, None, None]  # [N, 1, 1]
+    support = scale.clamp(min=1)
+    centre = (torch.arange(size, device=device)[:, None] + 0.5) * scale  # [N, S, 1]
+    pixel = torch.arange(full, device=device) - start[:, None, None]  # [N, 1, full]
+    weight = (1 - (pixel + 0.5 - centre).abs() / support).clamp_(min=0)  # [N, S, full]
+    inside = (pixel >= 0) & (pixel < length[:, None, None])
+    weight = weight * inside
+    return weight / weight.sum(2, keepdim=True)

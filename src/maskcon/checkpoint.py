@@ -1,0 +1,101 @@
+"""Files that are whole or not there: atomic writes, the checkpoint, the encoder."""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from maskcon.errors import InputError, TrainingError
+from maskcon.model import Architecture, Encoder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the file, flush to the disk, and only then take the file's place.
+
+    Raises:
+        TrainingError: the disk is full or read-only; the earlier file is untouched.
+    """
+    beside = path.with_name(path.name + ".part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        kept = "the earlier one is kept" if path.exists() else "there is no earlier one"
+        raise TrainingError(
+            f"{path} ({len(content) / 2**20:.1f} MiB) could not be written: {error}; {kept}. "
+            "Make room, then go on with --resume"
+        ) from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, atomically."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the processor, without executing code from it.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no checkpoint {path}: nothing to resume") from error
+    except Exception as error:  # a damaged archive can raise anything
+        raise InputError(f"{path} is damaged and cannot be read: {error}") from error
+
+
+def save_encoder(folder: Path, encoder: Encoder, preparation: Mapping[str, Any]) -> None:
+    """Write encoder.safetensors and encoder.json: the weights, and how to use them.
+
+    Args:
+        folder: where.
+        encoder: the query encoder.
+        preparation: how images become its input: image_size, mean, deviation.
+    """
+    state = {name: value.contiguous().cpu() for name, value in encoder.state_dict().items()}
+    write_atomically(folder / "encoder.safetensors", safetensors.torch.save(state))
+    write_json(
+        folder / "encoder.json",
+        {"architecture": encoder.describe(), "feature": encoder.width, **preparation},
+    )
+
+
+def load_encoder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
+    """Build the encoder of a run folder; return it, in evaluation mode, and its encoder.json.
+
+    Raises:
+        InputError: the folder has no encoder, or a damaged one.
+    """
+    try:
+        description = json.loads((folder / "encoder.json").read_text())
+        state = safetensors.torch.load_file(folder / "encoder.safetensors")
+        parts = description["architecture"]
+        encoder = Encoder(Architecture(**{**parts, "heads": tuple(parts["heads"])}))
+        encoder.load_state_dict(state)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "
+            "give the folder of a run that has finished at least one evaluation"
+        ) from error
+    except (OSError, KeyError, TypeError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"the encoder in {folder} is damaged: {error}") from error
+    return encoder.eval(), description

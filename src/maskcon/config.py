@@ -1,0 +1,177 @@
+"""One flat, frozen configuration; the command line's flags are its fields.
+
+Values come from three places, the later winning: the defaults below (the recipe of MaskCon's
+paper for small images), a recipe file, and what a person gives. A method's hyper-parameters
+stand beside the fields in all three, and are kept in `hyper`.
+"""
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from maskcon.errors import InputError
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that a training run depends on."""
+
+    data: str = _option("glyphs", "a data set's name (see `maskcon datasets`) or a folder")
+    data_dir: str | None = _option(None, "where a named data set lies [~/.cache/maskcon/NAME]")
+    download: bool = _option(False, "fetch a named data set that is not there")
+    workers: int = _option(2, "threads that decode image files")
+    image_size: int = _option(32, "side of the views in pixels")
+
+    method: str = _option("maskcon", "the loss (see `maskcon methods`)")
+    label: Literal["coarse", "fine"] = _option(
+        "coarse", "the labels that training sees; fine only for the upper bound"
+    )
+    query_view: str = _option("strong", "view of the query: strong, weak or plain")
+    key_view: str = _option("weak", "view of the key: strong, weak or plain")
+
+    backbone: str = _option(
+        "resnet18",
+        "resnet18/34/50; resnet10w16/w32 for a few cores; torchvision/NAME or timm/NAME",
+    )
+    init: str = _option("scratch", "scratch, imagenet (downloads weights) or a weights file")
+    stem: Literal["auto", "small", "large"] = _option(
+        "auto", "first layers of a ResNet; auto is small up to 64 px"
+    )
+    projection: int = _option(128, "width of the projection")
+    bank_size: int = _option(8192, "keys that the bank remembers")
+    ema: float = _option(0.99, "share of the key encoder that stays at each step")
+
+    epochs: int = _option(200, "passes over the train images")
+    warmup_epochs: float = _option(5.0, "epochs of linear warm-up, inside the epochs")
+    batch_size: int = _option(128, "images of a step")
+    lr: float = _option(0.02, "learning rate, at the end of the warm-up")
+    momentum: float = _option(0.9, "of SGD")
+    weight_decay: float = _option(5e-4, "of SGD, on every parameter")
+    seed: int = _option(0, "of initial weights, order and views")
+
+    device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _option(
+        "auto", "of the networks; auto is bf16 where the hardware has units for it"
+    )
+    eval_every: int = _option(10, "epochs between evaluations; the last epoch always has one")
+    log_every: int = _option(50, "steps between lines of metrics.jsonl")
+
+    hyper: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        positive = ("image_size", "projection", "bank_size", "epochs", "batch_size", "lr")
+        for name in (*positive, "eval_every", "log_every"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} is {getattr(self, name)}: expected a value above 0")
+        for name in ("warmup_epochs", "momentum", "weight_decay", "seed", "workers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema is {self.ema}: expected a share from 0 to below 1")
+        if self.warmup_epochs >= self.epochs:
+            raise InputError(
+                f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs: the warm-up is "
+                "inside the epochs, so it must be shorter; set warmup_epochs"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The flat mapping that `resolve` takes: fields and hyper-parameters alike."""
+        values = asdict(self)
+        return {**values, **values.pop("hyper")}
+
+
+# What may change between a run and its resumption without changing a number.
+MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device"})
+
+
+def resolve(
+    options: Mapping[str, Any],
+    *,
+    hyper_parameters: Mapping[str, Mapping[str, float]],
+    recipe: str | Path | None = None,
+) -> Config:
+    """Make a Config of a recipe file and of options that win over it.
+
+    Args:
+        options: fields and hyper-parameters by name.
+        hyper_parameters: for each method, its hyper-parameters and their defaults.
+        recipe: a TOML file of the same names.
+
+    Raises:
+        InputError: an unknown name, a wrong type or value, an unknown method, or a
+            hyper-parameter that the method does not take.
+    """
+    values = {**(read_recipe(recipe) if recipe is not None else {}), **options}
+    method = values.get("method", Config.method)
+    if method not in hyper_parameters:
+        raise InputError(
+            f"there is no method {method!r}{similar(str(method), list(hyper_parameters))}: "
+            f"choose one of {', '.join(hyper_parameters)}"
+        )
+    known = {f.name: f for f in fields(Config) if f.name != "hyper"}
+    takes = hyper_parameters[method]
+    of_any = {name for names in hyper_parameters.values() for name in names}
+    given: dict[str, Any] = {}
+    hyper = dict(takes)
+    for name, value in values.items():
+        if name in known:
+            given[name] = _typed(name, value, known[name].type)
+        elif name in takes:
+            hyper[name] = _typed(name, value, float)
+        elif name in of_any:
+            raise InputError(
+                f"method {method} does not take {name}: it takes "
+                f"{', '.join(takes) or 'no hyper-parameters'}"
+            )
+        else:
+            raise InputError(f"unknown option {name!r}{similar(name, [*known, *of_any])}")
+    return Config(**given, hyper=hyper)
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The flat names and values of a TOML file."""
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"there is no recipe file {path}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a TOML recipe: {error}") from error
+
+
+def similar(name: str, choices: Sequence[str]) -> str:
+    """' (did you mean x?)' where a choice is close to a name, else ''."""
+    found = difflib.get_close_matches(name, choices, 2)
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
+
+
+def option_type(annotation: Any) -> tuple[type, tuple[str, ...]]:
+    """The type of a field's values, and the values to choose from if they are listed."""
+    if get_origin(annotation) is Literal:
+        return str, get_args(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(a for a in get_args(annotation) if a is not type(None)), ()
+    return annotation, ()
+
+
+def _typed(name: str, value: Any, annotation: Any) -> Any:
+    wanted, choices = option_type(annotation)
+    if value is None and type(None) in get_args(annotation):
+        return None
+    if isinstance(value, Path) and wanted is str:
+        value = str(value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise InputError(f"{name} is {value!r}: expected {wanted.__name__}")
+    if choices and value not in choices:
+        raise InputError(f"{name} is {value!r}: expected one of {', '.join(choices)}")
+    return value
+

@@ -1,0 +1,80 @@
+"""Where a run computes, and in what precision."""
+
+import os
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from maskcon.errors import InputError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; "auto" is the first of cuda, mps and cpu that there is."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether bf16 is faster than float32 there, not merely possible."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu" and platform.machine() == "x86_64":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In what numbers the networks compute; losses and normalisation stay in float32."""
+
+    name: str  # "fp32", "bf16" or "fp16"
+    device: torch.device
+
+    @classmethod
+    def pick(cls, name: str, device: torch.device) -> "Precision":
+        """The precision of a name; "auto" is bf16 where the device has units for it."""
+        if name == "auto":
+            name = "bf16" if has_bf16_units(device) else "fp32"
+        return cls(name, device)
+
+    def autocast(self) -> AbstractContextManager:
+        """The context in which the networks run."""
+        dtype = torch.float16 if self.name == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.name != "fp32")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which fp16 needs; it does nothing in the other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What the run ran on, for run.json."""
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,77 @@
+"""How a person follows a run: one moving line on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_EVERY = 30.0  # seconds between plain lines
+
+
+class Progress(Protocol):
+    """What the loop tells of itself."""
+
+    def update(self, line: str) -> None:
+        """The current state of long work, in place of the one before."""
+
+    def note(self, line: str) -> None:
+        """Something that stays on the screen."""
+
+    def close(self) -> None:
+        """The work has ended."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def update(self, line: str) -> None:
+        """Ignore the line."""
+
+    note = update
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Screen:
+    """Writes to the terminal, or plain lines where the output is none."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._last = -PLAIN_EVERY
+
+    def update(self, line: str) -> None:
+        """Redraw the moving line; without a terminal, print one every half minute."""
+        if self._console.is_terminal:
+            if self._live is None:
+                self._live = Live(console=self._console, auto_refresh=False, transient=True)
+                self._live.start()
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif time.monotonic() - self._last >= PLAIN_EVERY:
+            self._last = time.monotonic()
+            self.note(line)
+
+    def note(self, line: str) -> None:
+        """Print a line above the moving one."""
+        self._console.print(Text(line))
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Remove the moving line."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42s, 3m10s or 2h05m."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"

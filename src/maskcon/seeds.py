@@ -1,0 +1,32 @@
+"""Random numbers that are a function of the seed and of what they are for.
+
+Nothing is drawn from a stream that an interruption could cut: the order of an epoch comes
+from (seed, epoch) and the views of a step from (seed, step), so a resumed run draws what the
+unbroken one would have drawn.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+Purpose = Literal["weights", "order", "views", "prefill", "data", "map"]
+_STREAM: dict[str, int] = {
+    "weights": 0,
+    "order": 1,
+    "views": 2,
+    "prefill": 3,
+    "data": 4,
+    "map": 5,
+}
+
+
+def seed_of(seed: int, purpose: Purpose, index: int = 0) -> int:
+    """A 32-bit seed for one purpose, independent of those for other purposes and indices."""
+    sequence = np.random.SeedSequence([seed, _STREAM[purpose], index])
+    return int(sequence.generate_state(1)[0])
+
+
+def generator(seed: int, purpose: Purpose, index: int = 0) -> torch.Generator:
+    """A generator on the processor, seeded by `seed_of`."""
+    return torch.Generator().manual_seed(seed_of(seed, purpose, index))

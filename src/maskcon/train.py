@@ -1,0 +1,500 @@
+"""The training loop: one step, and the run that repeats it."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskcon import checkpoint
+from maskcon.augment import VIEWS, views
+from maskcon.bank import MemoryBank
+from maskcon.config import Config
+from maskcon.data import DataSet
+from maskcon.device import Precision, pick_device
+from maskcon.errors import InputError, TrainingError
+from maskcon.evaluate import embed, recall_of
+from maskcon.methods import METHODS, Step, check_hyper_parameters
+from maskcon.model import SMALL_IMAGE, Architecture, Encoder, EncoderPair
+from maskcon.progress import Progress, Silent, duration
+from maskcon.seeds import generator, seed_of
+
+CHECKPOINT = "last.ckpt"
+METRICS = "metrics.jsonl"
+CHECKPOINT_FORMAT = 1
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its checkpoint is written."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class Training:
+    """Everything that changes while a run trains: networks, bank, optimizer, step count.
+
+    Attributes:
+        encoder: the query encoder.
+        pair: the query and key encoder; None for methods without keys.
+        bank: earlier keys; None for methods without keys.
+        steps: optimizer steps done.
+        best: the best evaluation so far, {"epoch": e, "recall@1": r, ...}.
+    """
+
+    def __init__(self, config: Config, data: DataSet, notify: Progress | None = None):
+        notify = notify or Silent()
+        _check(config, data)
+        self.config = config
+        self.method = METHODS[config.method]
+        self.device = pick_device(config.device)
+        self.precision = Precision.pick(config.precision, self.device)
+        self.mean, self.deviation = data.normalisation()
+        self._mean = torch.tensor(self.mean, device=self.device)[:, None, None]
+        self._deviation = torch.tensor(self.deviation, device=self.device)[:, None, None]
+
+        self.images = data.train.images.to(self.device)
+        label, names = data.train.coarse, data.coarse_names
+        if config.label == "fine":
+            assert data.train.fine is not None  # _check has seen to it
+            label, names = data.train.fine, data.fine_names
+        self.label = label.to(self.device)
+        self.steps_per_epoch = len(self.images) // config.batch_size
+        self.total_steps = config.epochs * self.steps_per_epoch
+
+        torch.manual_seed(seed_of(config.seed, "weights"))
+        stem = config.stem
+        if stem == "auto":
+            stem = "small" if config.image_size <= SMALL_IMAGE else "large"
+        architecture = Architecture(
+            backbone=config.backbone,
+            stem=stem,
+            heads=self.method.heads,
+            projection=config.projection,
+            classes=len(names),
+        )
+        encoder = Encoder(architecture, init=config.init)
+        _check_batch_norm(encoder, config.batch_size)
+        self.encoder = encoder.to(self.device, memory_format=torch.channels_last)
+        self.pair: EncoderPair | None = None
+        self.bank: MemoryBank | None = None
+        if self.method.key == "momentum":
+            self.pair = EncoderPair(self.encoder, config.ema)
+            size = config.bank_size
+            if size > len(self.images):
+                size = len(self.images)
+                notify.note(
+                    f"bank: {size:,} rows in place of {config.bank_size:,}, one for each train "
+                    "image: in a larger bank every image would meet its own old key"
+                )
+            self.bank = MemoryBank(size, config.projection).to(self.device)
+        self.optimizer = torch.optim.SGD(
+            self.encoder.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.scaler = self.precision.scaler()
+        self.steps = 0
+        self.best: dict[str, float] = {}
+        self._losses: list[Tensor] = []  # since the last line of metrics; on the device
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Levels in 0..1 to mean 0 and deviation 1 of the train images; channels last."""
+        images = (images - self._mean) / self._deviation
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def fill_bank(self) -> None:
+        """Fill the bank with keys of train images drawn at random, before the first step."""
+        if self.bank is None:
+            return
+        random = generator(self.config.seed, "prefill")
+        order = torch.randperm(len(self.images), generator=random)[: len(self.bank)]
+        # Whole batches only, so that batch norm never sees a rest of one image; the last
+        # batch takes in the rows of the one before that it needs.
+        size = self.config.batch_size
+        starts = [*range(0, len(order) - size, size), max(len(order) - size, 0)]
+        for start in starts:
+            rows = order[start : start + size].to(self.device)
+            z = self._key(self._view(rows, self.config.key_view, random))
+            self.bank.enqueue(z, self.label[rows])
+
+    def batch(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Query images, key images (None without keys) and labels of the next step."""
+        epoch, position = divmod(self.steps, self.steps_per_epoch)
+        if position == 0 or not hasattr(self, "_order"):
+            random = generator(self.config.seed, "order", epoch)
+            self._order = torch.randperm(len(self.images), generator=random).to(self.device)
+        size = self.config.batch_size
+        rows = self._order[position * size : (position + 1) * size]
+        random = generator(self.config.seed, "views", self.steps)
+        query = self._view(rows, self.config.query_view, random)
+        key = self._view(rows, self.config.key_view, random) if self.pair is not None else None
+        return query, key, self.label[rows]
+
+    def step(self, query_images: Tensor, key_images: Tensor | None, label: Tensor) -> Tensor:
+        """One optimizer step; returns the loss, still on the device.
+
+        The key encoder follows first, and the keys enter the bank last, after the loss: no
+        query meets its own key among its negatives.
+        """
+        self._set_lr()
+        if self.pair is not None:
+            self.pair.update_key()
+        with self.precision.autocast():
+            query = self.encoder(query_images)
+        key = self._key_output(key_images) if key_images is not None else None
+        bank = self.bank
+        seen = Step(
+            query=query,
+            key=key,
+            label=label,
+            bank_z=bank.z if bank is not None else None,
+            bank_label=bank.label if bank is not None else None,
+        )
+        loss = self.method.loss(seen, **self.config.hyper)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if bank is not None and key is not None and key.z is not None:
+            bank.enqueue(key.z, label)
+        self.steps += 1
+        self._losses.append(loss.detach())
+        return loss.detach()
+
+    def mean_loss(self) -> float:
+        """Mean loss since the last call.
+
+        Raises:
+            TrainingError: one of the losses is not finite; the message names its step.
+        """
+        losses = torch.stack(self._losses).double().cpu()
+        broken = (~losses.isfinite()).nonzero()
+        if len(broken):
+            step = self.steps - len(losses) + int(broken[0])
+            raise TrainingError(
+                f"the loss is {losses[broken[0]].item()} at step {step} "
+                f"(epoch {step // self.steps_per_epoch + 1})"
+            )
+        self._losses = []
+        return losses.mean().item()
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features of the query encoder: float32 [N, F], unit length."""
+        return embed(
+            self.encoder,
+            images,
+            normalise=self.normalise,
+            size=self.config.image_size,
+            precision=self.precision,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact continuation needs."""
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "steps": self.steps,
+            "best": self.best,
+            "encoder": self.encoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "losses": torch.stack(self._losses).cpu() if self._losses else torch.empty(0),
+            "random": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.pair is not None and self.bank is not None:
+            state["key"] = self.pair.key.state_dict()
+            state["bank"] = self.bank.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if state.get("format") != CHECKPOINT_FORMAT:
+            raise InputError(
+                f"the checkpoint has format {state.get('format')}, this version of maskcon reads "
+                f"{CHECKPOINT_FORMAT}: resume with the version that wrote it"
+            )
+        self.encoder.load_state_dict(state["encoder"])
+        if self.pair is not None and self.bank is not None:
+            self.pair.key.load_state_dict(state["key"])
+            self.bank.load_state_dict(state["bank"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.steps, self.best = state["steps"], state["best"]
+        self._losses = list(state["losses"].to(self.device))
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+
+    def _view(self, rows: Tensor, kind: str, random: torch.Generator) -> Tensor:
+        images = views(self.images[rows], kind, size=self.config.image_size, generator=random)
+        return self.normalise(images)
+
+    @torch.no_grad()
+    def _key_output(self, images: Tensor):
+        assert self.pair is not None
+        with self.precision.autocast():
+            return self.pair.key(images)
+
+    def _key(self, images: Tensor) -> Tensor:
+        return self._key_output(images).z
+
+    def _set_lr(self) -> None:
+        lr = self.config.lr * schedule(
+            self.steps, self.total_steps, self.config.warmup_epochs * self.steps_per_epoch
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step."""
+        return self.optimizer.param_groups[0]["lr"]
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Share of the full learning rate at a step: linear warm-up, then a cosine to 0.
+
+    The warm-up lies inside the total and reaches 1 at its end; the cosine begins there.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def _check(config: Config, data: DataSet) -> None:
+    """Refuse what cannot train, before anything is built."""
+    method = METHODS[config.method]
+    check_hyper_parameters(method, config.hyper)
+    for name in ("query_view", "key_view"):
+        if getattr(config, name) not in VIEWS:
+            raise InputError(
+                f"{name} is {getattr(config, name)!r}: expected one of {', '.join(VIEWS)}"
+            )
+    label = data.train.coarse if config.label == "coarse" else data.train.fine
+    if label is None:
+        raise InputError(f"{data.name} has no fine labels: train with --label coarse")
+    if method.labels and label.unique().numel() < 2:
+        raise InputError(
+            f"all {len(label):,} train images of {data.name} have one {config.label} label: "
+            f"{config.method} needs at least two classes; selfcon needs no labels"
+        )
+    if len(data.train) < config.batch_size:
+        raise InputError(
+            f"{data.name} has {len(data.train)} train images, fewer than a batch of "
+            f"{config.batch_size}: set --batch-size {max(len(data.train) // 4, 2)} or so"
+        )
+
+
+def _check_batch_norm(encoder: nn.Module, batch_size: int) -> None:
+    has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
+    if has_batch_norm and batch_size < 2:
+        raise InputError(
+            "a batch of one image and a network with batch norm: statistics of one image mean "
+            "nothing; set --batch-size 2 or more"
+        )
+
+
+def fit(
+    training: Training,
+    data: DataSet,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train to the end, or to an interruption; evaluate; leave a checkpoint each epoch.
+
+    Args:
+        training: fresh, or to be resumed.
+        data: its data set; the test split is evaluated on.
+        folder: of the run, for last.ckpt, metrics.jsonl and the encoder.
+        resume: go on from the folder's checkpoint.
+        progress: told how the run goes.
+
+    Returns:
+        "last" and "best" evaluation (empty without fine labels), "seconds" and
+        "images_per_second" of training in this process.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the step at hand was finished and saved.
+        TrainingError: a loss that is not finite, or a file that cannot be written.
+    """
+    progress = progress or Silent()
+    config = training.config
+    try:
+        if resume:
+            saved = checkpoint.load_checkpoint(folder / CHECKPOINT)
+            training.load_state_dict(saved["training"])
+            _truncate(folder / METRICS, saved["metrics_bytes"])
+            progress.note(
+                f"resumed after step {training.steps:,} of {training.total_steps:,}"
+            )
+        else:
+            (folder / METRICS).write_bytes(b"")
+            progress.update("filling the bank")
+            training.fill_bank()
+        clock = _Clock(training)
+        with _signals() as received, open(folder / METRICS, "a") as metrics:
+
+            def write(line: dict[str, Any]) -> None:
+                metrics.write(json.dumps(line) + "\n")
+                metrics.flush()
+
+            def save() -> None:
+                metrics.flush()
+                checkpoint.save_checkpoint(
+                    folder / CHECKPOINT,
+                    {"training": training.state_dict(), "metrics_bytes": metrics.tell()},
+                )
+
+            last: dict[str, float] = {}
+            while training.steps < training.total_steps:
+                with clock.waiting():
+                    batch = training.batch()
+                training.step(*batch)
+                epoch, position = divmod(training.steps, training.steps_per_epoch)
+                epoch_ends = position == 0
+                if training.steps % config.log_every == 0 or epoch_ends:
+                    loss = training.mean_loss()
+                    write({"step": training.steps, "loss": loss, "lr": training.lr})
+                    clock.tick()
+                    progress.update(clock.line(loss))
+                if epoch_ends:
+                    if epoch % config.eval_every == 0 or epoch == config.epochs:
+                        progress.update(f"epoch {epoch}/{config.epochs}: evaluating")
+                        with clock.paused():
+                            last = recall_of(training.features(data.test.images), data.test)
+                            checkpoint.save_encoder(folder, training.encoder, preparation(training))
+                        if last:
+                            write({"step": training.steps, "epoch": epoch, **last})
+                            if last["recall@1"] > training.best.get("recall@1", -1.0):
+                                training.best = {"epoch": epoch, **last}
+                            shown = "  ".join(f"{k} {v:.2%}" for k, v in last.items())
+                            progress.note(f"epoch {epoch}/{config.epochs}: {shown}")
+                    with clock.paused():
+                        save()
+                if received:
+                    save()
+                    raise Interrupted(received[0])
+    except TrainingError as error:
+        raise TrainingError(_advice(str(error), folder, training)) from error
+    except OSError as error:
+        raise TrainingError(
+            f"{error}; the last checkpoint is kept in {folder}: make room, then --resume"
+        ) from error
+    finally:
+        progress.close()
+    return {"last": last, "best": training.best, **clock.summary()}
+
+
+def preparation(training: Training) -> dict[str, Any]:
+    """How images become the encoder's input, for encoder.json."""
+    return {
+        "image_size": training.config.image_size,
+        "mean": list(training.mean),
+        "deviation": list(training.deviation),
+    }
+
+
+def _advice(message: str, folder: Path, training: Training) -> str:
+    if not message.startswith("the loss is"):
+        return message
+    kept = "no checkpoint was written yet"
+    if (folder / CHECKPOINT).exists():
+        step = checkpoint.load_checkpoint(folder / CHECKPOINT)["training"]["steps"]
+        kept = f"the last good checkpoint, of step {step}, is kept in {folder / CHECKPOINT}"
+    return (
+        f"{message}; {kept}. Try a lower --lr than {training.config.lr:g}"
+        + (", or --precision fp32" if training.precision.name != "fp32" else "")
+    )
+
+
+def _truncate(path: Path, size: int) -> None:
+    """Drop the lines that were written after the checkpoint."""
+    with open(path, "r+b") as file:
+        file.truncate(size)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, so that a step is never cut; a second one acts at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = [signal.signal(number, handle) for number in numbers]
+    except ValueError:  # not the main thread: whoever is there handles signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+class _Clock:
+    """Speed, time left and share of time spent waiting for data."""
+
+    def __init__(self, training: Training):
+        self.training = training
+        self.first_step = training.steps
+        self.start = time.perf_counter()
+        self.wait = 0.0
+        self.pause = 0.0
+        self.recent: list[tuple[float, int]] = [(0.0, training.steps)]
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.wait += time.perf_counter() - start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.pause += time.perf_counter() - start
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, without evaluations and checkpoints."""
+        return time.perf_counter() - self.start - self.pause
+
+    def tick(self) -> None:
+        self.recent = [*self.recent[-10:], (self.seconds, self.training.steps)]
+
+    def line(self, loss: float) -> str:
+        training = self.training
+        (t0, s0), (t1, s1) = self.recent[0], self.recent[-1]
+        speed = (s1 - s0) / max(t1 - t0, 1e-9)  # steps a second
+        left = (training.total_steps - training.steps) / max(speed, 1e-9)
+        epoch = (training.steps - 1) // training.steps_per_epoch + 1
+        return (
+            f"epoch {epoch}/{training.config.epochs}  loss {loss:.4f}  "
+            f"{speed * training.config.batch_size:,.0f} images/s  {duration(left)} left  "
+            f"waiting for data {self.wait / max(self.seconds, 1e-9):.1%}"
+        )
+
+    def summary(self) -> dict[str, float]:
+        images = (self.training.steps - self.first_step) * self.training.config.batch_size
+        return {
+            "seconds": round(self.seconds, 2),
+            "images_per_second": round(images / max(self.seconds, 1e-9), 1),
+            "waiting_for_data": round(self.wait / max(self.seconds, 1e-9), 4),
+        }
