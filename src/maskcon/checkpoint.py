@@ -96,6 +96,13 @@ def load_encoder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
             f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "
             "give the folder of a run that has finished at least one evaluation"
         ) from error
-    except (OSError, KeyError, TypeError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+        safetensors.SafetensorError,
+    ) as error:
         raise InputError(f"the encoder in {folder} is damaged: {error}") from error
     return encoder.eval(), description

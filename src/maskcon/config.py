@@ -27,7 +27,7 @@ class Config:
     data: str = _option("glyphs", "a data set's name (see `maskcon datasets`) or a folder")
     data_dir: str | None = _option(None, "where a named data set lies [~/.cache/maskcon/NAME]")
     download: bool = _option(False, "fetch a named data set that is not there")
-    workers: int = _option(2, "threads that decode image files")
+    workers: int = _option(1, "threads that decode image files")
     image_size: int = _option(32, "side of the views in pixels")
 
     method: str = _option("maskcon", "the loss (see `maskcon methods`)")
@@ -85,7 +85,8 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """The flat mapping that `resolve` takes: fields and hyper-parameters alike."""
         values = asdict(self)
-        return {**values, **values.pop("hyper")}
+        hyper = values.pop("hyper")
+        return {**values, **hyper}
 
 
 # What may change between a run and its resumption without changing a number.
@@ -174,4 +175,3 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
     if choices and value not in choices:
         raise InputError(f"{name} is {value!r}: expected one of {', '.join(choices)}")
     return value
-

@@ -1,5 +1,7 @@
 """The errors that a person can cause."""
 
+import signal
+
 
 class InputError(ValueError):
     """Something given to maskcon cannot be used.
@@ -11,3 +13,15 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training had to stop; the message says why, and where its last checkpoint is."""
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    """A signal asked the run to stop; its checkpoint is written.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}; a checkpoint is written")
+        self.number = number

@@ -1,6 +1,8 @@
 """What a trained encoder is worth: features and Recall@K."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +17,34 @@ BATCH = 500
 KS = (1, 2, 5, 10)
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """How images become an encoder's input.
+
+    Attributes:
+        image_size: side in pixels.
+        mean, deviation: of each channel, for levels in 0..1.
+    """
+
+    image_size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> "Preparation":
+        """Read from the content of encoder.json."""
+        return cls(**{field.name: description[field.name] for field in fields(cls)})
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Levels in 0..1, [N, 3, H, W], to mean 0 and deviation 1; channels last."""
+        mean = images.new_tensor(self.mean)[:, None, None]
+        deviation = images.new_tensor(self.deviation)[:, None, None]
+        return ((images - mean) / deviation).contiguous(memory_format=torch.channels_last)
+
+
 @torch.no_grad()
 def embed(
-    encoder: Encoder,
-    images: Tensor,
-    *,
-    normalise: Callable[[Tensor], Tensor],
-    size: int,
-    precision: Precision,
+    encoder: Encoder, images: Tensor, preparation: Preparation, precision: Precision
 ) -> Tensor:
     """Features before the projector, of unit length: float32 [N, F] on the encoder's device.
 
@@ -34,9 +56,9 @@ def embed(
     encoder.eval()
     features = []
     for batch in images.split(BATCH):
-        batch = normalise(views(batch.to(device), "plain", size=size))
+        batch = views(batch.to(device), "plain", size=preparation.image_size)
         with precision.autocast():
-            feature = encoder(batch).feature
+            feature = encoder(preparation.normalise(batch)).feature
         features.append(nn.functional.normalize(feature.float(), dim=1))
     encoder.train(was_training)
     return torch.cat(features)

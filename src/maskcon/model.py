@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import safetensors.torch
 import torch
@@ -85,8 +85,9 @@ def build_backbone(
             raise InputError(
                 f"{name} has no ImageNet weights: use init 'scratch' or one of {', '.join(RESNETS)}"
             )
-        backbone: nn.Module = NARROW[name]()
-        width = backbone.num_features
+        narrow = NARROW[name]()
+        backbone: nn.Module = narrow
+        width = narrow.num_features
     elif name.startswith("timm/"):
         import timm
 
@@ -94,14 +95,14 @@ def build_backbone(
         if not timm.is_model(model):
             raise InputError(f"timm has no model {model!r}{similar(model, timm.list_models())}")
         backbone = timm.create_model(model, pretrained=imagenet, num_classes=0)
-        width = backbone.num_features
+        width = cast(int, backbone.num_features)
     elif name in RESNETS or name.startswith("torchvision/"):
         model = name.removeprefix("torchvision/")
         known = torchvision.models.list_models(torchvision.models)
         if model not in known:
             raise InputError(f"torchvision has no classifier {model!r}{similar(model, known)}")
-        # V1 weights are those of the papers.
-        backbone = torchvision.models.get_model(model, weights="IMAGENET1K_V1" if imagenet else None)
+        weights = "IMAGENET1K_V1" if imagenet else None  # V1 are those of the papers
+        backbone = torchvision.models.get_model(model, weights=weights)
         width = _drop_classifier(backbone)
     else:
         choices = [*RESNETS, *NARROW]
@@ -122,7 +123,7 @@ def _drop_classifier(network: nn.Module) -> int:
     """Replace a classifier's last linear layer by the identity; return the width it took."""
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     parent, _, child = linear[-1].rpartition(".")
-    width = network.get_submodule(linear[-1]).in_features
+    width = cast(nn.Linear, network.get_submodule(linear[-1])).in_features
     setattr(network.get_submodule(parent), child, nn.Identity())
     return width
 
@@ -243,10 +244,10 @@ class EncoderPair(nn.Module):
         self.key.classifier = None
         self.momentum = momentum
         names = dict(self.key.named_parameters())
-        self._followers = list(names.values())
-        self._leaders = [p for n, p in query.named_parameters() if n in names]
+        self._followers: list[Tensor] = list(names.values())
+        self._leaders: list[Tensor] = [p for n, p in query.named_parameters() if n in names]
 
     @torch.no_grad()
     def update_key(self) -> None:
-        """key = momentum * key + (1 - momentum) * query, for every parameter."""
+        """Move every parameter: key = momentum * key + (1 - momentum) * query."""
         torch._foreach_lerp_(self._followers, self._leaders, 1 - self.momentum)

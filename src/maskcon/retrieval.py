@@ -46,12 +46,15 @@ def nearest_others(features: Tensor, k: int) -> Retrieval:
     return Retrieval(torch.cat(ids), torch.cat(scores))
 
 
-def recall(retrieval: Retrieval, label: Tensor, ks: Sequence[int] = (1, 2, 5, 10)) -> dict[str, float]:
+def recall(
+    retrieval: Retrieval, label: Tensor, ks: Sequence[int] = (1, 2, 5, 10)
+) -> dict[str, float]:
     """Recall@K: share of queries with a neighbour of their own class among the K nearest.
 
     Args:
         retrieval: neighbours of each row among the rows themselves, at least max(ks) of them.
         label: class of each row [N].
+        ks: the K.
 
     Returns:
         {"recall@1": share in [0, 1], ...}

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from maskcon.bank import MemoryBank
 from maskcon.config import Config
 from maskcon.data import DataSet
 from maskcon.device import Precision, pick_device
-from maskcon.errors import InputError, TrainingError
-from maskcon.evaluate import embed, recall_of
+from maskcon.errors import InputError, Interrupted, TrainingError
+from maskcon.evaluate import Preparation, embed, recall_of
 from maskcon.methods import METHODS, Step, check_hyper_parameters
 from maskcon.model import SMALL_IMAGE, Architecture, Encoder, EncoderPair
 from maskcon.progress import Progress, Silent, duration
@@ -30,14 +31,6 @@ METRICS = "metrics.jsonl"
 CHECKPOINT_FORMAT = 1
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop; its checkpoint is written."""
-
-    def __init__(self, number: int):
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
-
-
 class Training:
     """Everything that changes while a run trains: networks, bank, optimizer, step count.
 
@@ -46,7 +39,8 @@ class Training:
         pair: the query and key encoder; None for methods without keys.
         bank: earlier keys; None for methods without keys.
         steps: optimizer steps done.
-        best: the best evaluation so far, {"epoch": e, "recall@1": r, ...}.
+        last: the last evaluation, {"recall@1": r, ...}.
+        best: the best one by recall@1, with its "epoch".
     """
 
     def __init__(self, config: Config, data: DataSet, notify: Progress | None = None):
@@ -56,9 +50,7 @@ class Training:
         self.method = METHODS[config.method]
         self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
-        self.mean, self.deviation = data.normalisation()
-        self._mean = torch.tensor(self.mean, device=self.device)[:, None, None]
-        self._deviation = torch.tensor(self.deviation, device=self.device)[:, None, None]
+        self.preparation = Preparation(config.image_size, *data.normalisation())
 
         self.images = data.train.images.to(self.device)
         label, names = data.train.coarse, data.coarse_names
@@ -82,7 +74,7 @@ class Training:
         )
         encoder = Encoder(architecture, init=config.init)
         _check_batch_norm(encoder, config.batch_size)
-        self.encoder = encoder.to(self.device, memory_format=torch.channels_last)
+        self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
         self.pair: EncoderPair | None = None
         self.bank: MemoryBank | None = None
         if self.method.key == "momentum":
@@ -103,24 +95,21 @@ class Training:
         )
         self.scaler = self.precision.scaler()
         self.steps = 0
+        self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
+        self._order: Tensor | None = None  # of the train images in this epoch
         self._losses: list[Tensor] = []  # since the last line of metrics; on the device
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Levels in 0..1 to mean 0 and deviation 1 of the train images; channels last."""
-        images = (images - self._mean) / self._deviation
-        return images.contiguous(memory_format=torch.channels_last)
 
     def fill_bank(self) -> None:
         """Fill the bank with keys of train images drawn at random, before the first step."""
         if self.bank is None:
             return
         random = generator(self.config.seed, "prefill")
-        order = torch.randperm(len(self.images), generator=random)[: len(self.bank)]
-        # Whole batches only, so that batch norm never sees a rest of one image; the last
-        # batch takes in the rows of the one before that it needs.
         size = self.config.batch_size
-        starts = [*range(0, len(order) - size, size), max(len(order) - size, 0)]
+        order = torch.randperm(len(self.images), generator=random)[: max(len(self.bank), size)]
+        # Whole batches only, so that batch norm never sees a rest of one image: the last batch
+        # takes in as many rows of the one before as it needs.
+        starts = [*range(0, len(order) - size, size), len(order) - size]
         for start in starts:
             rows = order[start : start + size].to(self.device)
             z = self._key(self._view(rows, self.config.key_view, random))
@@ -129,7 +118,7 @@ class Training:
     def batch(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """Query images, key images (None without keys) and labels of the next step."""
         epoch, position = divmod(self.steps, self.steps_per_epoch)
-        if position == 0 or not hasattr(self, "_order"):
+        if position == 0 or self._order is None:
             random = generator(self.config.seed, "order", epoch)
             self._order = torch.randperm(len(self.images), generator=random).to(self.device)
         size = self.config.batch_size
@@ -189,19 +178,14 @@ class Training:
 
     def features(self, images: Tensor) -> Tensor:
         """Features of the query encoder: float32 [N, F], unit length."""
-        return embed(
-            self.encoder,
-            images,
-            normalise=self.normalise,
-            size=self.config.image_size,
-            precision=self.precision,
-        )
+        return embed(self.encoder, images, self.preparation, self.precision)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs."""
         state = {
             "format": CHECKPOINT_FORMAT,
             "steps": self.steps,
+            "last": self.last,
             "best": self.best,
             "encoder": self.encoder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -229,7 +213,7 @@ class Training:
             self.bank.load_state_dict(state["bank"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.steps, self.best = state["steps"], state["best"]
+        self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
         self._losses = list(state["losses"].to(self.device))
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda":
@@ -237,7 +221,7 @@ class Training:
 
     def _view(self, rows: Tensor, kind: str, random: torch.Generator) -> Tensor:
         images = views(self.images[rows], kind, size=self.config.image_size, generator=random)
-        return self.normalise(images)
+        return self.preparation.normalise(images)
 
     @torch.no_grad()
     def _key_output(self, images: Tensor):
@@ -322,8 +306,9 @@ def fit(
         progress: told how the run goes.
 
     Returns:
-        "last" and "best" evaluation (empty without fine labels), "seconds" and
-        "images_per_second" of training in this process.
+        "seconds" of training without evaluations and checkpoints, "images_per_second", and
+        "waiting_for_data", a share of the seconds. The evaluations are in `training.last` and
+        `training.best`, empty without fine labels.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the step at hand was finished and saved.
@@ -336,14 +321,12 @@ def fit(
             saved = checkpoint.load_checkpoint(folder / CHECKPOINT)
             training.load_state_dict(saved["training"])
             _truncate(folder / METRICS, saved["metrics_bytes"])
-            progress.note(
-                f"resumed after step {training.steps:,} of {training.total_steps:,}"
-            )
+            progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
         else:
             (folder / METRICS).write_bytes(b"")
             progress.update("filling the bank")
             training.fill_bank()
-        clock = _Clock(training)
+        clock = _Clock(training, saved["seconds"] if resume else 0.0)
         with _signals() as received, open(folder / METRICS, "a") as metrics:
 
             def write(line: dict[str, Any]) -> None:
@@ -354,10 +337,13 @@ def fit(
                 metrics.flush()
                 checkpoint.save_checkpoint(
                     folder / CHECKPOINT,
-                    {"training": training.state_dict(), "metrics_bytes": metrics.tell()},
+                    {
+                        "training": training.state_dict(),
+                        "metrics_bytes": metrics.tell(),
+                        "seconds": clock.seconds,
+                    },
                 )
 
-            last: dict[str, float] = {}
             while training.steps < training.total_steps:
                 with clock.waiting():
                     batch = training.batch()
@@ -373,8 +359,12 @@ def fit(
                     if epoch % config.eval_every == 0 or epoch == config.epochs:
                         progress.update(f"epoch {epoch}/{config.epochs}: evaluating")
                         with clock.paused():
-                            last = recall_of(training.features(data.test.images), data.test)
-                            checkpoint.save_encoder(folder, training.encoder, preparation(training))
+                            last = training.last = recall_of(
+                                training.features(data.test.images), data.test
+                            )
+                            checkpoint.save_encoder(
+                                folder, training.encoder, asdict(training.preparation)
+                            )
                         if last:
                             write({"step": training.steps, "epoch": epoch, **last})
                             if last["recall@1"] > training.best.get("recall@1", -1.0):
@@ -394,16 +384,7 @@ def fit(
         ) from error
     finally:
         progress.close()
-    return {"last": last, "best": training.best, **clock.summary()}
-
-
-def preparation(training: Training) -> dict[str, Any]:
-    """How images become the encoder's input, for encoder.json."""
-    return {
-        "image_size": training.config.image_size,
-        "mean": list(training.mean),
-        "deviation": list(training.deviation),
-    }
+    return clock.summary()
 
 
 def _advice(message: str, folder: Path, training: Training) -> str:
@@ -413,9 +394,8 @@ def _advice(message: str, folder: Path, training: Training) -> str:
     if (folder / CHECKPOINT).exists():
         step = checkpoint.load_checkpoint(folder / CHECKPOINT)["training"]["steps"]
         kept = f"the last good checkpoint, of step {step}, is kept in {folder / CHECKPOINT}"
-    return (
-        f"{message}; {kept}. Try a lower --lr than {training.config.lr:g}"
-        + (", or --precision fp32" if training.precision.name != "fp32" else "")
+    return f"{message}; {kept}. Try a lower --lr than {training.config.lr:g}" + (
+        ", or --precision fp32" if training.precision.name != "fp32" else ""
     )
 
 
@@ -451,13 +431,12 @@ def _signals() -> Iterator[list[int]]:
 class _Clock:
     """Speed, time left and share of time spent waiting for data."""
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Training, before: float):
         self.training = training
-        self.first_step = training.steps
-        self.start = time.perf_counter()
+        self.start = time.perf_counter() - before  # seconds of the run before it was resumed
         self.wait = 0.0
         self.pause = 0.0
-        self.recent: list[tuple[float, int]] = [(0.0, training.steps)]
+        self.recent: list[tuple[float, int]] = [(before, training.steps)]
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -492,7 +471,7 @@ class _Clock:
         )
 
     def summary(self) -> dict[str, float]:
-        images = (self.training.steps - self.first_step) * self.training.config.batch_size
+        images = self.training.steps * self.training.config.batch_size
         return {
             "seconds": round(self.seconds, 2),
             "images_per_second": round(images / max(self.seconds, 1e-9), 1),

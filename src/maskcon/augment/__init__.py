@@ -17,6 +17,8 @@ from maskcon.errors import InputError
 
 def plain(images: Tensor, size: int, generator: Generator | None) -> Tensor:
     """The whole image, resized to a square (the aspect is not kept). No random numbers."""
+    if images.shape[2:] == (size, size):
+        return images
     return resample(images, whole_boxes(images), size)
 
 

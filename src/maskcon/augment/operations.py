@@ -16,7 +16,7 @@ FILL = 128  # the grey that fills the holes of geometric operations
 
 def shear_x(images: Tensor, magnitude: Tensor) -> Tensor:
     """Shift row y left by magnitude * (y + 1/2) pixels; bicubic, holes grey."""
-    n, _, height, width = images.shape
+    height, width = images.shape[2:]
     shift = magnitude[:, None] * (torch.arange(height, device=images.device) + 0.5)  # [N, H]
     position = torch.arange(width, device=images.device) + 0.5 + shift[:, :, None]  # [N, H, W]
     hole = (position < 0) | (position >= width)
@@ -56,9 +56,7 @@ def rotate(images: Tensor, magnitude: Tensor) -> Tensor:
     x, y = images.shape[3] / 2, images.shape[2] / 2
     angle = magnitude.double() * (math.pi / 180)
     cos, sin = angle.cos(), angle.sin()
-    return _affine(
-        images, [cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]
-    )
+    return _affine(images, [cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y])
 
 
 def _affine(images: Tensor, across: list[Tensor], down: list[Tensor]) -> Tensor:
@@ -73,9 +71,7 @@ def _affine(images: Tensor, across: list[Tensor], down: list[Tensor]) -> Tensor:
 
     def source(a: Tensor, b: Tensor, c: Tensor) -> Tensor:  # [N] each -> [N, H, W]
         a, b, c = a.double(), b.double(), c.double()
-        a, b, c = (
-            (v * 65536 + 0.5).floor().long()[:, None, None] for v in (a, b, c + (a + b) / 2)
-        )
+        a, b, c = ((v * 65536 + 0.5).floor().long()[:, None, None] for v in (a, b, c + (a + b) / 2))
         return (a * x + b * y + c) >> 16
 
     column, row = source(*across), source(*down)
@@ -164,6 +160,6 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _blend(base: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """base + factor * (image - base), clipped and cut to a level as Pillow's blend is."""
+    """Go from a base towards the image by a factor; clip and cut to a level as Pillow does."""
     base, factor = base.float(), factor.float()[:, None, None, None]
     return (base + factor * (images.float() - base)).clamp_(0, 255).to(torch.uint8)

@@ -59,7 +59,7 @@ def load(
     data_dir: Path | None = None,
     download: bool = False,
     image_size: int = 32,
-    workers: int = 2,
+    workers: int = 1,
 ) -> DataSet:
     """Read a data set into memory.
 

@@ -101,7 +101,7 @@ def _read(path: Path, content: Callable[[str], bytes]) -> DataSet:
                 torch.tensor(_entry(rows, "fine_labels", path)),
             )
         )
-    return DataSet("cifar100", *splits, names["coarse"], names["fine"])
+    return DataSet("cifar100", splits[0], splits[1], names["coarse"], names["fine"])
 
 
 def _entry(content: Any, key: str, path: Path) -> Any:

@@ -48,7 +48,7 @@ def read(path: Path, image_size: int, workers: int) -> DataSet:
                 else None,
             )
         )
-    return DataSet(path.name, *splits, tuple(coarse), tuple(fine))
+    return DataSet(path.name, splits[0], splits[1], tuple(coarse), tuple(fine))
 
 
 def _folders(path: Path) -> list[Path]:

@@ -48,7 +48,7 @@ def make(train: int = 12_000, test: int = 3_000, seed: int = 0) -> DataSet:
         fine = torch.randperm(count, generator=random) % len(characters)
         images = [_draw(cells, part_fine, random) for part_fine in fine.split(1000)]
         splits.append(Split(torch.cat(images), coarse_of[fine], fine))
-    return DataSet("glyphs", *splits, tuple(GROUPS), tuple(characters))
+    return DataSet("glyphs", splits[0], splits[1], tuple(GROUPS), tuple(characters))
 
 
 def _cells(characters: str) -> Tensor:
@@ -59,10 +59,10 @@ def _cells(characters: str) -> Tensor:
         font = ImageFont.truetype(folder / f"{name}.ttf", 48)
         for cell, character in zip(row, characters, strict=True):
             image = Image.new("L", (_CELL, _CELL))
-            middle = (_CELL / 2, _CELL / 2)
-            box = ImageDraw.Draw(image).textbbox((0, 0), character, font)
-            corner = [m - (low + high) / 2 for m, low, high in zip(middle, box[:2], box[2:], strict=True)]
-            ImageDraw.Draw(image).text(tuple(corner), character, 255, font)
+            draw = ImageDraw.Draw(image)
+            left, top, right, bottom = draw.textbbox((0, 0), character, font)
+            corner = ((_CELL - left - right) / 2, (_CELL - top - bottom) / 2)
+            draw.text(corner, character, 255, font)
             cell[:] = np.asarray(image) / 255
     return torch.from_numpy(cells)
 

@@ -89,8 +89,8 @@ def decode(content: bytes | Path, name: str, size: int | None = None) -> np.ndar
         InputError: the file is missing, truncated or no image; the message names it.
     """
     try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
-            image = image.convert("RGB")
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as file:
+            image = file.convert("RGB")
             if size is not None and image.size != (size, size):
                 image = image.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(image)
@@ -107,7 +107,7 @@ def decode_all(
         InputError: one cannot be read, or they differ in size and no size is given.
     """
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        pictures = list(_ordered(pool, lambda item: decode(*item, size), items))
+        pictures = list(_ordered(pool, lambda item: decode(item[0], item[1], size), items))
     shapes = {picture.shape for picture in pictures}
     if len(shapes) > 1:
         a, b = sorted(shapes)[:2]
@@ -118,9 +118,7 @@ def decode_all(
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-def _ordered(
-    pool: ThreadPoolExecutor, work: Callable, items: Iterable
-) -> Iterable[np.ndarray]:
+def _ordered(pool: ThreadPoolExecutor, work: Callable, items: Iterable) -> Iterable[np.ndarray]:
     """pool.map that forgets the rest as soon as one item fails."""
     try:
         yield from pool.map(work, items)

@@ -1,0 +1,201 @@
+"""The command line. It knows everything; nothing knows it.
+
+torch takes seconds to import, so nothing here imports it until a command runs: `--help` reads
+the options of `train` from the fields of `Config`, and the hyper-parameters from the source of
+methods.py.
+"""
+
+import ast
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maskcon.config import Config, option_type
+from maskcon.errors import InputError, Interrupted, TrainingError
+
+PROGRAM = "maskcon"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("maskcon"), prog_name=PROGRAM)
+def cli() -> None:
+    """Learn fine-grained image embeddings from coarse labels."""
+
+
+def hyper_parameters() -> dict[str, dict[str, float]]:
+    """Hyper-parameters of each method and their defaults, read without importing torch.
+
+    The functions' keyword-only arguments, found in the source of methods.py; the same as
+    `Method.hyper_parameters`, which needs the import.
+    """
+    spec = find_spec("maskcon.methods")
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    arguments = {
+        node.name: {
+            a.arg: ast.literal_eval(d)
+            for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            if d is not None
+        }
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    (table,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METHODS"
+    )
+    assert isinstance(table, ast.Dict)
+    return {
+        ast.literal_eval(name): arguments[ast.unparse(method.args[0])]
+        for name, method in zip(table.keys, table.values, strict=True)
+        if name is not None and isinstance(method, ast.Call)
+    }
+
+
+def _train_options(command: Callable) -> Callable:
+    """Flags for every hyper-parameter of any method and for every field of Config."""
+    takers: dict[str, list[str]] = {}
+    for method, names in hyper_parameters().items():
+        for name, default in names.items():
+            takers.setdefault(name, []).append(f"{method} {default:g}")
+    for name, methods in reversed(takers.items()):
+        text = f"hyper-parameter of {', '.join(methods)}"
+        command = click.option(f"--{name}", type=float, help=text)(command)
+    for field in reversed(fields(Config)):
+        if field.name == "hyper":
+            continue
+        wanted, choices = option_type(field.type)
+        flag = "--" + field.name.replace("_", "-")
+        text = field.metadata["help"]
+        if field.default not in (None, False):
+            text += f" [{field.default}]"
+        command = click.option(
+            f"{flag}/--no-{flag[2:]}" if wanted is bool else flag,
+            field.name,
+            type=click.Choice(choices) if choices else wanted,
+            default=None,
+            help=text,
+        )(command)
+    return command
+
+
+_OUT = click.Path(path_type=Path)
+
+
+@cli.command()
+@click.option("--out", type=_OUT, required=True, help="the run folder to make")
+@click.option("--recipe", type=_OUT, help="a TOML file of options; flags win over it")
+@click.option("--resume", is_flag=True, help="go on from the last checkpoint of --out")
+@click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
+@_train_options
+def train(out: Path, recipe: Path | None, resume: bool, overwrite: bool, **options: Any) -> None:
+    """Train an encoder on coarse labels; fill a run folder.
+
+    Defaults, in brackets, are the paper's recipe for small images.
+    """
+    from maskcon import commands
+    from maskcon.progress import Screen
+
+    given = {name: value for name, value in options.items() if value is not None}
+    run = commands.train(
+        out=out, recipe=recipe, resume=resume, overwrite=overwrite, progress=Screen(), **given
+    )
+    _print_recall(run["results"])
+
+
+@cli.command()
+@click.argument("run", type=_OUT)
+@click.option("--data", help="a data set's name or folder [the run's own]")
+@click.option("--data-dir", type=_OUT, help="where a named data set lies")
+@click.option("--device", default="auto", help="auto, cpu, cuda, ... [auto]")
+@click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16 [auto]")
+@click.option("--json", type=_OUT, help="write the results to this file")
+def eval(run: Path, **options: Any) -> None:
+    """Recall@1, 2, 5, 10 of the encoder in RUN on fine labels of test images."""
+    from maskcon import commands
+    from maskcon.progress import Screen
+
+    _print_recall(commands.eval(run, progress=Screen(), **options))
+
+
+@cli.command()
+@click.option("--out", type=_OUT, default=Path("glyphs-demo"), help="run folder [glyphs-demo]")
+@click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
+def demo(out: Path, overwrite: bool) -> None:
+    """Train on drawn letters and digits, evaluate, draw: two minutes on two cores."""
+    from maskcon import commands
+    from maskcon.progress import Screen
+
+    run = commands.demo(out=out, overwrite=overwrite, progress=Screen())
+    _print_recall(run["results"])
+    click.echo(
+        f"\nThe encoder saw only {len(run['data']['coarse'])} coarse labels and learned to tell "
+        f"{run['data']['fine']} characters apart.\nLook at {out / 'neighbours.png'} and "
+        f"{out / 'map.png'}; {out / 'README.md'} tells the rest."
+    )
+
+
+@cli.command()
+def methods() -> None:
+    """The losses, and the hyper-parameters that each takes."""
+    from maskcon import commands
+
+    taken = hyper_parameters()
+    for name, summary in commands.methods().items():
+        flags = "  ".join(f"--{n} {value:g}" for n, value in taken[name].items())
+        click.echo(f"{name:10} {summary}\n{'':10} {flags or 'no hyper-parameters'}")
+
+
+@cli.command()
+def datasets() -> None:
+    """The data sets that --data knows by name."""
+    from maskcon import commands
+
+    for name, summary in commands.datasets().items():
+        click.echo(f"{name:10} {summary}")
+    click.echo(
+        "\nA folder does as well: Parquet shards with img, coarse_label and fine_label,\n"
+        "or a tree train|test/coarse/fine/image.png."
+    )
+
+
+def _print_recall(results: dict[str, Any]) -> None:
+    if not results:
+        click.echo("no fine labels, so no recall")
+        return
+    ks = [key for key in results if key.startswith("recall@")]
+    click.echo(f"{'':12}" + "".join(f"{k:>11}" for k in ks))
+    for name, row in (
+        ("last epoch" if "best" in results else "features", results),
+        ("best epoch", results.get("best")),
+        ("raw pixels", results["pixels"]),
+    ):
+        if row:
+            click.echo(f"{name:12}" + "".join(f"{row[k]:>11.2%}" for k in ks))
+
+
+def main() -> None:
+    """Run the command line; errors that a person can cause are one message, no traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (InputError, TrainingError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except Interrupted as error:
+        click.echo(f"{error}; go on with --resume", err=True)
+        sys.exit(128 + error.number)

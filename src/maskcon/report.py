@@ -1,0 +1,240 @@
+"""What a finished run shows to people: pictures and a model card."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskcon.checkpoint import write_atomically
+from maskcon.data import DataSet
+from maskcon.methods import METHODS
+from maskcon.progress import Progress, duration
+from maskcon.retrieval import nearest_others
+from maskcon.seeds import generator, seed_of
+
+MAP_POINTS = 2000  # t-SNE of more takes minutes
+QUERIES = 10
+NEIGHBOURS = 10
+RIGHT, NEAR, WRONG = "#2a7f3f", "#e0a100", "#c23b22"  # same fine, same coarse only, other
+
+
+def write(
+    folder: Path, run: Mapping[str, Any], data: DataSet, features: Tensor, progress: Progress
+) -> None:
+    """Draw curves.png, map.png and neighbours.png and write README.md, the model card.
+
+    Args:
+        folder: the run folder, with metrics.jsonl.
+        run: the content of run.json.
+        data: the data set; its test split belongs to the features.
+        features: float32 [N, F] of unit length.
+        progress: told what is drawn.
+    """
+    matplotlib.use("Agg")
+    for name, draw in (
+        ("curves.png", lambda: _curves(folder)),
+        ("map.png", lambda: _map(run, data, features)),
+        ("neighbours.png", lambda: _neighbours(data, features)),
+    ):
+        progress.update(f"drawing {name}")
+        figure = draw()
+        figure.savefig(folder / name, dpi=110)
+    write_atomically(folder / "README.md", _card(run).encode())
+    progress.close()
+    progress.note(f"{folder}: encoder, results, pictures and README.md are written")
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), layout="constrained")
+
+
+def _curves(folder: Path) -> Any:
+    """Loss and, where there are fine labels, recall over the steps."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    evaluations = [line for line in lines if "recall@1" in line]
+    figure = _figure(9, 3.6)
+    axes = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
+    axes[0].plot(*zip(*loss, strict=True), color="#30507a")
+    axes[0].set(xlabel="step", ylabel="loss", title="training loss")
+    if evaluations:
+        for name in (key for key in evaluations[0] if key.startswith("recall@")):
+            points = [(line["step"], 100 * line[name]) for line in evaluations]
+            axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        axes[1].set(xlabel="step", ylabel="per cent", title="recall of fine classes, test images")
+        axes[1].set_ylim(0, 100)
+        axes[1].legend(loc="upper left")
+    for ax in axes:
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
+    """t-SNE of test features, coloured by coarse class, fine classes named at their middle."""
+    from sklearn.manifold import TSNE
+
+    seed = run["config"]["seed"]
+    drawn = torch.randperm(len(features), generator=generator(seed, "map"))[:MAP_POINTS]
+    tsne = TSNE(
+        perplexity=min(30.0, (len(drawn) - 1) / 3), init="pca", random_state=seed_of(seed, "map")
+    )
+    points = tsne.fit_transform(features[drawn].numpy())
+    coarse = data.test.coarse[drawn].numpy()
+    figure = _figure(10, 7)
+    ax = figure.subplots()
+    colours = matplotlib.colormaps["tab20" if len(data.coarse_names) > 10 else "tab10"]
+    for index, name in enumerate(data.coarse_names):
+        mine = points[coarse == index]
+        ax.scatter(*mine.T, s=9, color=colours(index % colours.N), label=name, linewidths=0)
+    if data.test.fine is not None and len(data.fine_names) <= 120:
+        fine = data.test.fine[drawn].numpy()
+        for index in np.unique(fine):
+            x, y = np.median(points[fine == index], axis=0)
+            name = data.fine_names[index].rpartition("/")[2]
+            ax.annotate(
+                name,
+                (x, y),
+                ha="center",
+                va="center",
+                fontsize=7 if len(name) > 1 else 11,
+                bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.6},
+            )
+    ax.set(xticks=[], yticks=[], title=f"{len(drawn):,} test images, coloured by coarse class")
+    ax.spines[:].set_visible(False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", markerscale=2.5)
+    return figure
+
+
+def _neighbours(data: DataSet, features: Tensor) -> Any:
+    """Queries, each with its nearest other test images, right and wrong marked."""
+    split = data.test
+    count = min(NEIGHBOURS, len(split) - 1)
+    found = nearest_others(features, count).ids
+    queries = _spread(split.coarse, QUERIES)
+    figure = _figure(1.0 * (count + 1.6), 1.12 * len(queries) + 0.5)
+    grid = figure.subplots(len(queries), count + 1, squeeze=False)
+    for row, query in zip(grid, queries, strict=True):
+        _picture(row[0], split.images[query])
+        row[0].set_ylabel(
+            _name(data, query), rotation=0, ha="right", va="center", fontsize=8, labelpad=6
+        )
+        for ax, neighbour in zip(row[1:], found[query].tolist(), strict=True):
+            _picture(ax, split.images[neighbour])
+            same_coarse = bool(split.coarse[neighbour] == split.coarse[query])
+            if split.fine is None:
+                mark, colour = ("✓", NEAR) if same_coarse else ("✗", WRONG)
+            elif split.fine[neighbour] == split.fine[query]:
+                mark, colour = "✓", RIGHT
+            else:
+                mark, colour = ("~", NEAR) if same_coarse else ("✗", WRONG)
+            for spine in ax.spines.values():
+                spine.set(color=colour, linewidth=2.5)
+            ax.set_title(f"{mark} {_name(data, neighbour)}", fontsize=6.5, color=colour, pad=2)
+    key = (
+        "✓ same coarse class"
+        if split.fine is None
+        else "✓ same fine class   ~ same coarse class only"
+    )
+    figure.suptitle(f"test images and their nearest others:   {key}   ✗ neither", fontsize=10)
+    return figure
+
+
+def _spread(coarse: Tensor, count: int) -> list[int]:
+    """Rows of as many coarse classes as possible: the first of each, then the second, ..."""
+    order = torch.argsort(coarse, stable=True)
+    sizes = torch.bincount(coarse)
+    first = torch.cumsum(sizes, 0) - sizes
+    rank = torch.arange(len(coarse)) - first[coarse[order]]
+    return order[torch.argsort(rank, stable=True)][:count].tolist()
+
+
+def _picture(ax: Any, image: Tensor) -> None:
+    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+
+
+def _name(data: DataSet, row: int) -> str:
+    if data.test.fine is None:
+        return data.coarse_names[int(data.test.coarse[row])]
+    return data.fine_names[int(data.test.fine[row])].rpartition("/")[2]
+
+
+def _card(run: Mapping[str, Any]) -> str:
+    """The model card: what it is, how good, how it was made, how to use it."""
+    config, results, data = run["config"], run["results"], run["data"]
+    hyper = ", ".join(f"{n} = {config[n]:g}" for n in METHODS[config["method"]].hyper_parameters)
+    lines = [
+        f"# {config['backbone']} trained on {data['name']} with {config['method']}",
+        "",
+        f"An image encoder trained with [maskcon](https://pypi.org/project/maskcon/) on "
+        f"{data['train']:,} images that carried only their **{config['label']}** label "
+        f"({len(data['coarse'])} coarse classes: {', '.join(data['coarse'])}).",
+        "",
+    ]
+    if results:
+        ks = [key for key in results if key.startswith("recall@")]
+        rows = (
+            ("last epoch", results),
+            ("best epoch", results["best"]),
+            ("raw pixels", results["pixels"]),
+        )
+        lines += [
+            f"Recall of the {data['fine']} fine classes: each of {data['test']:,} test images "
+            "queries all the others, by cosine similarity of the features.",
+            "",
+            "| | " + " | ".join(ks) + " |",
+            "|---|" + "---|" * len(ks),
+            *(
+                f"| {name} | " + " | ".join(f"{row[k]:.2%}" for k in ks) + " |"
+                for name, row in rows
+            ),
+            "",
+            f"The best epoch was {results['best']['epoch']} of {config['epochs']}, chosen on these "
+            "very test images: quote the last one. Raw pixels are what learning must beat.",
+            "",
+        ]
+    else:
+        lines += ["The data have no fine labels, so the recall of fine classes is unknown.", ""]
+    lines += [
+        "![recall](curves.png)",
+        "![map](map.png)",
+        "![neighbours](neighbours.png)",
+        "",
+        "## How it was made",
+        "",
+        f"- method {config['method']}" + (f" ({hyper})" if hyper else ""),
+        f"- initial weights: {config['init']}; seed {config['seed']}",
+        f"- {config['epochs']} epochs, batch {config['batch_size']}, "
+        f"learning rate {config['lr']:g}, precision {run['precision']}",
+        f"- {duration(run['training']['seconds'])} of training on {run['hardware']['device']} "
+        f"({run['hardware']['cpu']}, {run['hardware']['threads']} threads), "
+        f"{run['training']['images_per_second']:,.0f} images/s",
+        f"- {run['started']}, maskcon {run['versions']['maskcon']} "
+        f"(commit {run['commit'] or 'of the release'}), torch {run['versions']['torch']}",
+        "",
+        "All of it, and every option, is in run.json; the losses are in metrics.jsonl.",
+        "",
+        "## How to use it",
+        "",
+        "```python",
+        "from pathlib import Path",
+        "from maskcon.checkpoint import load_encoder",
+        "from maskcon.device import Precision, pick_device",
+        "from maskcon.evaluate import Preparation, embed",
+        "",
+        'encoder, description = load_encoder(Path("."))  # this folder',
+        'precision = Precision.pick("auto", pick_device("cpu"))',
+        "# images: uint8 [N, 3, H, W]; features: float32 [N, F], unit length",
+        "features = embed(encoder, images, Preparation.of(description), precision)",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""The run folder: what a training run leaves, and how to read it again."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from maskcon.checkpoint import write_json
+from maskcon.errors import InputError
+
+RUN_FILE = "run.json"
+
+
+def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """See that a run can go into the folder, and change nothing.
+
+    Raises:
+        InputError: it exists and neither was asked for; there is no run to resume; or
+            overwriting would delete files that are no run.
+    """
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other")
+    if resume:
+        read(folder)
+        return
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: give --out a folder")
+    if any(folder.iterdir()):
+        if not overwrite:
+            raise InputError(
+                f"{folder} exists: give another --out, --resume to go on, or --overwrite"
+            )
+        if not (folder / RUN_FILE).exists():
+            raise InputError(
+                f"{folder} holds files that are no run, and is not overwritten: "
+                "delete it yourself, or give another --out"
+            )
+
+
+def make(folder: Path) -> None:
+    """Make the folder empty, after `check`.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error}") from error
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """run.json of a run folder.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    path = folder / RUN_FILE
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is no run folder: it has no {RUN_FILE}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write run.json, atomically."""
+    write_json(folder / RUN_FILE, content)
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, source commit, time and command, for run.json."""
+    packages = ("maskcon", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": source_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
+    }
+
+
+def source_commit() -> str | None:
+    """Git commit of maskcon's own source, "+" behind it if changed; None if it is installed."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}{'+' if git('status', '--porcelain', '--', str(here)) else ''}"
