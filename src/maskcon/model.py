@@ -103,7 +103,7 @@ def build_backbone(
             raise InputError(f"torchvision has no classifier {model!r}{similar(model, known)}")
         weights = "IMAGENET1K_V1" if imagenet else None  # V1 are those of the papers
         backbone = torchvision.models.get_model(model, weights=weights)
-        width = _drop_classifier(backbone)
+        width = _drop_classifier(backbone, model)
     else:
         choices = [*RESNETS, *NARROW]
         raise InputError(
@@ -119,9 +119,11 @@ def build_backbone(
     return backbone, width
 
 
-def _drop_classifier(network: nn.Module) -> int:
+def _drop_classifier(network: nn.Module, model: str) -> int:
     """Replace a classifier's last linear layer by the identity; return the width it took."""
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise InputError(f"{model} does not end in a linear layer: choose another network")
     parent, _, child = linear[-1].rpartition(".")
     width = cast(nn.Linear, network.get_submodule(linear[-1])).in_features
     setattr(network.get_submodule(parent), child, nn.Identity())

@@ -33,9 +33,12 @@ def download_cifar100(path: Path) -> None:
     """Fetch the archive into a folder and verify its checksum."""
     from torchvision.datasets.utils import download_url
 
+    part = path / f"{_FOLDER}.tar.gz.part"  # what is not verified has no name that is read
     try:
-        download_url(CIFAR100_URL, str(path), f"{_FOLDER}.tar.gz", CIFAR100_MD5)
+        download_url(CIFAR100_URL, str(path), part.name, CIFAR100_MD5)
+        part.replace(path / f"{_FOLDER}.tar.gz")
     except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
         raise InputError(
             f"{CIFAR100_URL} could not be fetched into {path}: {error}. Fetch it by hand, or "
             "give --data-dir with a folder that has it"

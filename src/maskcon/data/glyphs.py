@@ -87,15 +87,15 @@ def _draw(cells: Tensor, fine: Tensor, random: Generator) -> Tensor:
 
     corners = uniform(0.0, 1.0, 3, 3, 3)
     image = functional.interpolate(corners, SIZE, mode="bicubic", align_corners=False)
-    image = 0.5 * uniform(0.0, 1.0, 3, 1, 1) + 0.5 * image
-    for _ in range(3):  # clutter: small characters anywhere
+    image = uniform(0.0, 1.0, 1, 1, 1) * 0.8 + 0.2 * image
+    for _ in range(2):  # clutter: small characters anywhere
         character = torch.randint(cells.shape[1], (n,), generator=random)
         mask = placed(character, uniform(0.25, 0.55), uniform(-0.9, 0.9, 2))
-        image = image.lerp(uniform(0.0, 1.0, 3, 1, 1), 0.7 * mask)
+        image = image.lerp(uniform(0.0, 1.0, 3, 1, 1), 0.5 * mask)
     ink = _contrasting(image.mean((2, 3)), random)[:, :, None, None]
     mask = placed(fine, uniform(0.75, 1.15), uniform(-0.25, 0.25, 2))
     image = image.lerp(ink, mask)
-    image = image + uniform(0.0, 0.12, 1, 1, 1) * torch.randn(image.shape, generator=random)
+    image = image + uniform(0.0, 0.06, 1, 1, 1) * torch.randn(image.shape, generator=random)
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 

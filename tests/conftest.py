@@ -1,0 +1,41 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskcon.data import DataSet, Split, glyphs
+
+
+@pytest.fixture(scope="session")
+def photographs() -> torch.Tensor:
+    """Tiles of two real photographs: uint8 [96, 3, 32, 32]. scikit-learn ships them."""
+    from sklearn.datasets import load_sample_images
+
+    tiles = []
+    for image in load_sample_images().images:
+        picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[:, 20:404, 10:522]
+        tiles.append(picture.unfold(1, 32, 32).unfold(2, 32, 32).permute(1, 2, 0, 3, 4).flatten(0, 1))
+    every = torch.cat(tiles)
+    return every[:: len(every) // 96][:96].contiguous()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> DataSet:
+    """Glyphs, few of them: 96 to train on, 40 to test with."""
+    return glyphs.make(train=96, test=40)
+
+
+@pytest.fixture(scope="session")
+def cifar100_folder() -> Path:
+    """Real CIFAR-100, where $MASKCON_TEST_CIFAR100 says it is."""
+    folder = os.environ.get("MASKCON_TEST_CIFAR100")
+    if not folder:
+        pytest.skip("set MASKCON_TEST_CIFAR100 to a folder with CIFAR-100's files")
+    return Path(folder)
+
+
+def subset(split: Split, rows: slice) -> Split:
+    return Split(
+        split.images[rows], split.coarse[rows], None if split.fine is None else split.fine[rows]
+    )

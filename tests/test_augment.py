@@ -1,0 +1,229 @@
+"""Batched views against Pillow and torchvision, image by image, on photographs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as T
+import torchvision.transforms.functional as F
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+from maskcon.augment import VIEWS, views
+from maskcon.augment.autoaugment import CIFAR10_POLICY, OPERATIONS, cifar10_policy
+from maskcon.augment.crop import random_boxes, resample, whole_boxes
+from maskcon.errors import InputError
+
+GREY = (128, 128, 128)
+
+
+def to_pillow(images: Tensor) -> list[Image.Image]:
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+
+
+def from_pillow(images: list[Image.Image]) -> Tensor:
+    return torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in images])
+
+
+def affine(image: Image.Image, matrix: tuple, resample: Image.Resampling) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample, fillcolor=GREY)
+
+
+def rotate(image: Image.Image, degrees: float) -> Image.Image:
+    turned = image.convert("RGBA").rotate(degrees)
+    fill = Image.new("RGBA", turned.size, (*GREY, 128))
+    return Image.composite(turned, fill, turned).convert("RGB")
+
+
+BICUBIC, NEAREST = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
+PILLOW = {
+    "shear_x": lambda i, m: affine(i, (1, m, 0, 0, 1, 0), BICUBIC),
+    "shear_y": lambda i, m: affine(i, (1, 0, 0, m, 1, 0), BICUBIC),
+    "translate_x": lambda i, m: affine(i, (1, 0, m * i.size[0], 0, 1, 0), NEAREST),
+    "translate_y": lambda i, m: affine(i, (1, 0, 0, 0, 1, m * i.size[1]), NEAREST),
+    "rotate": rotate,
+    "color": lambda i, m: ImageEnhance.Color(i).enhance(m),
+    "contrast": lambda i, m: ImageEnhance.Contrast(i).enhance(m),
+    "sharpness": lambda i, m: ImageEnhance.Sharpness(i).enhance(m),
+    "brightness": lambda i, m: ImageEnhance.Brightness(i).enhance(m),
+    "posterize": lambda i, m: ImageOps.posterize(i, int(m)),
+    "solarize": lambda i, m: ImageOps.solarize(i, m),
+    "autocontrast": lambda i, m: ImageOps.autocontrast(i),
+    "equalize": lambda i, m: ImageOps.equalize(i),
+    "invert": lambda i, m: ImageOps.invert(i),
+}
+
+
+def test_every_operation_of_the_policy_is_known():
+    assert {name for sub in CIFAR10_POLICY for name, _, _ in sub} <= set(OPERATIONS)
+    assert set(OPERATIONS) == set(PILLOW)
+    assert len(CIFAR10_POLICY) == 25
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_operation_agrees_with_pillow(name, photographs):
+    """Every level and sign. The arithmetic follows Pillow's, so at most single pixels differ:
+    where a float32 product lands on the other side of a whole level (fused multiply-adds differ
+    between processors), by one level, or where a fixed-point coordinate falls on an edge between
+    pixels; none did on the machine that this was written on.
+    """
+    apply, minus, plus = OPERATIONS[name]
+    pillow = to_pillow(photographs)
+    for magnitude in torch.cat([minus, plus]).unique().tolist():
+        ours = apply(photographs, torch.full((len(photographs),), magnitude, dtype=torch.float64))
+        theirs = from_pillow([PILLOW[name](image, magnitude) for image in pillow])
+        assert ours.dtype == torch.uint8
+        assert (ours != theirs).double().mean() < 1e-3, magnitude
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_each_image_has_its_own_magnitude(name, photographs):
+    apply, minus, plus = OPERATIONS[name]
+    magnitude = torch.cat([minus, plus]).repeat(5)[: len(photographs)]
+    together = apply(photographs[: len(magnitude)], magnitude)
+    alone = [apply(i[None], m[None])[0] for i, m in zip(photographs, magnitude, strict=False)]
+    assert torch.equal(together, torch.stack(alone))
+
+
+@pytest.mark.parametrize("name", ["autocontrast", "equalize", "contrast", "sharpness"])
+def test_flat_images_and_images_of_two_levels(name):
+    flat = torch.full((1, 3, 32, 32), 77, dtype=torch.uint8)
+    two = flat.clone()
+    two[:, :, :16] = 200
+    for image in (flat, two):
+        apply, _, plus = OPERATIONS[name]
+        theirs = from_pillow([PILLOW[name](i, plus[9].item()) for i in to_pillow(image)])
+        assert torch.equal(apply(image, plus[9:]), theirs)
+
+
+@pytest.mark.parametrize(("size", "tolerated"), [(32, 0.01), (48, 0.01), (14, 0.05)])
+def test_crop_agrees_with_torchvision(size, tolerated, photographs):
+    """Sums that end on half a level may round either way, because Pillow's weights are
+    fixed-point numbers and ours float32: by one level, in under 1 % of the pixels; in more where
+    a wide filter has many weights.
+    """
+    boxes = random_boxes(photographs, generator=torch.Generator().manual_seed(0))
+    flip = torch.arange(len(photographs)) % 2 == 0
+    ours = resample(photographs, boxes, size, flip)
+    theirs = from_pillow(
+        [
+            F.hflip(crop) if mirrored else crop
+            for image, box, mirrored in zip(to_pillow(photographs), boxes.tolist(), flip, strict=True)
+            for crop in [F.resized_crop(image, *box, [size, size])]
+        ]
+    )
+    difference = (ours.int() - theirs.int()).abs()
+    assert difference.max() <= 1
+    assert (difference > 0).double().mean() <= tolerated
+
+
+def test_plain_resizes_to_a_square(photographs):
+    oblong = photographs[:, :, :, :20].contiguous()
+    ours = (views(oblong, "plain", size=16) * 255).round()
+    theirs = from_pillow([F.resize(i, [16, 16]) for i in to_pillow(oblong)])
+    assert (ours - theirs).abs().max() <= 1
+    assert torch.equal(views(photographs, "plain"), photographs.float() / 255)
+    assert whole_boxes(oblong)[0].tolist() == [0, 0, 32, 20]
+
+
+def test_boxes_are_drawn_like_torchvision_draws_them():
+    """Mean and deviation of top, left, height and width over 20,000 draws, two shapes."""
+    for height, width in ((32, 32), (20, 50)):
+        images = torch.zeros(20_000, 3, height, width, dtype=torch.uint8)
+        ours = random_boxes(images, generator=torch.Generator().manual_seed(1)).double()
+        torch.manual_seed(2)
+        one = images[0]
+        theirs = torch.tensor(
+            [T.RandomResizedCrop.get_params(one, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(20_000)]
+        ).double()
+        error = theirs.std(0) / math.sqrt(20_000)  # of a mean; of a deviation it is smaller
+        assert ((ours.mean(0) - theirs.mean(0)).abs() < 6 * error).all()
+        assert ((ours.std(0) - theirs.std(0)).abs() < 6 * error).all()
+
+
+def reference_view(image: Image.Image, kind: str, random: np.random.Generator) -> Image.Image:
+    """One image at a time, as the released programs do it."""
+    image = T.RandomResizedCrop(32, (0.2, 1.0))(image)
+    image = T.RandomHorizontalFlip()(image)
+    if kind == "strong":
+        for name, probability, level in CIFAR10_POLICY[random.integers(25)]:
+            if random.random() < probability:
+                _, minus, plus = OPERATIONS[name]
+                magnitudes = plus if random.random() < 0.5 else minus
+                image = PILLOW[name](image, magnitudes[level].item())
+    return image
+
+
+@pytest.mark.parametrize("kind", ["weak", "strong"])
+def test_pipelines_have_the_statistics_of_a_per_image_pipeline(kind, photographs):
+    """Over many draws from one image: mean and spread of each pixel, and of each view's mean
+    and contrast. Means of n draws scatter by deviation / sqrt(n); six of that is the tolerance.
+    """
+    n = 4000
+    image = photographs[37]
+    ours = views(
+        image.expand(n, -1, -1, -1), kind, generator=torch.Generator().manual_seed(3)
+    ).double()
+    torch.manual_seed(4)
+    random = np.random.default_rng(4)
+    (pillow,) = to_pillow(image[None])
+    theirs = from_pillow([reference_view(pillow, kind, random) for _ in range(n)]).double() / 255
+    error = theirs.std(0) * math.sqrt(2 / n)
+    assert ((ours.mean(0) - theirs.mean(0)).abs() < 6 * error).all()
+    for statistic in (
+        lambda x: x.mean((1, 2, 3)),
+        lambda x: x.std((1, 2, 3)),
+        lambda x: (x.diff(dim=3)).abs().mean((1, 2, 3)),  # sharpness
+        lambda x: (x.amax(1) - x.amin(1)).mean((1, 2)),  # colourfulness
+    ):
+        a, b = statistic(ours), statistic(theirs)
+        scatter = b.std() * math.sqrt(2 / n)
+        assert (a.mean() - b.mean()).abs() < 6 * scatter
+        assert (a.std() - b.std()).abs() < 0.1 * b.std()
+
+
+@pytest.mark.parametrize("kind", list(VIEWS))
+def test_views_are_a_function_of_the_generator(kind, photographs):
+    def draw(seed: int) -> Tensor:
+        return views(photographs, kind, generator=torch.Generator().manual_seed(seed))
+
+    before = photographs.clone()
+    assert draw(0).shape == (len(photographs), 3, 32, 32)
+    assert draw(0).dtype == torch.float32
+    assert draw(0).min() >= 0
+    assert draw(0).max() <= 1
+    assert torch.equal(draw(0), draw(0))
+    assert torch.equal(draw(0), draw(1)) == (kind == "plain")
+    assert torch.equal(before, photographs)  # the set itself is not touched
+
+
+def test_each_image_draws_for_itself(photographs):
+    same = photographs[:1].expand(200, -1, -1, -1)
+    for kind in ("weak", "strong"):
+        drawn = views(same, kind, generator=torch.Generator().manual_seed(0))
+        assert drawn.flatten(1).unique(dim=0).shape[0] > 150  # nearly all; a whole-image crop can repeat
+
+
+def test_policy_leaves_the_shape_and_the_input(photographs):
+    before = photographs.clone()
+    out = cifar10_policy(photographs, torch.Generator().manual_seed(0))
+    assert out.shape == photographs.shape
+    assert torch.equal(before, photographs)
+    assert not torch.equal(out, before)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_tiny_images(size):
+    images = torch.randint(256, (64, 3, size, size), dtype=torch.uint8)
+    for kind in VIEWS:
+        assert views(images, kind, size=8).isfinite().all()
+
+
+def test_what_is_no_batch_of_images():
+    with pytest.raises(InputError, match="there is no view 'stronk': choose one of plain"):
+        views(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "stronk")
+    with pytest.raises(InputError, match=r"float32 \[1, 3, 4, 4\]: expected uint8"):
+        views(torch.zeros(1, 3, 4, 4), "weak")
+    with pytest.raises(InputError, match=r"\[3, 4, 4\]: expected uint8"):
+        views(torch.zeros(3, 4, 4, dtype=torch.uint8), "weak")

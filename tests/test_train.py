@@ -1,0 +1,421 @@
+"""The loop: steps in the right order, exact resumption, and what can go wrong on the way."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskcon import checkpoint, commands, runs
+from maskcon import train as loop
+from maskcon.config import Config, resolve
+from maskcon.data import DataSet
+from maskcon.errors import InputError, Interrupted, TrainingError
+from maskcon.methods import METHODS, Method, Step
+from maskcon.progress import Silent
+from maskcon.train import Training, fit, schedule
+from tests.conftest import subset
+
+KNOWN = {name: method.hyper_parameters for name, method in METHODS.items()}
+SMALL: dict[str, Any] = {
+    "backbone": "resnet10w16",
+    "image_size": 8,
+    "epochs": 3,
+    "warmup_epochs": 1,
+    "batch_size": 16,
+    "bank_size": 40,
+    "log_every": 4,
+    "eval_every": 2,
+    "lr": 0.02,
+    "precision": "fp32",
+}
+
+
+def config(**changes: Any) -> Config:
+    return resolve({**SMALL, **changes}, hyper_parameters=KNOWN)
+
+
+@pytest.fixture(autouse=True)
+def small_glyphs(monkeypatch, tiny):
+    """Commands that read glyphs get the tiny set."""
+    monkeypatch.setattr(commands, "load", lambda *a, **k: tiny)
+
+
+def run(folder: Path, tiny: DataSet, resume: bool = False, **changes: Any) -> Training:
+    folder.mkdir(exist_ok=True)
+    training = Training(config(**changes), tiny)
+    fit(training, tiny, folder, resume=resume)
+    return training
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Bit for bit, through dictionaries and lists."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_trains(name, tmp_path, tiny):
+    training = run(tmp_path, tiny, method=name)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0]
+    # 6 steps an epoch: a line every 4 steps and at each epoch's end; evaluations after
+    # epoch 2 and after the last.
+    assert [line["step"] for line in lines if "loss" in line] == [4, 6, 8, 12, 16, 18]
+    assert [line["epoch"] for line in lines if "recall@1" in line] == [2, 3]
+    assert training.last == {k: v for k, v in lines[-1].items() if k.startswith("recall")}
+    assert training.best["recall@1"] == max(line.get("recall@1", 0) for line in lines)
+
+
+@pytest.mark.parametrize("name", ["maskcon", "coins", "supce"])
+@pytest.mark.parametrize("stop_after", [5, 6, 8, 13])
+def test_resume_is_exact(name, stop_after, tmp_path, tiny, monkeypatch):
+    """A run stopped in mid-epoch, at an epoch's end or on a log line goes on bit for bit."""
+    whole = run(tmp_path / "whole", tiny, method=name)
+    step = Training.step
+
+    def step_and_stop(self, *batch):
+        loss = step(self, *batch)
+        if self.steps == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", step_and_stop)
+        with pytest.raises(Interrupted) as stopped:
+            run(tmp_path / "parts", tiny, method=name)
+    assert stopped.value.number == signal.SIGINT
+    saved = checkpoint.load_checkpoint(tmp_path / "parts" / "last.ckpt")
+    assert saved["training"]["steps"] == stop_after
+    with open(tmp_path / "parts" / "metrics.jsonl", "a") as file:
+        file.write('{"written": "after the checkpoint, before a crash"}\n')
+    torch.manual_seed(999)  # whatever the new process did before
+    resumed = run(tmp_path / "parts", tiny, resume=True, method=name)
+    assert equal(whole.state_dict(), resumed.state_dict())
+    for file in ("metrics.jsonl", "encoder.safetensors"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_the_number_of_workers_changes_nothing(workers, tmp_path, tiny):
+    training = run(tmp_path / "a", tiny, workers=workers)
+    assert equal(training.state_dict(), run(tmp_path / "b", tiny).state_dict())
+
+
+def test_the_seed_changes_everything(tmp_path, tiny):
+    a, b = run(tmp_path / "a", tiny), run(tmp_path / "b", tiny, seed=1)
+    assert not equal(a.state_dict()["encoder"], b.state_dict()["encoder"])
+    assert not torch.equal(a._order, b._order)
+
+
+def test_the_order_within_a_step(tiny, monkeypatch):
+    """The key follows before it encodes; the loss sees the bank without this step's keys."""
+    events = []
+    training = Training(config(), tiny)
+    training.fill_bank()
+    update, enqueue = training.pair.update_key, training.bank.enqueue
+    monkeypatch.setattr(training.pair, "update_key", lambda: (events.append("follow"), update()))
+    monkeypatch.setattr(
+        training.bank, "enqueue", lambda z, y: (events.append("enqueue"), enqueue(z, y))
+    )
+    bank_before = training.bank.z.clone()
+
+    def see(step: Step, **hyper: float) -> torch.Tensor:
+        events.append("loss")
+        assert torch.equal(step.bank_z, bank_before)
+        return METHODS["maskcon"].loss(step, **hyper)
+
+    training.method = Method(see, key="momentum", heads=("z",))
+    training.step(*training.batch())
+    assert events == ["follow", "loss", "enqueue"]
+    assert training.pair.key.training
+
+
+def test_the_bank_is_filled_with_real_keys(tiny):
+    for size in (1, 16, 40, 96):
+        training = Training(config(bank_size=size), tiny)
+        training.fill_bank()
+        assert len(training.bank) == size
+        assert (training.bank.label >= 0).all()
+        torch.testing.assert_close(training.bank.z.norm(dim=1), torch.ones(size))
+
+
+def test_the_bank_is_capped_with_a_notice(tiny):
+    notes = []
+
+    class Notes(Silent):
+        def note(self, line: str) -> None:
+            notes.append(line)
+
+    training = Training(config(bank_size=5000), tiny, Notes())
+    assert len(training.bank) == len(tiny.train)
+    assert "96 rows in place of 5,000" in notes[0]
+
+
+def test_methods_never_see_fine_labels_unless_asked(tiny):
+    assert torch.equal(Training(config(), tiny).label, tiny.train.coarse)
+    training = Training(config(method="supce", label="fine"), tiny)
+    assert training.label.max() == 33
+    assert training.encoder.classifier.out_features == 34
+
+
+def test_schedule():
+    rates = [schedule(step, 100, 10) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
+    assert rates[10] == max(rates) == 1
+    assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
+    assert 0 < rates[-1] < 0.001
+    assert schedule(0, 100, 0) == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_close_to_float32(precision, tmp_path, tiny):
+    losses = {}
+    for name in ("fp32", precision):
+        training = Training(config(precision=name), tiny)
+        training.fill_bank()
+        losses[name] = [training.step(*training.batch()).item() for _ in range(4)]
+    assert losses[precision] == pytest.approx(losses["fp32"], rel=0.03)
+    resumed = run(tmp_path, tiny, precision=precision)
+    assert all(p.isfinite().all() for p in resumed.encoder.parameters())
+
+
+# --- bad input: a clear error, and nothing is lost ---------------------------------------------
+
+
+def one_class(data: DataSet) -> DataSet:
+    train = dataclasses.replace(data.train, coarse=torch.full_like(data.train.coarse, 2))
+    return dataclasses.replace(data, train=train)
+
+
+def test_one_coarse_class(tmp_path, tiny):
+    with pytest.raises(InputError, match="all 96 train images of glyphs have one coarse label"):
+        Training(config(), one_class(tiny))
+    Training(config(method="selfcon"), one_class(tiny))
+
+
+def test_fewer_images_than_a_batch(tiny):
+    few = dataclasses.replace(tiny, train=subset(tiny.train, slice(0, 10)))
+    with pytest.raises(InputError, match="10 train images, fewer than a batch of 16: set --batch"):
+        Training(config(), few)
+
+
+def test_a_batch_of_one(tiny):
+    with pytest.raises(InputError, match="a batch of one image and a network with batch norm"):
+        Training(config(batch_size=1), tiny)
+
+
+def test_no_fine_labels(tmp_path, tiny):
+    coarse_only = dataclasses.replace(
+        tiny,
+        train=dataclasses.replace(tiny.train, fine=None),
+        test=dataclasses.replace(tiny.test, fine=None),
+        fine_names=(),
+    )
+    with pytest.raises(InputError, match="glyphs has no fine labels: train with --label coarse"):
+        Training(config(label="fine"), coarse_only)
+    training = run(tmp_path, coarse_only)
+    assert training.last == training.best == {}
+    assert (tmp_path / "encoder.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tau": 0.0}, "tau is 0.0"),
+        ({"query_view": "bold"}, "query_view is 'bold': expected one of plain, weak, strong"),
+        ({"device": "toaster"}, "device 'toaster' cannot be used here"),
+        ({"backbone": "resnet17"}, "there is no backbone 'resnet17'"),
+    ],
+)
+def test_options_that_cannot_train(changes, message, tiny):
+    with pytest.raises(InputError, match=message):
+        Training(config(**changes), tiny)
+
+
+def broken_after(training: Training, good_steps: int) -> None:
+    """From some step on, the loss is not a number."""
+    sound = training.method
+
+    def loss(step: Step, **hyper: float) -> torch.Tensor:
+        value = sound.loss(step, **hyper)
+        return value if training.steps < good_steps else value * float("nan")
+
+    training.method = dataclasses.replace(sound, loss=loss)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_path, tiny):
+    training = Training(config(), tiny)
+    broken_after(training, 8)
+    with pytest.raises(TrainingError) as stopped:
+        fit(training, tiny, tmp_path)
+    assert "the loss is nan at step 8 (epoch 2)" in str(stopped.value)
+    assert "the last good checkpoint, of step 6, is kept in" in str(stopped.value)
+    assert "lower --lr than 0.02" in str(stopped.value)
+    saved = checkpoint.load_checkpoint(tmp_path / "last.ckpt")["training"]
+    assert all(value.isfinite().all() for value in saved["encoder"].values())
+    resumed = run(tmp_path, tiny, resume=True)
+    assert equal(resumed.state_dict(), run(tmp_path / "whole", tiny).state_dict())
+
+
+def test_a_real_divergence_is_noticed(tmp_path, tiny):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+ "):
+        run(tmp_path, tiny, method="supce", lr=1e12, warmup_epochs=0)
+
+
+def test_a_write_that_fails_keeps_the_earlier_file(tmp_path):
+    """A limit on the size of files is a disk that is full, for a process."""
+    import resource
+
+    path = tmp_path / "last.ckpt"
+    checkpoint.save_checkpoint(path, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(TrainingError, match="could not be written: .*the earlier one is kept"):
+            checkpoint.save_checkpoint(path, {"step": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert checkpoint.load_checkpoint(path) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_damaged_checkpoints(tmp_path, tiny):
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        run(tmp_path, tiny, resume=True)
+    (tmp_path / "last.ckpt").write_bytes(b"half of a checkpoint")
+    with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
+        run(tmp_path, tiny, resume=True)
+    checkpoint.save_checkpoint(tmp_path / "last.ckpt", {"training": {"format": 99}})
+    with pytest.raises(InputError, match="format 99, this version of maskcon reads 1"):
+        run(tmp_path, tiny, resume=True)
+
+
+# --- the command, as a function ------------------------------------------------------------------
+
+
+def command(folder: Path, **changes: Any) -> dict[str, Any]:
+    return commands.train(out=folder, **{**SMALL, **changes})
+
+
+def test_the_run_folder(tmp_path):
+    folder = tmp_path / "run"
+    result = command(folder, tau=0.1)
+    assert {p.name for p in folder.iterdir()} == {
+        *("run.json", "metrics.jsonl", "last.ckpt", "encoder.safetensors", "encoder.json"),
+        *("README.md", "curves.png", "map.png", "neighbours.png"),
+    }
+    written = json.loads((folder / "run.json").read_text())
+    assert written == result == runs.read(folder)
+    assert written["status"] == "finished"
+    assert written["config"]["tau"] == 0.1
+    assert {"recall@1", "recall@10", "best", "pixels"} <= set(written["results"])
+    assert {"torch", "maskcon", "python"} <= set(written["versions"])
+    assert {"cpu", "device", "threads"} <= set(written["hardware"])
+    card = (folder / "README.md").read_text()
+    assert "tau = 0.1" in card
+    assert f"{written['results']['recall@1']:.2%}" in card
+    assert commands.eval(folder, precision="fp32")["recall@1"] == written["results"]["recall@1"]
+
+
+def test_eval_of_other_data_and_to_a_file(tmp_path, tiny):
+    command(tmp_path / "run", epochs=2)
+    results = commands.eval(tmp_path / "run", data="anything", json=tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == results
+    assert results["images"] == len(tiny.test)
+    with pytest.raises(InputError, match=r"is no run folder: it has no run\.json"):
+        commands.eval(tmp_path)
+    (tmp_path / "run" / "encoder.safetensors").write_bytes(b"x" * 50)
+    with pytest.raises(InputError, match="the encoder in .* is damaged"):
+        commands.eval(tmp_path / "run")
+    (tmp_path / "run" / "encoder.json").unlink()
+    with pytest.raises(InputError, match=r"has no encoder\.json"):
+        commands.eval(tmp_path / "run")
+
+
+def test_a_run_is_not_overwritten_unasked(tmp_path):
+    folder = tmp_path / "run"
+    command(folder, epochs=2)
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(InputError, match="exists: give another --out, --resume .* or --overwrite"):
+        command(folder)
+    with pytest.raises(InputError, match="tau is 0"):
+        command(folder, overwrite=True, tau=0.0)
+    assert (folder / "run.json").read_bytes() == before
+    command(folder, overwrite=True, epochs=2, seed=3)
+    assert runs.read(folder)["config"]["seed"] == 3
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds files that are no run, and is not overwritten"):
+        command(precious, overwrite=True)
+    assert (precious / "thesis.txt").exists()
+
+
+def test_resume_through_the_command(tmp_path, monkeypatch):
+    whole = command(tmp_path / "whole")
+    step = Training.step
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Training,
+            "step",
+            lambda self, *b: (
+                os.kill(os.getpid(), signal.SIGTERM) if self.steps == 7 else None,
+                step(self, *b),
+            )[1],
+        )
+        with pytest.raises(Interrupted):
+            command(tmp_path / "parts")
+    assert runs.read(tmp_path / "parts")["status"] == "interrupted"
+    with pytest.raises(InputError, match=r"cannot go on with other options: lr is 0\.02, not 0\.1"):
+        commands.train(out=tmp_path / "parts", resume=True, lr=0.1)
+    resumed = commands.train(out=tmp_path / "parts", resume=True, workers=2)
+    assert resumed["results"] == whole["results"]
+    assert resumed["status"] == "finished"
+    assert len(resumed["resumed"]) == 1
+    again = commands.train(out=tmp_path / "parts", resume=True)
+    assert again["results"] == whole["results"]
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_failed_run_says_so_in_its_folder(tmp_path):
+    with pytest.raises(TrainingError):
+        command(tmp_path / "run", method="supce", lr=1e12, warmup_epochs=0)
+    written = runs.read(tmp_path / "run")
+    assert written["status"] == "failed"
+    assert "the loss is" in written["error"]
+
+
+def test_a_second_signal_acts_at_once():
+    with loop._signals() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert received == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.heavy
+def test_glyphs_are_learned(tmp_path, monkeypatch):
+    """Four epochs and coarse labels are enough to leave neighbours in pixel space far behind."""
+    monkeypatch.undo()
+    run = commands.train(
+        out=tmp_path / "run", **{**commands.DEMO, "epochs": 4, "eval_every": 4}, overwrite=False
+    )
+    results = run["results"]
+    assert results["recall@1"] > 2 * results["pixels"]["recall@1"]
+    assert results["recall@10"] > results["pixels"]["recall@10"] + 0.2
