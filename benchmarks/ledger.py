@@ -1,8 +1,8 @@
 """The ledger of measured runs, and the tables of RESULTS.md that come from it.
 
-    python benchmarks/ledger.py add RUN...     # append finished run folders to ledger.jsonl
-    python benchmarks/ledger.py tables         # write their tables into RESULTS.md
-    python benchmarks/ledger.py tables --check # fail if RESULTS.md differs from the ledger
+python benchmarks/ledger.py add RUN...     # append finished run folders to ledger.jsonl
+python benchmarks/ledger.py tables         # write their tables into RESULTS.md
+python benchmarks/ledger.py tables --check # fail if RESULTS.md differs from the ledger
 """
 
 import argparse

@@ -15,7 +15,9 @@ def photographs() -> torch.Tensor:
     tiles = []
     for image in load_sample_images().images:
         picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[:, 20:404, 10:522]
-        tiles.append(picture.unfold(1, 32, 32).unfold(2, 32, 32).permute(1, 2, 0, 3, 4).flatten(0, 1))
+        tiles.append(
+            picture.unfold(1, 32, 32).unfold(2, 32, 32).permute(1, 2, 0, 3, 4).flatten(0, 1)
+        )
     every = torch.cat(tiles)
     return every[:: len(every) // 96][:96].contiguous()
 

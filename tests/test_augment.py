@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-import torchvision.transforms as T
-import torchvision.transforms.functional as F
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
+from torchvision import transforms
+from torchvision.transforms import functional
 
 from maskcon.augment import VIEWS, views
 from maskcon.augment.autoaugment import CIFAR10_POLICY, OPERATIONS, cifar10_policy
@@ -108,9 +108,11 @@ def test_crop_agrees_with_torchvision(size, tolerated, photographs):
     ours = resample(photographs, boxes, size, flip)
     theirs = from_pillow(
         [
-            F.hflip(crop) if mirrored else crop
-            for image, box, mirrored in zip(to_pillow(photographs), boxes.tolist(), flip, strict=True)
-            for crop in [F.resized_crop(image, *box, [size, size])]
+            functional.hflip(crop) if mirrored else crop
+            for image, box, mirrored in zip(
+                to_pillow(photographs), boxes.tolist(), flip, strict=True
+            )
+            for crop in [functional.resized_crop(image, *box, [size, size])]
         ]
     )
     difference = (ours.int() - theirs.int()).abs()
@@ -121,7 +123,7 @@ def test_crop_agrees_with_torchvision(size, tolerated, photographs):
 def test_plain_resizes_to_a_square(photographs):
     oblong = photographs[:, :, :, :20].contiguous()
     ours = (views(oblong, "plain", size=16) * 255).round()
-    theirs = from_pillow([F.resize(i, [16, 16]) for i in to_pillow(oblong)])
+    theirs = from_pillow([functional.resize(i, [16, 16]) for i in to_pillow(oblong)])
     assert (ours - theirs).abs().max() <= 1
     assert torch.equal(views(photographs, "plain"), photographs.float() / 255)
     assert whole_boxes(oblong)[0].tolist() == [0, 0, 32, 20]
@@ -135,7 +137,10 @@ def test_boxes_are_drawn_like_torchvision_draws_them():
         torch.manual_seed(2)
         one = images[0]
         theirs = torch.tensor(
-            [T.RandomResizedCrop.get_params(one, (0.2, 1.0), (3 / 4, 4 / 3)) for _ in range(20_000)]
+            [
+                transforms.RandomResizedCrop.get_params(one, (0.2, 1.0), (3 / 4, 4 / 3))
+                for _ in range(20_000)
+            ]
         ).double()
         error = theirs.std(0) / math.sqrt(20_000)  # of a mean; of a deviation it is smaller
         assert ((ours.mean(0) - theirs.mean(0)).abs() < 6 * error).all()
@@ -144,8 +149,8 @@ def test_boxes_are_drawn_like_torchvision_draws_them():
 
 def reference_view(image: Image.Image, kind: str, random: np.random.Generator) -> Image.Image:
     """One image at a time, as the released programs do it."""
-    image = T.RandomResizedCrop(32, (0.2, 1.0))(image)
-    image = T.RandomHorizontalFlip()(image)
+    image = transforms.RandomResizedCrop(32, (0.2, 1.0))(image)
+    image = transforms.RandomHorizontalFlip()(image)
     if kind == "strong":
         for name, probability, level in CIFAR10_POLICY[random.integers(25)]:
             if random.random() < probability:
@@ -202,7 +207,9 @@ def test_each_image_draws_for_itself(photographs):
     same = photographs[:1].expand(200, -1, -1, -1)
     for kind in ("weak", "strong"):
         drawn = views(same, kind, generator=torch.Generator().manual_seed(0))
-        assert drawn.flatten(1).unique(dim=0).shape[0] > 150  # nearly all; a whole-image crop can repeat
+        assert (
+            drawn.flatten(1).unique(dim=0).shape[0] > 150
+        )  # nearly all; a whole-image crop can repeat
 
 
 def test_policy_leaves_the_shape_and_the_input(photographs):

@@ -185,7 +185,9 @@ class Bomb:
 def test_a_pickle_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_archive(tmp_path, lambda name, content: Bomb() if name == "train" else content)
-    with pytest.raises(InputError, match=r"train cannot be unpickled: .*exec, which no image needs"):
+    with pytest.raises(
+        InputError, match=r"train cannot be unpickled: .*exec, which no image needs"
+    ):
         load(str(tmp_path))
     assert not (tmp_path / "bomb-went-off").exists()
 
@@ -254,9 +256,11 @@ def test_parquet_of_other_columns(tmp_path):
     with pytest.raises(InputError, match=r"row 0 of .* \(train\) cannot be read as an image"):
         load(str(tmp_path))
     rows = {"img": [None], "coarse_label": [0], "fine_label": [0]}
-    table = pa.table(rows, schema=pa.schema({"img": pa.binary(), **dict.fromkeys(list(rows)[1:], pa.int64())}))
+    table = pa.table(
+        rows, schema=pa.schema({"img": pa.binary(), **dict.fromkeys(list(rows)[1:], pa.int64())})
+    )
     pq.write_table(table, tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="1 rows of .* have no image"):
+    with pytest.raises(InputError, match=r"1 rows of .* have no image"):
         load(str(tmp_path))
 
 
@@ -282,16 +286,18 @@ def test_no_test_images(tmp_path):
 
 
 def test_names(tmp_path):
-    with pytest.raises(InputError, match="'cifar10' is no data set that maskcon knows .glyphs"):
+    with pytest.raises(InputError, match=r"'cifar10' is no data set that maskcon knows .glyphs"):
         load("cifar10")
-    with pytest.raises(InputError, match=r"cifar100 is not in .*: give --data-dir .* or --download"):
+    with pytest.raises(
+        InputError, match=r"cifar100 is not in .*: give --data-dir .* or --download"
+    ):
         load("cifar100", data_dir=tmp_path)
     write_archive(tmp_path)
     with pytest.raises(InputError, match="not the whole of CIFAR-100: 12 train and 6 test images"):
         load("cifar100", data_dir=tmp_path)
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(tmp_path):
     """A web server on this machine that has an archive: (address, file)."""
     served = tmp_path / "served"
@@ -319,7 +325,7 @@ def test_download_of_wrong_bytes_and_from_nowhere(server, tmp_path, monkeypatch)
     url, _ = server
     for address in (url, url.replace("set.tar", "missing.tar"), "http://127.0.0.1:9/set.tar.gz"):
         monkeypatch.setattr(cifar, "CIFAR100_URL", address)
-        with pytest.raises(InputError, match="could not be fetched into .*Fetch it by hand"):
+        with pytest.raises(InputError, match=r"could not be fetched into .*Fetch it by hand"):
             load("cifar100", data_dir=tmp_path / "home", download=True)
         with pytest.raises(InputError, match="cifar100 is not in"):  # nothing half is left
             load("cifar100", data_dir=tmp_path / "home")
@@ -330,7 +336,10 @@ def test_glyphs():
     again = glyphs.make(train=340, test=170)
     assert torch.equal(data.train.images, again.train.images)
     assert torch.equal(data.train.fine.bincount(), torch.full((34,), 10))
-    groups = {data.fine_names[f]: data.coarse_names[c] for f, c in zip(data.test.fine, data.test.coarse, strict=True)}
+    groups = {
+        data.fine_names[f]: data.coarse_names[c]
+        for f, c in zip(data.test.fine, data.test.coarse, strict=True)
+    }
     assert groups["7"] == "digits"
     assert groups["E"] == "vowels"
     assert groups["Z"] == "T to Z"
@@ -344,7 +353,9 @@ def test_glyphs_are_mostly_wrong_in_pixel_space():
 def test_normalisation(tiny):
     mean, deviation = tiny.normalisation()
     levels = tiny.train.images.double() / 255
-    torch.testing.assert_close(torch.tensor(mean).double(), levels.mean((0, 2, 3)), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        torch.tensor(mean).double(), levels.mean((0, 2, 3)), rtol=1e-5, atol=0
+    )
     torch.testing.assert_close(
         torch.tensor(deviation).double(), levels.std((0, 2, 3), correction=0), rtol=1e-5, atol=0
     )

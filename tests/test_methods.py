@@ -89,7 +89,8 @@ def loop_selfcon(step: Step, t: float = 0.1) -> float:
 ORACLES = {
     "selfcon": [({"t": t}, lambda s, t: loop_selfcon(s, t)) for t in (0.07, 0.1, 1.0)],
     "supcon": [
-        ({"t": t}, lambda s, t: loop_contrast(s, loop_same_class(s), w=1.0, t=t)) for t in (0.1, 0.5)
+        ({"t": t}, lambda s, t: loop_contrast(s, loop_same_class(s), w=1.0, t=t))
+        for t in (0.1, 0.5)
     ],
     "grafit": [
         ({"w": w, "t": 0.1}, lambda s, w, t: loop_contrast(s, loop_same_class(s), w=w, t=t))
@@ -142,9 +143,7 @@ def loss(name: str, step: Step, **hyper: float) -> float:
 def test_relations(seed, w, tau):
     step = make_step(seed)
     assert loss("maskcon", step, w=0.0, tau=tau) == pytest.approx(loss("selfcon", step), abs=1e-5)
-    assert loss("maskcon", step, w=w, tau=1e6) == pytest.approx(
-        loss("grafit", step, w=w), abs=1e-4
-    )
+    assert loss("maskcon", step, w=w, tau=1e6) == pytest.approx(loss("grafit", step, w=w), abs=1e-4)
     assert loss("grafit", step, w=1.0) == loss("supcon", step)
     assert loss("coins", step, w=1.0) == loss("supce", step)
     mixed = w * loss("supcon", step) + (1 - w) * loss("selfcon", step)
@@ -201,7 +200,11 @@ def hard_steps(dtype: torch.dtype) -> dict[str, Step]:
     zeros, ones = torch.zeros(N).long(), torch.ones(M).long()
     same = unit(1, D).to(dtype)
     far = Step(
-        Output(z=same.expand(N, D)), Output(z=same.expand(N, D)), zeros, -same.expand(M, D), ones * 0
+        Output(z=same.expand(N, D)),
+        Output(z=same.expand(N, D)),
+        zeros,
+        -same.expand(M, D),
+        ones * 0,
     )
     return {
         "random": step,

@@ -1,7 +1,7 @@
+import pytest
 import safetensors.torch
 import torch
 import torchvision
-import pytest
 from torch import nn
 
 from maskcon.errors import InputError

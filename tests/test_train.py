@@ -284,7 +284,7 @@ def test_a_write_that_fails_keeps_the_earlier_file(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(TrainingError, match="could not be written: .*the earlier one is kept"):
+        with pytest.raises(TrainingError, match=r"could not be written: .*the earlier one is kept"):
             checkpoint.save_checkpoint(path, {"step": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -339,7 +339,7 @@ def test_eval_of_other_data_and_to_a_file(tmp_path, tiny):
     with pytest.raises(InputError, match=r"is no run folder: it has no run\.json"):
         commands.eval(tmp_path)
     (tmp_path / "run" / "encoder.safetensors").write_bytes(b"x" * 50)
-    with pytest.raises(InputError, match="the encoder in .* is damaged"):
+    with pytest.raises(InputError, match=r"the encoder in .* is damaged"):
         commands.eval(tmp_path / "run")
     (tmp_path / "run" / "encoder.json").unlink()
     with pytest.raises(InputError, match=r"has no encoder\.json"):
@@ -350,7 +350,7 @@ def test_a_run_is_not_overwritten_unasked(tmp_path):
     folder = tmp_path / "run"
     command(folder, epochs=2)
     before = (folder / "run.json").read_bytes()
-    with pytest.raises(InputError, match="exists: give another --out, --resume .* or --overwrite"):
+    with pytest.raises(InputError, match=r"exists: give another --out, --resume .* or --overwrite"):
         command(folder)
     with pytest.raises(InputError, match="tau is 0"):
         command(folder, overwrite=True, tau=0.0)

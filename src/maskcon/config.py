@@ -36,6 +36,7 @@ class Config:
     )
     query_view: str = _option("strong", "view of the query: strong, weak or plain")
     key_view: str = _option("weak", "view of the key: strong, weak or plain")
+    crop_area: float = _option(0.2, "smallest share of an image that a crop keeps")
 
     backbone: str = _option(
         "resnet18",
@@ -74,6 +75,8 @@ class Config:
         for name in ("warmup_epochs", "momentum", "weight_decay", "seed", "workers"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
+        if not 0 < self.crop_area <= 1:
+            raise InputError(f"crop_area is {self.crop_area}: expected a share above 0, up to 1")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}: expected a share from 0 to below 1")
         if self.warmup_epochs >= self.epochs:

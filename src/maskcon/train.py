@@ -220,7 +220,14 @@ class Training:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
     def _view(self, rows: Tensor, kind: str, random: torch.Generator) -> Tensor:
-        images = views(self.images[rows], kind, size=self.config.image_size, generator=random)
+        config = self.config
+        images = views(
+            self.images[rows],
+            kind,
+            size=config.image_size,
+            crop_area=config.crop_area,
+            generator=random,
+        )
         return self.preparation.normalise(images)
 
     @torch.no_grad()

@@ -15,27 +15,27 @@ from maskcon.augment.crop import random_boxes, resample, whole_boxes
 from maskcon.errors import InputError
 
 
-def plain(images: Tensor, size: int, generator: Generator | None) -> Tensor:
+def plain(images: Tensor, size: int, crop_area: float, generator: Generator | None) -> Tensor:
     """The whole image, resized to a square (the aspect is not kept). No random numbers."""
     if images.shape[2:] == (size, size):
         return images
     return resample(images, whole_boxes(images), size)
 
 
-def weak(images: Tensor, size: int, generator: Generator | None) -> Tensor:
-    """RandomResizedCrop (area 0.2-1, aspect 3/4-4/3) and horizontal flip."""
-    boxes = random_boxes(images, generator=generator)
+def weak(images: Tensor, size: int, crop_area: float, generator: Generator | None) -> Tensor:
+    """RandomResizedCrop (area crop_area-1, aspect 3/4-4/3) and horizontal flip."""
+    boxes = random_boxes(images, scale=(crop_area, 1.0), generator=generator)
     flip = torch.rand(len(images), generator=generator, device=boxes.device) < 0.5
     return resample(images, boxes, size, flip)
 
 
-def strong(images: Tensor, size: int, generator: Generator | None) -> Tensor:
+def strong(images: Tensor, size: int, crop_area: float, generator: Generator | None) -> Tensor:
     """`weak`, then the CIFAR-10 AutoAugment policy."""
-    return cifar10_policy(weak(images, size, generator), generator)
+    return cifar10_policy(weak(images, size, crop_area, generator), generator)
 
 
-# (images uint8 [N, 3, H, W], size, generator) -> uint8 [N, 3, size, size]
-VIEWS: dict[str, Callable[[Tensor, int, Generator | None], Tensor]] = {
+# (images uint8 [N, 3, H, W], size, crop area, generator) -> uint8 [N, 3, size, size]
+VIEWS: dict[str, Callable[[Tensor, int, float, Generator | None], Tensor]] = {
     "plain": plain,
     "weak": weak,
     "strong": strong,
@@ -43,7 +43,12 @@ VIEWS: dict[str, Callable[[Tensor, int, Generator | None], Tensor]] = {
 
 
 def views(
-    images: Tensor, kind: str, *, size: int = 32, generator: Generator | None = None
+    images: Tensor,
+    kind: str,
+    *,
+    size: int = 32,
+    crop_area: float = 0.2,
+    generator: Generator | None = None,
 ) -> Tensor:
     """One view of each image.
 
@@ -51,6 +56,7 @@ def views(
         images: uint8 [N, 3, H, W], on any device.
         kind: a name in `VIEWS`: "plain", "weak" or "strong".
         size: side of the square views, in pixels.
+        crop_area: smallest share of an image's area that a crop keeps, in (0, 1].
         generator: source of the random numbers; None is torch's global one.
 
     Returns:
@@ -65,4 +71,6 @@ def views(
         raise InputError(
             f"images are {images.dtype} {list(images.shape)}: expected uint8 [N, 3, H, W]"
         )
-    return VIEWS[kind](images, size, generator).float().div_(255)
+    if not 0 < crop_area <= 1:
+        raise InputError(f"crop_area is {crop_area}: expected a share above 0, up to 1")
+    return VIEWS[kind](images, size, crop_area, generator).float().div_(255)
