@@ -234,3 +234,18 @@ def test_what_is_no_batch_of_images():
         views(torch.zeros(1, 3, 4, 4), "weak")
     with pytest.raises(InputError, match=r"\[3, 4, 4\]: expected uint8"):
         views(torch.zeros(3, 4, 4, dtype=torch.uint8), "weak")
+
+
+def test_views_are_mirrored_only_if_asked(photographs):
+    """Half of the weak views are mirrored; without flip none is."""
+    square = photographs[:1, :, :32, :32].repeat(200, 1, 1, 1)
+
+    def count(flip: bool) -> int:
+        random = torch.Generator().manual_seed(0)
+        mirrored = views(square, "weak", size=32, crop_area=1.0, flip=flip, generator=random)
+        plain = views(square[:1], "plain", size=32)
+        distance = (mirrored - plain).square().mean((1, 2, 3))
+        return int((distance > (mirrored - plain.flip(3)).square().mean((1, 2, 3))).sum())
+
+    assert 70 < count(True) < 130
+    assert count(False) == 0

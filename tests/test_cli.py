@@ -54,7 +54,8 @@ def refused(*words: str | Path, cwd: Path | None = None) -> str:
 @pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["eval"], ["methods"], ["datasets"]])
 def test_help_does_not_wait_for_torch(command):
     code = (
-        f"import sys; from maskcon.cli import main; sys.argv = ['maskcon', *{command!r}, '--help']\n"
+        "import sys; from maskcon.cli import main\n"
+        f"sys.argv = ['maskcon', *{command!r}, '--help']\n"
         "try: main()\n"
         "finally: print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )

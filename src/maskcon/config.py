@@ -36,7 +36,8 @@ class Config:
     )
     query_view: str = _option("strong", "view of the query: strong, weak or plain")
     key_view: str = _option("weak", "view of the key: strong, weak or plain")
-    crop_area: float = _option(0.2, "smallest share of an image that a crop keeps")
+    crop_area: float = _option(0.2, "smallest share of an image's area that a crop keeps")
+    flip: bool = _option(True, "mirror every other view; --no-flip for letters and the like")
 
     backbone: str = _option(
         "resnet18",

@@ -226,6 +226,7 @@ class Training:
             kind,
             size=config.image_size,
             crop_area=config.crop_area,
+            flip=config.flip,
             generator=random,
         )
         return self.preparation.normalise(images)

@@ -6,6 +6,7 @@ every device.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -15,27 +16,42 @@ from maskcon.augment.crop import random_boxes, resample, whole_boxes
 from maskcon.errors import InputError
 
 
-def plain(images: Tensor, size: int, crop_area: float, generator: Generator | None) -> Tensor:
+@dataclass(frozen=True)
+class Crop:
+    """How the random views crop.
+
+    Attributes:
+        size: side of the square views, in pixels.
+        area: smallest share of an image's area that a crop keeps, in (0, 1].
+        flip: mirror every other view left to right.
+    """
+
+    size: int = 32
+    area: float = 0.2
+    flip: bool = True
+
+
+def plain(images: Tensor, crop: Crop, generator: Generator | None) -> Tensor:
     """The whole image, resized to a square (the aspect is not kept). No random numbers."""
-    if images.shape[2:] == (size, size):
+    if images.shape[2:] == (crop.size, crop.size):
         return images
-    return resample(images, whole_boxes(images), size)
+    return resample(images, whole_boxes(images), crop.size)
 
 
-def weak(images: Tensor, size: int, crop_area: float, generator: Generator | None) -> Tensor:
-    """RandomResizedCrop (area crop_area-1, aspect 3/4-4/3) and horizontal flip."""
-    boxes = random_boxes(images, scale=(crop_area, 1.0), generator=generator)
-    flip = torch.rand(len(images), generator=generator, device=boxes.device) < 0.5
-    return resample(images, boxes, size, flip)
+def weak(images: Tensor, crop: Crop, generator: Generator | None) -> Tensor:
+    """RandomResizedCrop (aspect 3/4-4/3) and horizontal flip."""
+    boxes = random_boxes(images, scale=(crop.area, 1.0), generator=generator)
+    mirrored = torch.rand(len(images), generator=generator, device=boxes.device) < 0.5
+    return resample(images, boxes, crop.size, mirrored if crop.flip else None)
 
 
-def strong(images: Tensor, size: int, crop_area: float, generator: Generator | None) -> Tensor:
+def strong(images: Tensor, crop: Crop, generator: Generator | None) -> Tensor:
     """`weak`, then the CIFAR-10 AutoAugment policy."""
-    return cifar10_policy(weak(images, size, crop_area, generator), generator)
+    return cifar10_policy(weak(images, crop, generator), generator)
 
 
-# (images uint8 [N, 3, H, W], size, crop area, generator) -> uint8 [N, 3, size, size]
-VIEWS: dict[str, Callable[[Tensor, int, float, Generator | None], Tensor]] = {
+# (images uint8 [N, 3, H, W], crop, generator) -> uint8 [N, 3, size, size]
+VIEWS: dict[str, Callable[[Tensor, Crop, Generator | None], Tensor]] = {
     "plain": plain,
     "weak": weak,
     "strong": strong,
@@ -48,6 +64,7 @@ def views(
     *,
     size: int = 32,
     crop_area: float = 0.2,
+    flip: bool = True,
     generator: Generator | None = None,
 ) -> Tensor:
     """One view of each image.
@@ -57,6 +74,7 @@ def views(
         kind: a name in `VIEWS`: "plain", "weak" or "strong".
         size: side of the square views, in pixels.
         crop_area: smallest share of an image's area that a crop keeps, in (0, 1].
+        flip: mirror every other view left to right.
         generator: source of the random numbers; None is torch's global one.
 
     Returns:
@@ -73,4 +91,4 @@ def views(
         )
     if not 0 < crop_area <= 1:
         raise InputError(f"crop_area is {crop_area}: expected a share above 0, up to 1")
-    return VIEWS[kind](images, size, crop_area, generator).float().div_(255)
+    return VIEWS[kind](images, Crop(size, crop_area, flip), generator).float().div_(255)

@@ -85,22 +85,29 @@ def _draw(cells: Tensor, fine: Tensor, random: Generator) -> Tensor:
         grid = functional.affine_grid(matrix, [n, 1, SIZE, SIZE], align_corners=False)
         return functional.grid_sample(cells[font, character][:, None], grid, align_corners=False)
 
-    corners = uniform(0.0, 1.0, 3, 3, 3)
-    image = functional.interpolate(corners, SIZE, mode="bicubic", align_corners=False)
-    image = uniform(0.0, 1.0, 1, 1, 1) * 0.8 + 0.2 * image
-    for _ in range(2):  # clutter: small characters anywhere
+    paper, ink = _colours(n, random)
+    shade = functional.interpolate(uniform(-0.1, 0.1, 1, 2, 2), SIZE, mode="bilinear")
+    image = paper + shade
+    for _ in range(2):  # clutter: small characters anywhere, in the same ink but paler
         character = torch.randint(cells.shape[1], (n,), generator=random)
-        mask = placed(character, uniform(0.25, 0.55), uniform(-0.9, 0.9, 2))
-        image = image.lerp(uniform(0.0, 1.0, 3, 1, 1), 0.5 * mask)
-    ink = _contrasting(image.mean((2, 3)), random)[:, :, None, None]
-    mask = placed(fine, uniform(0.75, 1.15), uniform(-0.25, 0.25, 2))
+        mask = placed(character, uniform(0.25, 0.5), uniform(-0.9, 0.9, 2))
+        image = image.lerp(ink, 0.5 * mask)
+    mask = placed(fine, uniform(0.8, 1.2), uniform(-0.2, 0.2, 2))
     image = image.lerp(ink, mask)
-    image = image + uniform(0.0, 0.06, 1, 1, 1) * torch.randn(image.shape, generator=random)
+    image = image + 0.06 * torch.randn(image.shape, generator=random)
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _contrasting(background: Tensor, random: Generator) -> Tensor:
-    """A colour [N, 3] far from each background [N, 3]: the farthest of four drawn ones."""
-    drawn = torch.rand(len(background), 4, 3, generator=random)
-    far = (drawn - background[:, None]).norm(dim=2).argmax(1)
-    return drawn[torch.arange(len(drawn)), far]
+def _colours(n: int, random: Generator) -> tuple[Tensor, Tensor]:
+    """Paper and ink [N, 3, 1, 1]: light and dark, or the other way round, of few hues.
+
+    Few, because a colour that an image has for itself tells it from all others, and a
+    contrastive method would learn colours in place of characters.
+    """
+    hue = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, -0.1], [-0.1, 0.1, 0.0], [0.0, -0.1, 0.1]])
+    light, dark = (
+        base + hue[torch.randint(len(hue), (n,), generator=random)] for base in (0.8, 0.2)
+    )
+    swap = torch.rand(n, 1, generator=random) < 0.5
+    pair = torch.where(swap, dark, light), torch.where(swap, light, dark)
+    return pair[0][:, :, None, None], pair[1][:, :, None, None]
