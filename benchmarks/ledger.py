@@ -9,9 +9,11 @@ import argparse
 import json
 import statistics
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maskcon.config import MACHINE_FIELDS, Config
 from maskcon.methods import METHODS
 
 HERE = Path(__file__).parent
@@ -20,7 +22,8 @@ RESULTS = HERE.parent / "RESULTS.md"
 BEGIN, END = "<!-- ledger: begin -->", "<!-- ledger: end -->"
 KS = ("recall@1", "recall@2", "recall@5", "recall@10")
 # Fields in which runs of one table may differ; the seeds of a row are averaged.
-ROW_FIELDS = {"method", "label", "seed", "w", "tau", "t", "data_dir", "download", "workers"}
+ROW_FIELDS = {"method", "label", "seed", "w", "tau", "t", "hyper"}
+ROW_FIELDS |= MACHINE_FIELDS  # do not change a number
 
 
 def add(folders: list[Path]) -> None:
@@ -40,9 +43,12 @@ def tables() -> str:
     runs = [json.loads(line) for line in LEDGER.read_text().splitlines()]
     budgets: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
+        # an option that a run did not know yet had what is now its default
+        run["config"] = {**asdict(Config()), **run["config"]}
         budget = {k: v for k, v in run["config"].items() if k not in ROW_FIELDS}
         budgets.setdefault(json.dumps(budget, sort_keys=True), []).append(run)
-    return "\n\n".join(_table(group) for group in budgets.values())
+    latest_first = sorted(budgets.values(), key=lambda runs: runs[-1]["started"], reverse=True)
+    return "\n\n".join(_table(group) for group in latest_first)
 
 
 def _table(runs: list[dict[str, Any]]) -> str:
@@ -55,7 +61,9 @@ def _table(runs: list[dict[str, Any]]) -> str:
         f"### {config['data']}: {config['backbone']}, {config['epochs']} epochs, "
         f"initial weights: {config['init']}",
         "",
-        f"Batch {config['batch_size']}, bank {config['bank_size']:,}, learning rate "
+        f"Views {config['query_view']} and {config['key_view']}, crops of at least "
+        f"{config['crop_area']:g} of the area; batch {config['batch_size']}, bank "
+        f"{config['bank_size']:,}, ema {config['ema']:g}, learning rate "
         f"{config['lr']:g} after {config['warmup_epochs']:g} epochs of warm-up, precision "
         f"{runs[0]['precision']}; {hardware['device']} ({hardware['cpu']}); torch "
         f"{versions['torch']}; commit {', '.join(commits)}. Last epoch, per cent; "

@@ -37,7 +37,7 @@ def write(
     """
     matplotlib.use("Agg")
     for name, draw in (
-        ("curves.png", lambda: _curves(folder)),
+        ("curves.png", lambda: _curves(run, folder)),
         ("map.png", lambda: _map(run, data, features)),
         ("neighbours.png", lambda: _neighbours(data, features)),
     ):
@@ -55,22 +55,25 @@ def _figure(width: float, height: float) -> Any:
     return Figure((width, height), layout="constrained")
 
 
-def _curves(folder: Path) -> Any:
-    """Loss and, where there are fine labels, recall over the steps."""
+def _curves(run: Mapping[str, Any], folder: Path) -> Any:
+    """Loss and, where there are fine labels, recall over the steps beside that of raw pixels."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     evaluations = [line for line in lines if "recall@1" in line]
-    figure = _figure(9, 3.6)
+    figure = _figure(10, 3.6)
     axes = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
     axes[0].plot(*zip(*loss, strict=True), color="#30507a")
     axes[0].set(xlabel="step", ylabel="loss", title="training loss")
     if evaluations:
         for name in (key for key in evaluations[0] if key.startswith("recall@")):
             points = [(line["step"], 100 * line[name]) for line in evaluations]
-            axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+            drawn = axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+            pixels = 100 * run["results"]["pixels"][name]
+            axes[1].axhline(pixels, color=drawn[0].get_color(), linestyle=":", linewidth=1)
+        axes[1].plot([], [], color="grey", linestyle=":", linewidth=1, label="raw pixels")
         axes[1].set(xlabel="step", ylabel="per cent", title="recall of fine classes, test images")
         axes[1].set_ylim(0, 100)
-        axes[1].legend(loc="upper left")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     for ax in axes:
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
