@@ -46,6 +46,7 @@ def tables() -> str:
         # an option that a run did not know yet had what is now its default
         run["config"] = {**asdict(Config()), **run["config"]}
         budget = {k: v for k, v in run["config"].items() if k not in ROW_FIELDS}
+        budget |= {"precision": run["precision"], "on": run["hardware"]["device"]}
         budgets.setdefault(json.dumps(budget, sort_keys=True), []).append(run)
     latest_first = sorted(budgets.values(), key=lambda runs: runs[-1]["started"], reverse=True)
     return "\n\n".join(_table(group) for group in latest_first)

@@ -286,7 +286,9 @@ def test_no_test_images(tmp_path):
 
 
 def test_names(tmp_path):
-    with pytest.raises(InputError, match=r"'cifar10' is no data set that maskcon knows .glyphs"):
+    with pytest.raises(
+        InputError, match=r"'cifar10' is no data set that maskcon knows .did you mean cifar100"
+    ):
         load("cifar10")
     with pytest.raises(
         InputError, match=r"cifar100 is not in .*: give --data-dir .* or --download"
@@ -376,3 +378,35 @@ def test_real_cifar100(cifar100_folder):
     mean, deviation = data.normalisation()
     assert mean == pytest.approx((0.5071, 0.4865, 0.4409), abs=1e-4)
     assert deviation == pytest.approx((0.2673, 0.2564, 0.2762), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("coarse_label", [0.7, 1.9], "label 0.7 of row 0 is no whole number"),
+        ("coarse_label", ["cat", "dog"], "label 'cat' of row 0 is no whole number"),
+        ("img", [1, 2], "are of type int64: expected the bytes of image files"),
+        ("img", [{"path": "a"}, {"path": "b"}], "expected the bytes of image files"),
+    ],
+)
+def test_parquet_of_other_types(tmp_path, column, values, message):
+    image = png(np.zeros((32, 32, 3), np.uint8))
+    columns = {"img": [image, image], "coarse_label": [0, 1], "fine_label": [0, 1]}
+    for part in ("train", "test"):
+        pq.write_table(pa.table({**columns, column: values}), tmp_path / f"{part}.parquet")
+    with pytest.raises(InputError, match=message):
+        load(str(tmp_path))
+
+
+def test_an_archive_with_flipped_bits(tmp_path):
+    write_archive(tmp_path)
+    packed = tmp_path / "packed" / "cifar-100-python.tar.gz"
+    packed.parent.mkdir()
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(tmp_path / "cifar-100-python", "cifar-100-python")
+    content = bytearray(packed.read_bytes())
+    for place in range(len(content) // 3, len(content) // 2):
+        content[place] ^= 255
+    packed.write_bytes(content)
+    with pytest.raises(InputError, match=r"cifar-100-python\.tar\.gz is damaged|has no file"):
+        load(str(packed.parent))

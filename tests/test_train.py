@@ -236,8 +236,11 @@ def test_no_fine_labels(tmp_path, tiny):
     [
         ({"tau": 0.0}, "tau is 0.0"),
         ({"query_view": "bold"}, "query_view is 'bold': expected one of plain, weak, strong"),
-        ({"device": "toaster"}, "device 'toaster' cannot be used here"),
+        ({"device": "toaster"}, "device is 'toaster': expected auto, cpu, cuda"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
         ({"backbone": "resnet17"}, "there is no backbone 'resnet17'"),
+        ({"backbone": "torchvision/alexnet"}, "torchvision/alexnet cannot take images of 8 px"),
+        ({"stem": "large"}, "stem is 'large', but resnet10w16 has no stem to choose"),
     ],
 )
 def test_options_that_cannot_train(changes, message, tiny):
@@ -280,7 +283,7 @@ def test_a_write_that_fails_keeps_the_earlier_file(tmp_path):
     import resource
 
     path = tmp_path / "last.ckpt"
-    checkpoint.save_checkpoint(path, {"step": 1})
+    checkpoint.save_checkpoint(path, {"training": 1})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
@@ -290,7 +293,7 @@ def test_a_write_that_fails_keeps_the_earlier_file(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert checkpoint.load_checkpoint(path) == {"step": 1}
+    assert checkpoint.load_checkpoint(path) == {"training": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
@@ -412,11 +415,92 @@ def test_a_second_signal_acts_at_once():
 
 @pytest.mark.heavy
 def test_glyphs_are_learned(tmp_path, monkeypatch):
-    """Four epochs and coarse labels are enough to leave neighbours in pixel space far behind."""
+    """The demo: coarse labels and two minutes leave neighbours in pixel space far behind."""
     monkeypatch.undo()
-    run = commands.train(
-        out=tmp_path / "run", **{**commands.DEMO, "epochs": 4, "eval_every": 4}, overwrite=False
-    )
+    run = commands.demo(out=tmp_path / "run")
     results = run["results"]
     assert results["recall@1"] > 2 * results["pixels"]["recall@1"]
     assert results["recall@10"] > results["pixels"]["recall@10"] + 0.2
+
+
+def test_a_state_that_diverged_never_replaces_a_good_one(tmp_path, tiny, monkeypatch):
+    """NaN between two lines of metrics, then Ctrl-C: the checkpoint of before stays."""
+    step = Training.step
+
+    def broken(self, *batch):
+        loss = step(self, *batch)
+        if self.steps == 9:
+            self._losses[-1] = torch.tensor(math.nan)
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    monkeypatch.setattr(Training, "step", broken)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 8 .*checkpoint, of step 6"):
+        run(tmp_path, tiny)
+    training = Training(config(), tiny)
+    with torch.no_grad():
+        next(training.encoder.parameters()).fill_(1e38)
+    with pytest.raises(TrainingError, match="the features are not finite"):
+        training.check_finite()
+
+
+def test_interrupted_while_the_bank_is_filled(tmp_path, tiny, monkeypatch):
+    whole = run(tmp_path / "whole", tiny)
+    fill = Training.fill_bank
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Training, "fill_bank", lambda self: (os.kill(os.getpid(), signal.SIGINT), fill(self))
+        )
+        with pytest.raises(Interrupted):
+            run(tmp_path / "parts", tiny)
+    parts = run(tmp_path / "parts", tiny, resume=True)
+    assert equal(whole.state_dict(), parts.state_dict())
+
+
+def test_resume_needs_the_same_data_and_its_own_files(tmp_path, tiny):
+    run(tmp_path, tiny)
+    others = dataclasses.replace(tiny, train=subset(tiny.train, slice(0, 80)))
+    with pytest.raises(InputError, match="the data set is not the one that the run was started"):
+        run(tmp_path, others, resume=True)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"metrics\.jsonl is missing or shorter"):
+        run(tmp_path, tiny, resume=True)
+    torch.save({"x": 1}, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match="is no checkpoint of maskcon"):
+        run(tmp_path, tiny, resume=True)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="is no record of a run"):
+        commands.eval(tmp_path)
+
+
+def test_the_bank_is_filled_with_an_image_once(tiny):
+    training = Training(config(bank_size=40), tiny)
+    training.fill_bank()
+    assert len(training.bank.z.unique(dim=0)) == 40
+
+
+def test_one_test_image(tiny):
+    one = dataclasses.replace(tiny, test=subset(tiny.test, slice(0, 1)))
+    with pytest.raises(InputError, match="glyphs has one test image"):
+        Training(config(), one)
+
+
+@pytest.mark.parametrize("name", ["lr", "tau"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_are_finite(name, value):
+    with pytest.raises(InputError, match=f"{name} is (nan|inf): expected a finite number"):
+        config(**{name: value})
+
+
+def test_eval_refuses_before_it_computes(tmp_path):
+    command(tmp_path / "run", epochs=2)
+    with pytest.raises(InputError, match="precision is 'bananas'"):
+        commands.eval(tmp_path / "run", precision="bananas")
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        commands.eval(tmp_path / "run", json=tmp_path / "nowhere" / "r.json")
+
+
+def test_another_method_does_not_resume(tmp_path):
+    command(tmp_path / "run", epochs=2)
+    with pytest.raises(InputError, match="is one of maskcon and cannot go on with grafit"):
+        commands.train(out=tmp_path / "run", resume=True, method="grafit")

@@ -32,8 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         beside.unlink(missing_ok=True)
         kept = "the earlier one is kept" if path.exists() else "there is no earlier one"
         raise TrainingError(
-            f"{path} ({len(content) / 2**20:.1f} MiB) could not be written: {error}; {kept}. "
-            "Make room, then go on with --resume"
+            f"{path} ({len(content) / 2**20:.1f} MiB) could not be written: {error}; {kept}"
         ) from error
 
 
@@ -56,11 +55,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         InputError: it is missing or damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"there is no checkpoint {path}: nothing to resume") from error
     except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"{path} is damaged and cannot be read: {error}") from error
+    if not isinstance(state, dict) or "training" not in state:
+        raise InputError(f"{path} is no checkpoint of maskcon")
+    return state
 
 
 def save_encoder(folder: Path, encoder: Encoder, preparation: Mapping[str, Any]) -> None:
@@ -91,6 +93,7 @@ def load_encoder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
         parts = description["architecture"]
         encoder = Encoder(Architecture(**{**parts, "heads": tuple(parts["heads"])}))
         encoder.load_state_dict(state)
+        _ = [description[name] for name in ("image_size", "mean", "deviation")]
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "

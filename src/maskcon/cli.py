@@ -54,10 +54,15 @@ def hyper_parameters() -> dict[str, dict[str, float]]:
     )
     assert isinstance(table, ast.Dict)
     return {
-        ast.literal_eval(name): arguments[ast.unparse(method.args[0])]
+        ast.literal_eval(name): arguments[ast.unparse([*method.args, *_loss(method)][0])]
         for name, method in zip(table.keys, table.values, strict=True)
         if name is not None and isinstance(method, ast.Call)
     }
+
+
+def _loss(method: ast.Call) -> list[ast.expr]:
+    """The value of a call's keyword `loss`."""
+    return [keyword.value for keyword in method.keywords if keyword.arg == "loss"]
 
 
 def _train_options(command: Callable) -> Callable:
@@ -65,9 +70,9 @@ def _train_options(command: Callable) -> Callable:
     takers: dict[str, list[str]] = {}
     for method, names in hyper_parameters().items():
         for name, default in names.items():
-            takers.setdefault(name, []).append(f"{method} {default:g}")
+            takers.setdefault(name, []).append(f"{method} [{default:g}]")
     for name, methods in reversed(takers.items()):
-        text = f"hyper-parameter of {', '.join(methods)}"
+        text = f"of {', '.join(methods)}; see README"
         command = click.option(f"--{name}", type=float, help=text)(command)
     for field in reversed(fields(Config)):
         if field.name == "hyper":
@@ -75,7 +80,9 @@ def _train_options(command: Callable) -> Callable:
         wanted, choices = option_type(field.type)
         flag = "--" + field.name.replace("_", "-")
         text = field.metadata["help"]
-        if field.default not in (None, False):
+        if wanted is bool:
+            text += f" [{'yes' if field.default else 'no'}]"
+        elif field.default is not None:
             text += f" [{field.default}]"
         command = click.option(
             f"{flag}/--no-{flag[2:]}" if wanted is bool else flag,
@@ -102,12 +109,13 @@ def train(out: Path, recipe: Path | None, resume: bool, overwrite: bool, **optio
     Defaults, in brackets, are the paper's recipe for small images.
     """
     from maskcon import commands
-    from maskcon.progress import Screen
+    from maskcon.progress import screen
 
     given = {name: value for name, value in options.items() if value is not None}
-    run = commands.train(
-        out=out, recipe=recipe, resume=resume, overwrite=overwrite, progress=Screen(), **given
-    )
+    with screen() as progress:
+        run = commands.train(
+            out=out, recipe=recipe, resume=resume, overwrite=overwrite, progress=progress, **given
+        )
     _print_recall(run["results"])
 
 
@@ -115,26 +123,37 @@ def train(out: Path, recipe: Path | None, resume: bool, overwrite: bool, **optio
 @click.argument("run", type=_OUT)
 @click.option("--data", help="a data set's name or folder [the run's own]")
 @click.option("--data-dir", type=_OUT, help="where a named data set lies")
-@click.option("--device", default="auto", help="auto, cpu, cuda, ... [auto]")
+@click.option("--download", is_flag=True, help="fetch a named data set that is not there")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 [auto]")
 @click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16 [auto]")
 @click.option("--json", type=_OUT, help="write the results to this file")
 def eval(run: Path, **options: Any) -> None:
-    """Recall@1, 2, 5, 10 of the encoder in RUN on fine labels of test images."""
-    from maskcon import commands
-    from maskcon.progress import Screen
+    """Recall@K of a run's encoder on fine labels.
 
-    _print_recall(commands.eval(run, progress=Screen(), **options))
+    RUN is a run folder; each test image queries all the others, for K = 1, 2, 5, 10.
+    """
+    from maskcon import commands
+    from maskcon.progress import screen
+
+    with screen() as progress:
+        results = commands.eval(run, progress=progress, **options)
+    _print_recall(results)
 
 
 @cli.command()
 @click.option("--out", type=_OUT, default=Path("glyphs-demo"), help="run folder [glyphs-demo]")
+@click.option("--resume", is_flag=True, help="go on from the last checkpoint of --out")
 @click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
-def demo(out: Path, overwrite: bool) -> None:
-    """Train on drawn letters and digits, evaluate, draw: two minutes on two cores."""
-    from maskcon import commands
-    from maskcon.progress import Screen
+def demo(out: Path, resume: bool, overwrite: bool) -> None:
+    """Two minutes with drawn letters and digits.
 
-    run = commands.demo(out=out, overwrite=overwrite, progress=Screen())
+    Trains on coarse labels, evaluates on fine ones, draws a map and a sheet of neighbours.
+    """
+    from maskcon import commands
+    from maskcon.progress import screen
+
+    with screen() as progress:
+        run = commands.demo(out=out, resume=resume, overwrite=overwrite, progress=progress)
     _print_recall(run["results"])
     click.echo(
         f"\nThe encoder saw only {len(run['data']['coarse'])} coarse labels and learned to tell "
@@ -145,7 +164,7 @@ def demo(out: Path, overwrite: bool) -> None:
 
 @cli.command()
 def methods() -> None:
-    """The losses, and the hyper-parameters that each takes."""
+    """The losses, and what each takes."""
     from maskcon import commands
 
     taken = hyper_parameters()

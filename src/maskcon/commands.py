@@ -7,6 +7,7 @@ run["results"]["recall@1"]
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,16 @@ def train(
     runs.check(folder, resume=resume, overwrite=overwrite)
     config = _resumed(folder, options, recipe) if resume else _resolve(options, recipe)
     data = _load(config, progress)
-    training = Training(config, data, progress)
     if resume:
         run = runs.read(folder)
-        run.setdefault("resumed", []).append(runs.provenance())
+        # what "auto" meant where the run began; its weights are in the checkpoint
+        as_before = replace(config, precision=run["precision"], init="scratch")
+        training = Training(as_before, data, progress)
+        run.pop("error", None)
+        again = {**runs.provenance(), "hardware": hardware(training.device)}
+        run.setdefault("resumed", []).append(again)
     else:
+        training = Training(config, data, progress)
         runs.make(folder)
         run = {
             **runs.provenance(),
@@ -96,7 +102,8 @@ def train(
     try:
         outcome = fit(training, data, folder, resume=resume, progress=progress)
     except Interrupted:
-        record("interrupted")
+        with contextlib.suppress(TrainingError):  # a full disk: the checkpoint is written
+            record("interrupted")
         raise
     except TrainingError as error:
         with contextlib.suppress(TrainingError):  # a full disk: the first error matters
@@ -117,6 +124,7 @@ def eval(
     data_dir: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    download: bool = False,
     json: str | Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -128,6 +136,7 @@ def eval(
         data_dir: where a named data set lies.
         device: where to compute.
         precision: of the network.
+        download: fetch a named data set that is not there.
         json: a file to write the results to.
         progress: told how it goes.
 
@@ -141,20 +150,26 @@ def eval(
     folder = Path(run)
     config = runs.read(folder)["config"]
     encoder, description = checkpoint.load_encoder(folder)
+    where = pick_device(device)
+    numbers = Precision.pick(precision, where)
+    if json is not None and not Path(json).absolute().parent.is_dir():
+        raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
     if data is None:
         data, data_dir = config["data"], data_dir or config["data_dir"]
     loaded = load(
-        data, data_dir=Path(data_dir) if data_dir else None, image_size=description["image_size"]
+        data,
+        data_dir=Path(data_dir) if data_dir else None,
+        download=download,
+        image_size=description["image_size"],
     )
     if loaded.test.fine is None:
         raise InputError(f"{data} has no fine labels: there is nothing to evaluate against")
-    where = pick_device(device)
     progress.update(f"embedding {len(loaded.test):,} images")
     features = embed(
         encoder.to(where),
         loaded.test.images,
         Preparation.of(description),
-        Precision.pick(precision, where),
+        numbers,
     )
     progress.close()
     results = {
@@ -170,6 +185,7 @@ def eval(
 def demo(
     *,
     out: str | Path = "glyphs-demo",
+    resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -177,13 +193,14 @@ def demo(
 
     Args:
         out: the run folder.
+        resume: go on from the folder's last checkpoint.
         overwrite: delete the run that is there.
         progress: told how it goes.
 
     Returns:
         The content of run.json.
     """
-    return train(out=out, overwrite=overwrite, progress=progress, **DEMO)
+    return train(out=out, resume=resume, overwrite=overwrite, progress=progress, **DEMO)
 
 
 def methods() -> dict[str, str]:
@@ -198,13 +215,26 @@ def datasets() -> dict[str, str]:
 
 def _resolve(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     known = {name: method.hyper_parameters for name, method in METHODS.items()}
-    return resolve(options, hyper_parameters=known, recipe=recipe)
+    config = resolve(options, hyper_parameters=known, recipe=recipe)
+    # A run must find its files again from any folder.
+    if config.data_dir is not None:
+        config = replace(config, data_dir=str(Path(config.data_dir).resolve()))
+    if config.data not in DATA_SETS and Path(config.data).exists():
+        config = replace(config, data=str(Path(config.data).resolve()))
+    if config.init not in ("scratch", "imagenet"):
+        config = replace(config, init=str(Path(config.init).resolve()))
+    return config
 
 
 def _resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     """The run's own configuration; options may repeat it, and change where it runs."""
     before = runs.read(folder)["config"]
     given = {**(read_recipe(recipe) if recipe is not None else {}), **options}
+    if given.get("method", before["method"]) != before["method"]:
+        raise InputError(
+            f"the run in {folder} is one of {before['method']} and cannot go on with "
+            f"{given['method']}: start a new run"
+        )
     config = _resolve({**before, **given}, None)
     changed = [
         f"{name} is {before.get(name)!r}, not {value!r}"

@@ -6,6 +6,7 @@ stand beside the fields in all three, and are kept in `hyper`.
 """
 
 import difflib
+import math
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class Config:
     )
     init: str = _option("scratch", "scratch, imagenet (downloads weights) or a weights file")
     stem: Literal["auto", "small", "large"] = _option(
-        "auto", "first layers of a ResNet; auto is small up to 64 px"
+        "auto", "first layers of torchvision's ResNets; auto is small up to 64 px"
     )
     projection: int = _option(128, "width of the projection")
     bank_size: int = _option(8192, "keys that the bank remembers")
@@ -59,7 +60,7 @@ class Config:
     weight_decay: float = _option(5e-4, "of SGD, on every parameter")
     seed: int = _option(0, "of initial weights, order and views")
 
-    device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = _option("auto", "auto, cpu, cuda, cuda:1")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _option(
         "auto", "of the networks; auto is bf16 where the hardware has units for it"
     )
@@ -73,13 +74,14 @@ class Config:
         for name in (*positive, "eval_every", "log_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a value above 0")
-        for name in ("warmup_epochs", "momentum", "weight_decay", "seed", "workers"):
+        for name in ("warmup_epochs", "weight_decay", "seed", "workers"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
         if not 0 < self.crop_area <= 1:
             raise InputError(f"crop_area is {self.crop_area}: expected a share above 0, up to 1")
-        if not 0 <= self.ema < 1:
-            raise InputError(f"ema is {self.ema}: expected a share from 0 to below 1")
+        for name in ("ema", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: expected 0 to below 1")
         if self.warmup_epochs >= self.epochs:
             raise InputError(
                 f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs: the warm-up is "
@@ -116,7 +118,7 @@ def resolve(
     """
     values = {**(read_recipe(recipe) if recipe is not None else {}), **options}
     method = values.get("method", Config.method)
-    if method not in hyper_parameters:
+    if not isinstance(method, str) or method not in hyper_parameters:
         raise InputError(
             f"there is no method {method!r}{similar(str(method), list(hyper_parameters))}: "
             f"choose one of {', '.join(hyper_parameters)}"
@@ -176,6 +178,8 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
         value = float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise InputError(f"{name} is {value!r}: expected {wanted.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name} is {value}: expected a finite number")
     if choices and value not in choices:
         raise InputError(f"{name} is {value!r}: expected one of {', '.join(choices)}")
     return value

@@ -10,13 +10,15 @@ import torch
 
 from maskcon.errors import InputError
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the first of cuda, mps and cpu that there is."""
+    """The device of a name; "auto" is cuda where there is one, else cpu."""
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"device is {name!r}: expected auto, cpu, cuda or one such as cuda:1")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -45,6 +47,8 @@ class Precision:
     @classmethod
     def pick(cls, name: str, device: torch.device) -> "Precision":
         """The precision of a name; "auto" is bf16 where the device has units for it."""
+        if name not in PRECISIONS:
+            raise InputError(f"precision is {name!r}: expected one of {', '.join(PRECISIONS)}")
         if name == "auto":
             name = "bf16" if has_bf16_units(device) else "fp32"
         return cls(name, device)

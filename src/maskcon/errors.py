@@ -15,6 +15,10 @@ class TrainingError(RuntimeError):
     """Training had to stop; the message says why, and where its last checkpoint is."""
 
 
+class DivergedError(TrainingError):
+    """The loss or the features are not finite any more."""
+
+
 class Interrupted(Exception):  # noqa: N818 - no error
     """A signal asked the run to stop; its checkpoint is written.
 

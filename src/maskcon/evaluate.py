@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from maskcon.augment import views
 from maskcon.data.table import Split
 from maskcon.device import Precision
+from maskcon.errors import InputError
 from maskcon.model import Encoder
 from maskcon.retrieval import nearest_others, recall
 
@@ -72,6 +73,8 @@ def recall_of(features: Tensor, split: Split) -> dict[str, float]:
     """
     if split.fine is None:
         return {}
+    if len(split) < 2:
+        raise InputError("one test image has no other to find: an evaluation needs two or more")
     ks = [k for k in KS if k < len(split)]
     return recall(nearest_others(features, max(ks)), split.fine.to(features.device), ks)
 

@@ -1,7 +1,8 @@
 """Backbones, heads, the encoder, and the pair of query and key encoder."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -94,7 +95,8 @@ def build_backbone(
         model = name.removeprefix("timm/")
         if not timm.is_model(model):
             raise InputError(f"timm has no model {model!r}{similar(model, timm.list_models())}")
-        backbone = timm.create_model(model, pretrained=imagenet, num_classes=0)
+        with _named(name):
+            backbone = timm.create_model(model, pretrained=imagenet, num_classes=0)
         width = cast(int, backbone.num_features)
     elif name in RESNETS or name.startswith("torchvision/"):
         model = name.removeprefix("torchvision/")
@@ -102,7 +104,8 @@ def build_backbone(
         if model not in known:
             raise InputError(f"torchvision has no classifier {model!r}{similar(model, known)}")
         weights = "IMAGENET1K_V1" if imagenet else None  # V1 are those of the papers
-        backbone = torchvision.models.get_model(model, weights=weights)
+        with _named(name):
+            backbone = torchvision.models.get_model(model, weights=weights)
         width = _drop_classifier(backbone, model)
     else:
         choices = [*RESNETS, *NARROW]
@@ -117,6 +120,18 @@ def build_backbone(
     if init not in ("scratch", "imagenet"):
         load_backbone_weights(backbone, Path(init))
     return backbone, width
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn whatever a library raises where it makes a network into an InputError."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"{name} cannot be made: {error}; weights are fetched from the network, so without "
+            "it give --init scratch or the path of a weights file"
+        ) from error
 
 
 def _drop_classifier(network: nn.Module, model: str) -> int:

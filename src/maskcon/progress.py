@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -65,6 +67,16 @@ class Screen:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+@contextmanager
+def screen() -> Iterator[Screen]:
+    """A `Screen` that gives the terminal back, whatever happens."""
+    progress = Screen()
+    try:
+        yield progress
+    finally:
+        progress.close()
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What a finished run shows to people: pictures and a model card."""
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ def write(
         features: float32 [N, F] of unit length.
         progress: told what is drawn.
     """
+    write_atomically(folder / "README.md", _card(run).encode())
     matplotlib.use("Agg")
     for name, draw in (
         ("curves.png", lambda: _curves(run, folder)),
@@ -42,9 +44,9 @@ def write(
         ("neighbours.png", lambda: _neighbours(data, features)),
     ):
         progress.update(f"drawing {name}")
-        figure = draw()
-        figure.savefig(folder / name, dpi=110)
-    write_atomically(folder / "README.md", _card(run).encode())
+        picture = io.BytesIO()
+        draw().savefig(picture, dpi=110)
+        write_atomically(folder / name, picture.getvalue())
     progress.close()
     progress.note(f"{folder}: encoder, results, pictures and README.md are written")
 
@@ -178,8 +180,13 @@ def _card(run: Mapping[str, Any]) -> str:
         f"# {config['backbone']} trained on {data['name']} with {config['method']}",
         "",
         f"An image encoder trained with [maskcon](https://pypi.org/project/maskcon/) on "
-        f"{data['train']:,} images that carried only their **{config['label']}** label "
-        f"({len(data['coarse'])} coarse classes: {', '.join(data['coarse'])}).",
+        f"{data['train']:,} images "
+        + (
+            f"that carried only their **coarse** label ({len(data['coarse'])} coarse classes: "
+            f"{', '.join(data['coarse'])})."
+            if config["label"] == "coarse"
+            else f"with their **fine** labels ({data['fine']} classes): an upper bound."
+        ),
         "",
     ]
     if results:

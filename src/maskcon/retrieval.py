@@ -60,4 +60,4 @@ def recall(
         {"recall@1": share in [0, 1], ...}
     """
     hit = label[retrieval.ids] == label[:, None]  # [N, k]
-    return {f"recall@{k}": hit[:, :k].any(1).double().mean().item() for k in ks}
+    return {f"recall@{k}": hit[:, :k].any(1).cpu().double().mean().item() for k in ks}

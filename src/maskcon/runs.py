@@ -67,11 +67,14 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     try:
-        return json.loads(path.read_text())
+        run = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no run folder: it has no {RUN_FILE}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise InputError(f"{path} is no record of a run: it has no config")
+    return run
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:

@@ -1,7 +1,10 @@
 """The training loop: one step, and the run that repeats it."""
 
+import errno
+import hashlib
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import ResNet
 
 from maskcon import checkpoint
 from maskcon.augment import VIEWS, views
@@ -19,7 +23,7 @@ from maskcon.bank import MemoryBank
 from maskcon.config import Config
 from maskcon.data import DataSet
 from maskcon.device import Precision, pick_device
-from maskcon.errors import InputError, Interrupted, TrainingError
+from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.evaluate import Preparation, embed, recall_of
 from maskcon.methods import METHODS, Step, check_hyper_parameters
 from maskcon.model import SMALL_IMAGE, Architecture, Encoder, EncoderPair
@@ -52,6 +56,7 @@ class Training:
         self.precision = Precision.pick(config.precision, self.device)
         self.preparation = Preparation(config.image_size, *data.normalisation())
 
+        self.fingerprint = _fingerprint(data)
         self.images = data.train.images.to(self.device)
         label, names = data.train.coarse, data.coarse_names
         if config.label == "fine":
@@ -73,7 +78,7 @@ class Training:
             classes=len(names),
         )
         encoder = Encoder(architecture, init=config.init)
-        _check_batch_norm(encoder, config.batch_size)
+        _check_network(encoder, config)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
         self.pair: EncoderPair | None = None
         self.bank: MemoryBank | None = None
@@ -110,10 +115,12 @@ class Training:
         # Whole batches only, so that batch norm never sees a rest of one image: the last batch
         # takes in as many rows of the one before as it needs.
         starts = [*range(0, len(order) - size, size), len(order) - size]
+        filled = 0
         for start in starts:
             rows = order[start : start + size].to(self.device)
             z = self._key(self._view(rows, self.config.key_view, random))
-            self.bank.enqueue(z, self.label[rows])
+            self.bank.enqueue(z[filled - start :], self.label[rows][filled - start :])
+            filled = start + size
 
     def batch(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """Query images, key images (None without keys) and labels of the next step."""
@@ -163,18 +170,33 @@ class Training:
         """Mean loss since the last call.
 
         Raises:
-            TrainingError: one of the losses is not finite; the message names its step.
+            DivergedError: one of the losses is not finite; the message names its step.
         """
-        losses = torch.stack(self._losses).double().cpu()
+        losses = self._finite_losses()
+        self._losses = []
+        return losses.mean().item()
+
+    def check_finite(self) -> None:
+        """See that this state is worth keeping, before it takes the place of an earlier one.
+
+        Raises:
+            DivergedError: a loss since the last line of metrics, or a feature, is not finite.
+        """
+        if self._losses:
+            self._finite_losses()
+        if not self.features(self.images[: self.config.batch_size]).isfinite().all():
+            raise DivergedError(f"the features are not finite after step {self.steps - 1}")
+
+    def _finite_losses(self) -> Tensor:
+        losses = torch.stack(self._losses).cpu().double()
         broken = (~losses.isfinite()).nonzero()
         if len(broken):
             step = self.steps - len(losses) + int(broken[0])
-            raise TrainingError(
+            raise DivergedError(
                 f"the loss is {losses[broken[0]].item()} at step {step} "
                 f"(epoch {step // self.steps_per_epoch + 1})"
             )
-        self._losses = []
-        return losses.mean().item()
+        return losses
 
     def features(self, images: Tensor) -> Tensor:
         """Features of the query encoder: float32 [N, F], unit length."""
@@ -184,6 +206,7 @@ class Training:
         """All that an exact continuation needs."""
         state = {
             "format": CHECKPOINT_FORMAT,
+            "data": self.fingerprint,
             "steps": self.steps,
             "last": self.last,
             "best": self.best,
@@ -207,6 +230,11 @@ class Training:
                 f"the checkpoint has format {state.get('format')}, this version of maskcon reads "
                 f"{CHECKPOINT_FORMAT}: resume with the version that wrote it"
             )
+        if state["data"] != self.fingerprint:
+            raise InputError(
+                "the data set is not the one that the run was started with: its images or labels "
+                "differ. Give --data-dir with the same files, or start a new run"
+            )
         self.encoder.load_state_dict(state["encoder"])
         if self.pair is not None and self.bank is not None:
             self.pair.key.load_state_dict(state["key"])
@@ -216,7 +244,7 @@ class Training:
         self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
         self._losses = list(state["losses"].to(self.device))
         torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
     def _view(self, rows: Tensor, kind: str, random: torch.Generator) -> Tensor:
@@ -280,6 +308,8 @@ def _check(config: Config, data: DataSet) -> None:
             f"all {len(label):,} train images of {data.name} have one {config.label} label: "
             f"{config.method} needs at least two classes; selfcon needs no labels"
         )
+    if data.test.fine is not None and len(data.test) < 2:
+        raise InputError(f"{data.name} has one test image: an evaluation needs two or more")
     if len(data.train) < config.batch_size:
         raise InputError(
             f"{data.name} has {len(data.train)} train images, fewer than a batch of "
@@ -287,9 +317,33 @@ def _check(config: Config, data: DataSet) -> None:
         )
 
 
-def _check_batch_norm(encoder: nn.Module, batch_size: int) -> None:
+def _fingerprint(data: DataSet) -> str:
+    """Tells one set of train images and labels from another."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in (data.train.images, data.train.coarse, data.train.fine):
+        if tensor is not None:
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _check_network(encoder: Encoder, config: Config) -> None:
+    """Refuse a network that cannot train on these images, or not as asked."""
+    if config.stem != "auto" and not isinstance(encoder.backbone, ResNet):
+        raise InputError(f"stem is {config.stem!r}, but {config.backbone} has no stem to choose")
+    size = config.image_size
+    try:
+        with torch.no_grad():
+            encoder.eval()(torch.zeros(2, 3, size, size))
+    except Exception as error:  # whatever a network of another library raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{config.backbone} cannot take images of {size} px ({reason}): "
+            "set another --image-size or --backbone"
+        ) from error
+    encoder.train()
     has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
-    if has_batch_norm and batch_size < 2:
+    if has_batch_norm and config.batch_size < 2:
         raise InputError(
             "a batch of one image and a network with batch norm: statistics of one image mean "
             "nothing; set --batch-size 2 or more"
@@ -324,17 +378,16 @@ def fit(
     """
     progress = progress or Silent()
     config = training.config
+    clock = _Clock(training)
     try:
         if resume:
             saved = checkpoint.load_checkpoint(folder / CHECKPOINT)
             training.load_state_dict(saved["training"])
             _truncate(folder / METRICS, saved["metrics_bytes"])
+            clock = _Clock(training, saved["seconds"], saved["waited"])
             progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
         else:
             (folder / METRICS).write_bytes(b"")
-            progress.update("filling the bank")
-            training.fill_bank()
-        clock = _Clock(training, saved["seconds"] if resume else 0.0)
         with _signals() as received, open(folder / METRICS, "a") as metrics:
 
             def write(line: dict[str, Any]) -> None:
@@ -342,17 +395,28 @@ def fit(
                 metrics.flush()
 
             def save() -> None:
+                training.check_finite()
                 metrics.flush()
+                os.fsync(metrics.fileno())
                 checkpoint.save_checkpoint(
                     folder / CHECKPOINT,
                     {
                         "training": training.state_dict(),
                         "metrics_bytes": metrics.tell(),
                         "seconds": clock.seconds,
+                        "waited": clock.wait,
                     },
                 )
 
+            if not resume:
+                with clock.paused():
+                    progress.update("filling the bank")
+                    training.fill_bank()
+                    save()
             while training.steps < training.total_steps:
+                if received:
+                    save()
+                    raise Interrupted(received[0])
                 with clock.waiting():
                     batch = training.batch()
                 training.step(*batch)
@@ -381,14 +445,13 @@ def fit(
                             progress.note(f"epoch {epoch}/{config.epochs}: {shown}")
                     with clock.paused():
                         save()
-                if received:
-                    save()
-                    raise Interrupted(received[0])
-    except TrainingError as error:
+    except DivergedError as error:
         raise TrainingError(_advice(str(error), folder, training)) from error
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise TrainingError(
-            f"{error}; the last checkpoint is kept in {folder}: make room, then --resume"
+            f"{error}; the last checkpoint is kept in {folder}: "
+            f"{'make room' if full else 'mend that'}, then go on with --resume"
         ) from error
     finally:
         progress.close()
@@ -396,19 +459,22 @@ def fit(
 
 
 def _advice(message: str, folder: Path, training: Training) -> str:
-    if not message.startswith("the loss is"):
-        return message
     kept = "no checkpoint was written yet"
     if (folder / CHECKPOINT).exists():
         step = checkpoint.load_checkpoint(folder / CHECKPOINT)["training"]["steps"]
         kept = f"the last good checkpoint, of step {step}, is kept in {folder / CHECKPOINT}"
-    return f"{message}; {kept}. Try a lower --lr than {training.config.lr:g}" + (
+    return f"{message}; {kept}. Start again with a lower --lr than {training.config.lr:g}" + (
         ", or --precision fp32" if training.precision.name != "fp32" else ""
     )
 
 
 def _truncate(path: Path, size: int) -> None:
     """Drop the lines that were written after the checkpoint."""
+    if not path.exists() or path.stat().st_size < size:
+        raise InputError(
+            f"{path} is missing or shorter than when the checkpoint was written: put it back, "
+            "or start a new run"
+        )
     with open(path, "r+b") as file:
         file.truncate(size)
 
@@ -439,10 +505,10 @@ def _signals() -> Iterator[list[int]]:
 class _Clock:
     """Speed, time left and share of time spent waiting for data."""
 
-    def __init__(self, training: Training, before: float):
+    def __init__(self, training: Training, before: float = 0.0, waited: float = 0.0):
         self.training = training
         self.start = time.perf_counter() - before  # seconds of the run before it was resumed
-        self.wait = 0.0
+        self.wait = waited
         self.pause = 0.0
         self.recent: list[tuple[float, int]] = [(before, training.steps)]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskcon.config import similar
 from maskcon.data import cifar, folder, glyphs, parquet
 from maskcon.data.table import DataSet, Split
 from maskcon.errors import InputError
@@ -93,8 +94,8 @@ def load(
     path = Path(data)
     if not path.exists():
         raise InputError(
-            f"{data!r} is no data set that maskcon knows ({', '.join(DATA_SETS)}) and no path "
-            "that exists"
+            f"{data!r} is no data set that maskcon knows{similar(data, [*DATA_SETS])} and no path "
+            f"that exists: give one of {', '.join(DATA_SETS)}, or a folder of images"
         )
     return _read(path, image_size, workers)
 

@@ -3,6 +3,7 @@
 import io
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskcon.data.table import DataSet, Split
+from maskcon.data.table import DataSet, Split, whole_numbers
 from maskcon.errors import InputError
 
 CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
@@ -59,7 +60,7 @@ def read_archive(path: Path, image_size: int, workers: int) -> DataSet:
     try:
         with tarfile.open(source) as archive:
             return _read(path, lambda name: _member(archive, f"{_FOLDER}/{name}"))
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise InputError(
             f"{source} is damaged ({error}): delete it and fetch it again from {CIFAR100_URL}"
         ) from error
@@ -97,11 +98,15 @@ def _read(path: Path, content: Callable[[str], bytes]) -> DataSet:
         images = _entry(rows, "data", path)
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 2:
             raise InputError(f"{path}: data of {part} is no table of uint8 images")
+        if images.shape[1] != 3 * 32 * 32:
+            raise InputError(
+                f"{path}: images of {part} have {images.shape[1]} values: expected 3,072"
+            )
         splits.append(
             Split(
                 torch.from_numpy(images.reshape(-1, 3, 32, 32).copy()),
-                torch.tensor(_entry(rows, "coarse_labels", path)),
-                torch.tensor(_entry(rows, "fine_labels", path)),
+                whole_numbers(_entry(rows, "coarse_labels", path), f"{path}: coarse_labels"),
+                whole_numbers(_entry(rows, "fine_labels", path), f"{path}: fine_labels"),
             )
         )
     return DataSet("cifar100", splits[0], splits[1], names["coarse"], names["fine"])

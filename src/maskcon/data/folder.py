@@ -39,9 +39,7 @@ def read(path: Path, image_size: int, workers: int) -> DataSet:
         items = [(file, str(file)) for file, _, _ in part]
         splits.append(
             Split(
-                decode_all(items, size=image_size, workers=workers)
-                if items
-                else torch.empty(0, 3, image_size, image_size, dtype=torch.uint8),
+                decode_all(items, size=image_size, workers=workers),
                 torch.tensor([coarse[c] for _, c, _ in part], dtype=torch.long),
                 torch.tensor([fine[f"{c}/{f}"] for _, c, f in part], dtype=torch.long)
                 if fine

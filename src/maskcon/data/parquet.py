@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
-from maskcon.data.table import DataSet, Split, decode_all
+from maskcon.data.table import DataSet, Split, decode_all, whole_numbers
 from maskcon.errors import InputError
 
 IMAGE_COLUMNS = ("img", "image")
@@ -38,12 +38,13 @@ def read(path: Path, image_size: int, workers: int) -> DataSet:
         ]
         splits[part] = Split(
             decode_all(items, size=None, workers=workers),
-            _labels(table["coarse_label"]),
-            _labels(table["fine_label"]),
+            whole_numbers(table["coarse_label"].to_pylist(), f"coarse_label of {path} ({part})"),
+            whole_numbers(table["fine_label"].to_pylist(), f"fine_label of {path} ({part})"),
         )
     for level in ("coarse", "fine"):
         if level not in names:
-            largest = max(int(getattr(split, level).max()) for split in splits.values())
+            labels = torch.cat([getattr(split, level) for split in splits.values()])
+            largest = int(labels.max()) if len(labels) else -1
             names[level] = tuple(map(str, range(largest + 1)))
     return DataSet(path.name, splits["train"], splits["test"], names["coarse"], names["fine"])
 
@@ -68,20 +69,22 @@ def _table(files: list[Path]) -> dict[str, pa.ChunkedArray]:
             )
         table = table.select([image, "coarse_label", "fine_label"])
         parts.append(table.rename_columns(["image", "coarse_label", "fine_label"]))
-    table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+    table = pa.concat_tables(
+        [part.replace_schema_metadata(None) for part in parts], promote_options="permissive"
+    )
     columns = {name: table[name] for name in table.column_names}
-    if pa.types.is_struct(columns["image"].type):  # {bytes, path}
-        columns["image"] = pa.chunked_array(
-            [chunk.field("bytes") for chunk in columns["image"].chunks]
+    kind = columns["image"].type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # {bytes, path}
+        columns["image"] = pc.struct_field(columns["image"], "bytes")
+    if not pa.types.is_binary(columns["image"].type):
+        raise InputError(
+            f"images of {files[0].parent} are of type {kind}: expected the bytes of image files, "
+            "or a struct with a field of that name"
         )
     for name, column in columns.items():
         if column.null_count:
             raise InputError(f"{column.null_count} rows of {files[0].parent} have no {name}")
     return columns
-
-
-def _labels(column: pa.ChunkedArray) -> Tensor:
-    return torch.tensor(column.to_pylist(), dtype=torch.long)
 
 
 def _class_names(file: Path) -> dict[str, tuple[str, ...]]:

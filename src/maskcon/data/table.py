@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,6 @@ class DataSet:
                         f"outside 0..{len(names) - 1}; there are {len(names)} {level} names"
                     )
 
-    @property
-    def image_size(self) -> int:
-        """The longer side of the images, in pixels."""
-        return max(self.train.images.shape[2:])
-
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel over the train images, for levels in 0..1."""
         total, squares, pixels = torch.zeros(3).double(), torch.zeros(3).double(), 0
@@ -80,6 +76,18 @@ class DataSet:
         mean = total / pixels
         deviation = (squares / pixels - mean.square()).clamp(min=1e-6).sqrt()
         return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+
+
+def whole_numbers(values: Sequence, name: str) -> Tensor:
+    """Labels as int64 [N].
+
+    Raises:
+        InputError: one is not a whole number; the message names the row.
+    """
+    for row, value in enumerate(values):
+        if not isinstance(value, Integral):
+            raise InputError(f"{name}: label {value!r} of row {row} is no whole number")
+    return torch.tensor(list(values), dtype=torch.long)
 
 
 def decode(content: bytes | Path, name: str, size: int | None = None) -> np.ndarray:
@@ -106,6 +114,8 @@ def decode_all(
     Raises:
         InputError: one cannot be read, or they differ in size and no size is given.
     """
+    if not items:
+        return torch.empty(0, 3, size or 1, size or 1, dtype=torch.uint8)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         pictures = list(_ordered(pool, lambda item: decode(item[0], item[1], size), items))
     shapes = {picture.shape for picture in pictures}
