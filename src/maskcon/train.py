@@ -447,6 +447,8 @@ def fit(
                         save()
     except DivergedError as error:
         raise TrainingError(_advice(str(error), folder, training)) from error
+    except TrainingError as error:  # a file that could not be written
+        raise TrainingError(f"{error}. Make room, then go on with --resume") from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise TrainingError(
