@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _curves(run: Mapping[str, Any], folder: Path) -> Any:
 
 
 def _map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
-    """t-SNE of test features, coloured by coarse class, fine classes named at their middle."""
+    """t-SNE of test features, coloured by coarse class, with names of fine ones."""
     from sklearn.manifold import TSNE
 
     seed = run["config"]["seed"]
@@ -99,23 +99,42 @@ def _map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
     for index, name in enumerate(data.coarse_names):
         mine = points[coarse == index]
         ax.scatter(*mine.T, s=9, color=colours(index % colours.N), label=name, linewidths=0)
-    if data.test.fine is not None and len(data.fine_names) <= 120:
-        fine = data.test.fine[drawn].numpy()
-        for index in np.unique(fine):
-            x, y = np.median(points[fine == index], axis=0)
-            name = data.fine_names[index].rpartition("/")[2]
-            ax.annotate(
-                name,
-                (x, y),
-                ha="center",
-                va="center",
-                fontsize=7 if len(name) > 1 else 11,
-                bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.6},
-            )
     ax.set(xticks=[], yticks=[], title=f"{len(drawn):,} test images, coloured by coarse class")
     ax.spines[:].set_visible(False)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", markerscale=2.5)
+    if data.test.fine is not None:
+        _name_classes(figure, points, data.test.fine[drawn].numpy(), data.fine_names)
     return figure
+
+
+def _name_classes(figure: Any, points: np.ndarray, fine: np.ndarray, names: Sequence[str]) -> None:
+    """Write class names at the middle of their points, the tightest first, none over another."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # lays the figure out, so that the extent of a text is known
+    (ax,) = figure.axes
+    classes = []
+    for index in np.unique(fine):
+        mine = points[fine == index]
+        middle = np.median(mine, axis=0)
+        spread = np.median(np.abs(mine - middle).sum(1))
+        classes.append((spread, names[index].rpartition("/")[2], middle))
+    written: list[Any] = []
+    for _, name, middle in sorted(classes, key=lambda entry: entry[0]):
+        text = ax.annotate(
+            name,
+            middle,
+            ha="center",
+            va="center",
+            fontsize=7 if len(name) > 1 else 11,
+            bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.6},
+        )
+        extent = text.get_window_extent(canvas.get_renderer())
+        if any(extent.overlaps(other) for other in written):
+            text.remove()
+        else:
+            written.append(extent)
 
 
 def _neighbours(data: DataSet, features: Tensor) -> Any:
