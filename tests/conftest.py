@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskcon.data import DataSet, Split, glyphs
+from maskcon.data import DataSet, Found, Part, Split, glyphs
+from maskcon.data.pictures import Arrays
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,15 @@ def cifar100_folder() -> Path:
     if not folder:
         pytest.skip("set MASKCON_TEST_CIFAR100 to a folder with CIFAR-100's files")
     return Path(folder)
+
+
+def as_found(data: DataSet) -> Found:
+    """A set in memory as a reader would have found it."""
+    parts = {
+        name: Part(Arrays(split.images, data.name), split.coarse, split.fine)
+        for name, split in (("train", data.train), ("test", data.test))
+    }
+    return Found(data.name, parts, data.coarse_names, data.fine_names)
 
 
 def subset(split: Split, rows: slice) -> Split:

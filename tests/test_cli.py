@@ -84,7 +84,7 @@ def test_train_eval_resume(tmp_path, quick):
     done = typed("train", "--out", "x", "--method", "grafit", "--w", "0.5", *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("reading ")
+    assert lines[0].startswith("looking for ")
     assert any(line.startswith("epoch 2/2: recall@1 ") for line in lines)
     assert [line.split()[0] for line in lines[-4:]] == ["recall@1", "last", "best", "raw"]
     run = json.loads((tmp_path / "x" / "run.json").read_text())

@@ -8,7 +8,7 @@ methods.py.
 import ast
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from maskcon.config import Config, option_type
+from maskcon.config import READING_FIELDS, Config, option_type
 from maskcon.errors import InputError, Interrupted, TrainingError
 
 PROGRAM = "maskcon"
@@ -77,24 +77,37 @@ def _train_options(command: Callable) -> Callable:
     for field in reversed(fields(Config)):
         if field.name == "hyper":
             continue
-        wanted, choices = option_type(field.type)
-        flag = "--" + field.name.replace("_", "-")
-        text = field.metadata["help"]
-        if wanted is bool:
-            text += f" [{'yes' if field.default else 'no'}]"
-        elif field.default is not None:
-            text += f" [{field.default}]"
-        command = click.option(
-            f"{flag}/--no-{flag[2:]}" if wanted is bool else flag,
-            field.name,
-            type=click.Choice(choices) if choices else wanted,
-            default=None,
-            help=text,
-        )(command)
+        command = _option(field)(command)
     return command
 
 
 _OUT = click.Path(path_type=Path)
+
+
+def _data_options(command: Callable) -> Callable:
+    """Flags that say where and how to read a set, for commands other than `train`."""
+    for field in reversed(fields(Config)):
+        if field.name in READING_FIELDS:
+            command = _option(field)(command)
+    return command
+
+
+def _option(field: Field) -> Callable:
+    """The flag of a field of Config."""
+    wanted, choices = option_type(field.type)
+    flag = "--" + field.name.replace("_", "-")
+    text = field.metadata["help"]
+    if wanted is bool:
+        text += f" [{'yes' if field.default else 'no'}]"
+    elif field.default is not None:
+        text += f" [{field.default}]"
+    return click.option(
+        f"{flag}/--no-{flag[2:]}" if wanted is bool else flag,
+        field.name,
+        type=click.Choice(choices) if choices else wanted,
+        default=None,
+        help=text,
+    )
 
 
 @cli.command()
@@ -111,21 +124,24 @@ def train(out: Path, recipe: Path | None, resume: bool, overwrite: bool, **optio
     from maskcon import commands
     from maskcon.progress import screen
 
-    given = {name: value for name, value in options.items() if value is not None}
     with screen() as progress:
         run = commands.train(
-            out=out, recipe=recipe, resume=resume, overwrite=overwrite, progress=progress, **given
+            out=out,
+            recipe=recipe,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            **_given(options),
         )
     _print_recall(run["results"])
 
 
 @cli.command()
 @click.argument("run", type=_OUT)
-@click.option("--data", help="a data set's name or folder [the run's own]")
-@click.option("--data-dir", type=_OUT, help="where a named data set lies")
-@click.option("--download", is_flag=True, help="fetch a named data set that is not there")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 [auto]")
-@click.option("--precision", default="auto", help="auto, fp32, bf16 or fp16 [auto]")
+@click.option("--data", help="a data set's name, folder or table [the run's own]")
+@_data_options
+@click.option("--device", help="auto, cpu, cuda, cuda:1 [auto]")
+@click.option("--precision", help="auto, fp32, bf16 or fp16 [auto]")
 @click.option("--json", type=_OUT, help="write the results to this file")
 def eval(run: Path, **options: Any) -> None:
     """Recall@K of a run's encoder on fine labels.
@@ -136,7 +152,7 @@ def eval(run: Path, **options: Any) -> None:
     from maskcon.progress import screen
 
     with screen() as progress:
-        results = commands.eval(run, progress=progress, **options)
+        results = commands.eval(run, progress=progress, **_given(options))
     _print_recall(results)
 
 
@@ -162,6 +178,68 @@ def demo(out: Path, resume: bool, overwrite: bool) -> None:
     )
 
 
+@cli.group()
+def data() -> None:
+    """Look through a data set, or pack it."""
+
+
+@data.command()
+@click.argument("path")
+@click.option("--json", type=_OUT, help="write the report to this file")
+@_data_options
+def check(path: str, json: Path | None, **options: Any) -> None:
+    """Read everything once and report on it.
+
+    PATH is a data set's name, folder or table. Exit code 1 where training would be wrong, 0
+    otherwise; warnings are worth a look.
+    """
+    from maskcon import commands
+    from maskcon.checkpoint import write_json
+    from maskcon.progress import screen
+
+    with screen() as progress:
+        report = commands.check(path, progress=progress, **_given(options))
+    click.echo("\n".join([report.facts["name"], *report.lines]))
+    for word, entries in (("warning", report.warnings), ("wrong", report.wrong)):
+        for entry in entries:
+            click.echo(f"{word + ':':11} {entry}")
+    if not report.wrong and not report.warnings:
+        click.echo("nothing wrong was found")
+    if json is not None:
+        write_json(json, report.as_dict())
+    if report.wrong:
+        sys.exit(1)
+
+
+@data.command()
+@click.argument("path")
+@click.argument("out", type=_OUT)
+@click.option("--size", type=int, default=256, help="short side of the packed pictures [256]")
+@click.option("--overwrite", is_flag=True, help="replace the pack that is there")
+@_data_options
+def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> None:
+    """Decode and shrink every picture once, into one file.
+
+    PATH is a data set's name, folder or table; OUT is NAME.pack, which --data then takes. The
+    file is mapped, so training reads crops without decoding. Views lose what is finer than the
+    packed size: a crop of a fifth of a 256 px picture has 114 px to fill 224.
+    """
+    from maskcon import commands
+    from maskcon.progress import screen
+
+    with screen() as progress:
+        done = commands.pack(
+            path, out, size=size, overwrite=overwrite, progress=progress, **_given(options)
+        )
+    for reason in done["skipped"]:
+        click.echo(f"left out: {reason}")
+    click.echo(f"{out}: {done['images']:,} pictures, {done['bytes'] / 2**20:,.1f} MiB")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
 @cli.command()
 def methods() -> None:
     """The losses, and what each takes."""
@@ -181,17 +259,17 @@ def datasets() -> None:
     for name, summary in commands.datasets().items():
         click.echo(f"{name:10} {summary}")
     click.echo(
-        "\nA folder does as well: Parquet shards with img, coarse_label and fine_label,\n"
-        "or a tree train|test/coarse/fine/image.png."
+        "\nYour own: a folder tree [train|test/]coarse/[fine/]image.jpg; a table (.csv, .tsv,\n"
+        ".jsonl, .parquet) with a column of paths; a Hugging Face set, as Parquet shards or saved\n"
+        "to disk; a pack. `maskcon data check PATH` looks through it."
     )
 
 
 def _print_recall(results: dict[str, Any]) -> None:
-    if not results:
-        click.echo("no fine labels, so no recall")
-        return
     ks = [key for key in results if key.startswith("recall@")]
-    click.echo(f"{'':12}" + "".join(f"{k:>11}" for k in ks))
+    if any(k.endswith("/coarse") for k in ks):
+        click.echo("no fine labels: this is the recall of coarse classes, which training saw")
+    click.echo(f"{'':12}" + "".join(f"{k.removesuffix('/coarse'):>11}" for k in ks))
     for name, row in (
         ("last epoch" if "best" in results else "features", results),
         ("best epoch", results.get("best")),

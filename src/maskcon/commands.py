@@ -12,8 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from maskcon import checkpoint, report, runs
-from maskcon.config import MACHINE_FIELDS, Config, read_recipe, resolve
-from maskcon.data import DATA_SETS, DataSet, load
+from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
+from maskcon.data import (
+    DATA_SETS,
+    Columns,
+    DataSet,
+    Found,
+    find,
+    fitting_size,
+    hold,
+    load,
+)
+from maskcon.data import pack as packs
+from maskcon.data.check import Report
+from maskcon.data.check import check as look_through
 from maskcon.device import Precision, hardware, pick_device
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.evaluate import Preparation, embed, pixel_recall, recall_of
@@ -45,6 +57,7 @@ DEMO: Mapping[str, Any] = {
 def train(
     *,
     out: str | Path,
+    data: str | Path | Found | None = None,
     recipe: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -55,6 +68,7 @@ def train(
 
     Args:
         out: the run folder; refused if it exists, unless `resume` or `overwrite`.
+        data: a data set's name or path; or arrays, as `maskcon.data.from_arrays` takes them.
         recipe: a TOML file of options; the options given here win over it.
         resume: go on from the folder's last checkpoint, with the run's own options.
         overwrite: delete the run that is there.
@@ -72,25 +86,31 @@ def train(
     progress = progress or Silent()
     folder = Path(out)
     runs.check(folder, resume=resume, overwrite=overwrite)
+    if data is not None:
+        options["data"] = data.name if isinstance(data, Found) else str(data)
     config = _resumed(folder, options, recipe) if resume else _resolve(options, recipe)
-    data = _load(config, progress)
+    found = data if isinstance(data, Found) else _find(config, progress)
+    found = _split(found, config, progress)
+    config = config.settled(len(found.parts["train"]), fitting_size(found))
+    loaded = _load(found, config, progress)
     if resume:
         run = runs.read(folder)
         # what "auto" meant where the run began; its weights are in the checkpoint
         as_before = replace(config, precision=run["precision"], init="scratch")
-        training = Training(as_before, data, progress)
+        training = Training(as_before, loaded, progress)
         run.pop("error", None)
         again = {**runs.provenance(), "hardware": hardware(training.device)}
         run.setdefault("resumed", []).append(again)
     else:
-        training = Training(config, data, progress)
+        training = Training(config, loaded, progress)
         runs.make(folder)
+        runs.write_lists(folder, found, loaded)
         run = {
             **runs.provenance(),
             "config": config.as_dict(),
             "hardware": hardware(training.device),
             "precision": training.precision.name,
-            "data": _describe(data),
+            "data": _describe(loaded, config),
             "results": {},
         }
 
@@ -100,7 +120,7 @@ def train(
 
     record("running")
     try:
-        outcome = fit(training, data, folder, resume=resume, progress=progress)
+        outcome = fit(training, loaded, folder, resume=resume, progress=progress)
     except Interrupted:
         with contextlib.suppress(TrainingError):  # a full disk: the checkpoint is written
             record("interrupted")
@@ -109,73 +129,68 @@ def train(
         with contextlib.suppress(TrainingError):  # a full disk: the first error matters
             record("failed", error=str(error))
         raise
-    results: dict[str, Any] = {**training.last}
-    if results:
-        results |= {"best": training.best, "pixels": pixel_recall(data.test)}
+    pixels = pixel_recall(loaded.test, config.readers)
+    results = {**training.last, "best": training.best, "pixels": pixels}
     record("finished", results=results, training=outcome)
-    report.write(folder, run, data, training.features(data.test.images).cpu(), progress)
+    features = training.features(loaded.test.images).cpu()
+    report.write(folder, run, loaded, features, progress)
     return run
 
 
 def eval(
     run: str | Path,
     *,
-    data: str | None = None,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    download: bool = False,
+    data: str | Path | Found | None = None,
     json: str | Path | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Recall@1, 2, 5, 10 of a run's encoder on a test split's fine labels.
 
     Args:
         run: a run folder.
-        data: a data set's name or path; by default the run's own.
-        data_dir: where a named data set lies.
-        device: where to compute.
-        precision: of the network.
-        download: fetch a named data set that is not there.
+        data: a data set's name or path, or arrays; by default the run's own. All of its images
+            are tested with where it has no test split.
         json: a file to write the results to.
         progress: told how it goes.
+        options: how to read the data, fields `READING_FIELDS` of Config; device and precision.
 
     Returns:
-        {"recall@1": share in [0, 1], ..., "pixels": the same of raw pixels, "images": count}
+        {"recall@1": share in [0, 1], ..., "pixels": the same of raw pixels, "images": count};
+        "recall@1/coarse" and so on where there are no fine labels.
 
     Raises:
-        InputError: no run there, no such data, or no fine labels in it.
+        InputError: no run there, or no such data.
     """
     progress = progress or Silent()
     folder = Path(run)
-    config = runs.read(folder)["config"]
     encoder, description = checkpoint.load_encoder(folder)
-    where = pick_device(device)
-    numbers = Precision.pick(precision, where)
+    given = reading({k: v for k, v in options.items() if k not in ("device", "precision")})
+    where = pick_device(options.get("device", "auto"))
+    numbers = Precision.pick(options.get("precision", "auto"), where)
     if json is not None and not Path(json).absolute().parent.is_dir():
         raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
     if data is None:
-        data, data_dir = config["data"], data_dir or config["data_dir"]
-    loaded = load(
-        data,
-        data_dir=Path(data_dir) if data_dir else None,
-        download=download,
-        image_size=description["image_size"],
+        config = _resolve({**runs.read(folder)["config"], **given}, None)
+        found = _split(_find(config, progress), config, progress)
+    else:
+        name = data.name if isinstance(data, Found) else str(data)
+        config = _resolve({"data": name, **given}, None)
+        found = data if isinstance(data, Found) else _find(config, progress)
+    part = found.parts.get("test") or found.parts["train"]
+    split, skipped = hold(
+        part, description["image_size"], config.readers, config.skip_unreadable, progress
     )
-    if loaded.test.fine is None:
-        raise InputError(f"{data} has no fine labels: there is nothing to evaluate against")
-    progress.update(f"embedding {len(loaded.test):,} images")
-    features = embed(
-        encoder.to(where),
-        loaded.test.images,
-        Preparation.of(description),
-        numbers,
-    )
+    for name, _ in skipped:
+        progress.note(f"left out: {name}")
+    progress.update(f"embedding {len(split):,} images")
+    preparation = Preparation.of(description)
+    features = embed(encoder.to(where), split.images, preparation, numbers, config.readers)
     progress.close()
     results = {
-        **recall_of(features, loaded.test),
-        "pixels": pixel_recall(loaded.test),
-        "images": len(loaded.test),
+        **recall_of(features, split),
+        "pixels": pixel_recall(split, config.readers),
+        "images": len(split),
     }
     if json is not None:
         checkpoint.write_json(Path(json), results)
@@ -201,6 +216,83 @@ def demo(
         The content of run.json.
     """
     return train(out=out, resume=resume, overwrite=overwrite, progress=progress, **DEMO)
+
+
+def check(data: str | Path | Found, *, progress: Progress | None = None, **options: Any) -> Report:
+    """Read every picture of a data set once, and report what is there and what is wrong.
+
+    Args:
+        data: a data set's name or path, or arrays.
+        progress: told how it goes.
+        options: how to read the data, and any other option of `train`.
+
+    Returns:
+        The report; training would be wrong where `wrong` is not empty.
+
+    Raises:
+        InputError: there is no such data set.
+    """
+    progress = progress or Silent()
+    name = data.name if isinstance(data, Found) else str(data)
+    config = _resolve({"data": name, **options}, None)
+    found = data if isinstance(data, Found) else _find(config, progress)
+    fits = fitting_size(found)
+    try:
+        return look_through(found.with_test(config.test_share, config.seed), config, fits, progress)
+    finally:
+        progress.close()
+
+
+def pack(
+    data: str | Path | Found,
+    out: str | Path,
+    *,
+    size: int = 256,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Decode every picture once, make it small, and write all into one file that is mapped.
+
+    A set without a test split is packed without one.
+
+    Args:
+        data: a data set's name or path, or arrays.
+        out: the file, NAME.pack, which `data` may then name.
+        size: short side of the packed pictures in pixels; smaller ones stay as they are.
+        overwrite: replace the file.
+        progress: told how it goes.
+        options: how to read the data, fields `READING_FIELDS` of Config.
+
+    Returns:
+        "images" packed, "skipped" (reasons), "bytes" of the file.
+
+    Raises:
+        InputError: there is no such data set, or a picture cannot be read, or the file exists.
+        TrainingError: the file cannot be written.
+    """
+    progress = progress or Silent()
+    out = Path(out)
+    if out.suffix != packs.SUFFIX:
+        raise InputError(f"{out} does not end in {packs.SUFFIX}: give the pack such a name")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists: give another name, or --overwrite")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out.parent} is no folder: make it, or give another name")
+    if size < 1:
+        raise InputError(f"size is {size}: expected pixels, 1 or more")
+    name = data.name if isinstance(data, Found) else str(data)
+    config = _resolve({"data": name, **reading(options)}, None)
+    found = data if isinstance(data, Found) else _find(config, progress)
+    images, skipped = packs.write(
+        found,
+        out,
+        size=size,
+        workers=config.readers,
+        skip_unreadable=config.skip_unreadable,
+        progress=progress,
+    )
+    return {"images": images, "skipped": skipped, "bytes": out.stat().st_size}
 
 
 def methods() -> dict[str, str]:
@@ -249,27 +341,58 @@ def _resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None
     return config
 
 
-def _load(config: Config, progress: Progress) -> DataSet:
-    progress.update(f"reading {config.data}")
-    data = load(
+def _find(config: Config, progress: Progress) -> Found:
+    progress.update(f"looking for {config.data}")
+    return find(
         config.data,
         data_dir=Path(config.data_dir) if config.data_dir else None,
         download=config.download,
-        image_size=config.image_size,
-        workers=config.workers,
+        columns=Columns(
+            config.image_column, config.coarse_column, config.fine_column, config.split_column
+        ),
+        progress=progress,
     )
+
+
+def _split(found: Found, config: Config, progress: Progress) -> Found:
+    """The set with a test split, and what there is to say of it."""
+    for note in found.notes:
+        progress.note(note)
+    found = found.with_test(config.test_share, config.seed)
+    if found.made_split:
+        progress.note(
+            f"{found.name} has no test split: {len(found.parts['test']):,} images drawn from seed "
+            f"{config.seed} are left out of training to test with"
+        )
+    return found
+
+
+def _load(found: Found, config: Config, progress: Progress) -> DataSet:
+    data = load(
+        found,
+        image_size=config.image_size,
+        workers=config.readers,
+        skip_unreadable=config.skip_unreadable,
+        progress=progress,
+    )
+    if data.skipped:
+        progress.note(f"left out: {len(data.skipped):,} pictures that cannot be read")
     progress.note(
         f"{data.name}: {len(data.train):,} train and {len(data.test):,} test images, "
-        f"{len(data.coarse_names)} coarse and {len(data.fine_names) or 'no'} fine classes"
+        f"{len(data.coarse_names)} coarse and {len(data.fine_names) or 'no'} fine classes; "
+        f"views of {config.image_size} px"
     )
     return data
 
 
-def _describe(data: DataSet) -> dict[str, Any]:
+def _describe(data: DataSet, config: Config) -> dict[str, Any]:
+    made = {"share": config.test_share, "seed": config.seed} if data.made_split else None
     return {
         "name": data.name,
         "train": len(data.train),
         "test": len(data.test),
         "coarse": list(data.coarse_names),
         "fine": len(data.fine_names),
+        "made_split": made,
+        "skipped": len(data.skipped),
     }

@@ -7,14 +7,18 @@ stand beside the fields in all three, and are kept in `hyper`.
 
 import difflib
 import math
+import os
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maskcon.errors import InputError
+
+SMALL_IMAGE = 64  # pixels; up to here images are in memory and ResNets have the small-image stem
+BATCH_SIZE = 128  # of the paper
 
 
 def _option(default: Any, text: str) -> Any:
@@ -28,15 +32,27 @@ class Config:
     data: str = _option("glyphs", "a data set's name (see `maskcon datasets`) or a folder")
     data_dir: str | None = _option(None, "where a named data set lies [~/.cache/maskcon/NAME]")
     download: bool = _option(False, "fetch a named data set that is not there")
-    workers: int = _option(1, "threads that decode image files")
-    image_size: int = _option(32, "side of the views in pixels")
+    image_column: str | None = _option(None, "a table's column of images [image, img, path...]")
+    coarse_column: str | None = _option(None, "of coarse labels [coarse, coarse_label, label...]")
+    fine_column: str | None = _option(
+        None, "of fine labels [fine, fine_label]; none: there is none"
+    )
+    split_column: str | None = _option(
+        None, "of train or test [split, set...]; none: there is none"
+    )
+    test_share: float = _option(0.2, "share of the images to test with, where no split is given")
+    skip_unreadable: bool = _option(False, "go on without pictures that cannot be read")
+    workers: int = _option(0, "threads or processes that read pictures; 0 is one for each core")
+    image_size: int = _option(0, "side of the views in pixels; 0 is chosen from the pictures")
 
     method: str = _option("maskcon", "the loss (see `maskcon methods`)")
     label: Literal["coarse", "fine"] = _option(
         "coarse", "the labels that training sees; fine only for the upper bound"
     )
-    query_view: str = _option("strong", "view of the query: strong, weak or plain")
-    key_view: str = _option("weak", "view of the key: strong, weak or plain")
+    query_view: str = _option(
+        "auto", "view of the query: plain, weak, strong, perspective or jitter; auto by size"
+    )
+    key_view: str = _option("auto", "view of the key, likewise")
     crop_area: float = _option(0.2, "smallest share of an image's area that a crop keeps")
     flip: bool = _option(True, "mirror every other view; --no-flip for letters and the like")
 
@@ -54,7 +70,7 @@ class Config:
 
     epochs: int = _option(200, "passes over the train images")
     warmup_epochs: float = _option(5.0, "epochs of linear warm-up, inside the epochs")
-    batch_size: int = _option(128, "images of a step")
+    batch_size: int = _option(0, "images of a step; 0 is 128, or fewer for a small set")
     lr: float = _option(0.02, "learning rate, at the end of the warm-up")
     momentum: float = _option(0.9, "of SGD")
     weight_decay: float = _option(5e-4, "of SGD, on every parameter")
@@ -70,15 +86,24 @@ class Config:
     hyper: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        positive = ("image_size", "projection", "bank_size", "epochs", "batch_size", "lr")
+        positive = ("projection", "bank_size", "epochs", "lr")
         for name in (*positive, "eval_every", "log_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a value above 0")
-        for name in ("warmup_epochs", "weight_decay", "seed", "workers"):
+        for name in (
+            "warmup_epochs",
+            "weight_decay",
+            "seed",
+            "workers",
+            "image_size",
+            "batch_size",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
         if not 0 < self.crop_area <= 1:
             raise InputError(f"crop_area is {self.crop_area}: expected a share above 0, up to 1")
+        if not 0 < self.test_share < 1:
+            raise InputError(f"test_share is {self.test_share}: expected a share between 0 and 1")
         for name in ("ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 to below 1")
@@ -87,6 +112,34 @@ class Config:
                 f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs: the warm-up is "
                 "inside the epochs, so it must be shorter; set warmup_epochs"
             )
+
+    @property
+    def readers(self) -> int:
+        """Threads or processes that read pictures."""
+        if self.workers:
+            return self.workers
+        if hasattr(os, "sched_getaffinity"):  # not everywhere
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+    def settled(self, count: int, fitting_size: int) -> "Config":
+        """The same with what was left open chosen for a set.
+
+        Args:
+            count: its train images.
+            fitting_size: a side for the views that its pictures fill.
+        """
+        size = self.image_size or fitting_size
+        small = size <= SMALL_IMAGE
+        query, key = ("strong", "weak") if small else ("jitter", "perspective")
+        quarter = max(2, 2 ** int(math.log2(max(count // 4, 2))))
+        return replace(
+            self,
+            image_size=size,
+            batch_size=self.batch_size or min(BATCH_SIZE, quarter),
+            query_view=query if self.query_view == "auto" else self.query_view,
+            key_view=key if self.key_view == "auto" else self.key_view,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The flat mapping that `resolve` takes: fields and hyper-parameters alike."""
@@ -97,6 +150,26 @@ class Config:
 
 # What may change between a run and its resumption without changing a number.
 MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device"})
+
+
+# How a set is found and read; the commands that take one take these.
+COLUMN_FIELDS = ("image_column", "coarse_column", "fine_column", "split_column")
+READING_FIELDS = ("data_dir", "download", *COLUMN_FIELDS, "skip_unreadable", "workers")
+
+
+def reading(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given a value, all of them in `READING_FIELDS`.
+
+    Raises:
+        InputError: another one.
+    """
+    unknown = [name for name in options if name not in READING_FIELDS]
+    if unknown:
+        raise InputError(
+            f"unknown option {unknown[0]!r}{similar(unknown[0], READING_FIELDS)}: expected one of "
+            f"{', '.join(READING_FIELDS)}"
+        )
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def resolve(

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskcon.augment import views
-from maskcon.data.table import Split
+from maskcon.augment import to_levels
+from maskcon.data.table import Photos, Split
 from maskcon.device import Precision
 from maskcon.errors import InputError
+from maskcon.feed import plain_squares
 from maskcon.model import Encoder
 from maskcon.retrieval import nearest_others, recall
 
 BATCH = 500
+PIXELS = 32  # side to which large pictures are made small, to be compared as they are
 KS = (1, 2, 5, 10)
 
 
@@ -45,21 +47,27 @@ class Preparation:
 
 @torch.no_grad()
 def embed(
-    encoder: Encoder, images: Tensor, preparation: Preparation, precision: Precision
+    encoder: Encoder,
+    images: Tensor | Photos,
+    preparation: Preparation,
+    precision: Precision,
+    workers: int = 1,
 ) -> Tensor:
     """Features before the projector, of unit length: float32 [N, F] on the encoder's device.
 
-    The images (uint8 [N, 3, H, W]) are resized to a square, not cropped; the encoder runs in
-    evaluation mode and is put back in the mode it was in.
+    The images (uint8 [N, 3, H, W], or pictures that as many processes as `workers` read) are
+    resized to a square, not cropped; the encoder runs in evaluation mode and is put back in
+    the mode it was in.
     """
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
     features = []
-    for batch in images.split(BATCH):
-        batch = views(batch.to(device), "plain", size=preparation.image_size)
+    size = preparation.image_size
+    for batch in plain_squares(images, size=size, workers=workers, batch_size=BATCH):
+        levels = to_levels(batch.to(device))
         with precision.autocast():
-            feature = encoder(preparation.normalise(batch)).feature
+            feature = encoder(preparation.normalise(levels)).feature
         features.append(nn.functional.normalize(feature.float(), dim=1))
     encoder.train(was_training)
     return torch.cat(features)
@@ -68,18 +76,26 @@ def embed(
 def recall_of(features: Tensor, split: Split) -> dict[str, float]:
     """Recall@1, 2, 5, 10 of fine labels, every image querying all the others.
 
-    Empty where the split has no fine labels. A split of ten images or fewer has no ten
-    others, and gets only the K that it has.
+    Where the split has no fine labels, what can be known: the recall of coarse labels, as
+    "recall@1/coarse" and so on. A split of ten images or fewer has no ten others, and gets
+    only the K that it has.
     """
-    if split.fine is None:
-        return {}
     if len(split) < 2:
         raise InputError("one test image has no other to find: an evaluation needs two or more")
     ks = [k for k in KS if k < len(split)]
-    return recall(nearest_others(features, max(ks)), split.fine.to(features.device), ks)
+    label, level = (split.coarse, "/coarse") if split.fine is None else (split.fine, "")
+    found = recall(nearest_others(features, max(ks)), label.to(features.device), ks)
+    return {name + level: value for name, value in found.items()}
 
 
-def pixel_recall(split: Split) -> dict[str, float]:
-    """Recall@K of raw pixels: what learning must beat."""
-    pixels = split.images.flatten(1).float().div_(255).sub_(0.5)
+def pixel_recall(split: Split, workers: int = 1) -> dict[str, float]:
+    """Recall@K of raw pixels: what learning must beat.
+
+    Pictures that are not in memory are compared as squares of 32 px.
+    """
+    images = split.images
+    if isinstance(images, Photos):
+        plain = plain_squares(images, size=PIXELS, workers=workers, batch_size=BATCH)
+        images = torch.cat(list(plain))
+    pixels = images.flatten(1).float().div_(255).sub_(0.5)
     return recall_of(nn.functional.normalize(pixels, dim=1), split)

@@ -17,8 +17,6 @@ from maskcon.config import similar
 from maskcon.errors import InputError
 from maskcon.methods import Output
 
-SMALL_IMAGE = 64  # pixels; up to here a ResNet gets the small-image stem
-
 
 class NarrowResNet(nn.Module):
     """A ResNet of basic blocks with a small-image stem and few channels, for a few cores.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskcon.checkpoint import write_atomically
 from maskcon.data import DataSet
+from maskcon.feed import picture
 from maskcon.methods import METHODS
 from maskcon.progress import Progress, duration
 from maskcon.retrieval import nearest_others
@@ -21,6 +22,7 @@ from maskcon.seeds import generator, seed_of
 MAP_POINTS = 2000  # t-SNE of more takes minutes
 QUERIES = 10
 NEIGHBOURS = 10
+THUMBNAIL = 96  # pixels, of pictures that are not small
 RIGHT, NEAR, WRONG = "#2a7f3f", "#e0a100", "#c23b22"  # same fine, same coarse only, other
 
 
@@ -61,7 +63,8 @@ def _curves(run: Mapping[str, Any], folder: Path) -> Any:
     """Loss and, where there are fine labels, recall over the steps beside that of raw pixels."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
-    evaluations = [line for line in lines if "recall@1" in line]
+    evaluations = [line for line in lines if "epoch" in line]
+    level = "coarse" if any("recall@1/coarse" in line for line in evaluations) else "fine"
     figure = _figure(10, 3.6)
     axes = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
     axes[0].plot(*zip(*loss, strict=True), color="#30507a")
@@ -73,7 +76,9 @@ def _curves(run: Mapping[str, Any], folder: Path) -> Any:
             pixels = 100 * run["results"]["pixels"][name]
             axes[1].axhline(pixels, color=drawn[0].get_color(), linestyle=":", linewidth=1)
         axes[1].plot([], [], color="grey", linestyle=":", linewidth=1, label="raw pixels")
-        axes[1].set(xlabel="step", ylabel="per cent", title="recall of fine classes, test images")
+        axes[1].set(
+            xlabel="step", ylabel="per cent", title=f"recall of {level} classes, test images"
+        )
         axes[1].set_ylim(0, 100)
         axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     for ax in axes:
@@ -146,12 +151,12 @@ def _neighbours(data: DataSet, features: Tensor) -> Any:
     figure = _figure(1.0 * (count + 1.6), 1.12 * len(queries) + 0.5)
     grid = figure.subplots(len(queries), count + 1, squeeze=False)
     for row, query in zip(grid, queries, strict=True):
-        _picture(row[0], split.images[query])
+        _picture(row[0], picture(split.images, query, THUMBNAIL))
         row[0].set_ylabel(
             _name(data, query), rotation=0, ha="right", va="center", fontsize=8, labelpad=6
         )
         for ax, neighbour in zip(row[1:], found[query].tolist(), strict=True):
-            _picture(ax, split.images[neighbour])
+            _picture(ax, picture(split.images, neighbour, THUMBNAIL))
             same_coarse = bool(split.coarse[neighbour] == split.coarse[query])
             if split.fine is None:
                 mark, colour = ("✓", NEAR) if same_coarse else ("✗", WRONG)
@@ -208,30 +213,43 @@ def _card(run: Mapping[str, Any]) -> str:
         ),
         "",
     ]
-    if results:
-        ks = [key for key in results if key.startswith("recall@")]
-        rows = (
-            ("last epoch", results),
-            ("best epoch", results["best"]),
-            ("raw pixels", results["pixels"]),
-        )
-        lines += [
+    ks = [key for key in results if key.startswith("recall@")]
+    rows = (
+        ("last epoch", results),
+        ("best epoch", results["best"]),
+        ("raw pixels", results["pixels"]),
+    )
+    if data["fine"]:
+        lines.append(
             f"Recall of the {data['fine']} fine classes: each of {data['test']:,} test images "
-            "queries all the others, by cosine similarity of the features.",
-            "",
-            "| | " + " | ".join(ks) + " |",
-            "|---|" + "---|" * len(ks),
-            *(
-                f"| {name} | " + " | ".join(f"{row[k]:.2%}" for k in ks) + " |"
-                for name, row in rows
-            ),
-            "",
-            f"The best epoch was {results['best']['epoch']} of {config['epochs']}, chosen on these "
-            "very test images: quote the last one. Raw pixels are what learning must beat.",
-            "",
-        ]
+            "queries all the others, by cosine similarity of the features."
+        )
     else:
-        lines += ["The data have no fine labels, so the recall of fine classes is unknown.", ""]
+        lines.append(
+            "The data have no fine labels, so the recall of fine classes is unknown. What can be "
+            f"known is that of the {len(data['coarse'])} coarse classes, which training saw: each "
+            f"of {data['test']:,} test images queries all the others."
+        )
+    if data["made_split"]:
+        lines.append(
+            "The set came without a test split: one was drawn, "
+            f"{data['made_split']['share']:.0%} of each class, from seed "
+            f"{data['made_split']['seed']}; split.csv has it."
+        )
+    if data["skipped"]:
+        lines.append(
+            f"{data['skipped']:,} pictures could not be read and were left out: skipped.csv."
+        )
+    lines += [
+        "",
+        "| | " + " | ".join(ks) + " |",
+        "|---|" + "---|" * len(ks),
+        *(f"| {name} | " + " | ".join(f"{row[k]:.2%}" for k in ks) + " |" for name, row in rows),
+        "",
+        f"The best epoch was {results['best']['epoch']} of {config['epochs']}, chosen on these "
+        "very test images: quote the last one. Raw pixels are what learning must beat.",
+        "",
+    ]
     lines += [
         "![recall](curves.png)",
         "![map](map.png)",

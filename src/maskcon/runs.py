@@ -1,17 +1,20 @@
 """The run folder: what a training run leaves, and how to read it again."""
 
+import csv
+import io
 import json
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from maskcon.checkpoint import write_json
+from maskcon.checkpoint import write_atomically, write_json
+from maskcon.data import DataSet, Found
 from maskcon.errors import InputError
 
 RUN_FILE = "run.json"
@@ -80,6 +83,31 @@ def read(folder: Path) -> dict[str, Any]:
 def write(folder: Path, content: Mapping[str, Any]) -> None:
     """Write run.json, atomically."""
     write_json(folder / RUN_FILE, content)
+
+
+def write_lists(folder: Path, found: Found, data: DataSet) -> None:
+    """Write down what a person could not know: split.csv and skipped.csv, where there is such.
+
+    Args:
+        folder: of the run.
+        found: the set with its splits.
+        data: what was read of it.
+    """
+    if found.made_split:
+        rows = [
+            (part.pictures.name(row), name)
+            for name, part in found.parts.items()
+            for row in range(len(part))
+        ]
+        _write_csv(folder / "split.csv", ("image", "split"), rows)
+    if data.skipped:
+        _write_csv(folder / "skipped.csv", ("image", "reason"), data.skipped)
+
+
+def _write_csv(path: Path, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([head, *rows])
+    write_atomically(path, text.getvalue().encode())
 
 
 def provenance() -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Random numbers that are a function of the seed and of what they are for.
 
 Nothing is drawn from a stream that an interruption could cut: the order of an epoch comes
-from (seed, epoch) and the views of a step from (seed, step), so a resumed run draws what the
-unbroken one would have drawn.
+from (seed, epoch), the crops and the views of a step from (seed, step), so a resumed run draws
+what the unbroken one would have drawn.
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["weights", "order", "views", "prefill", "data", "map"]
+Purpose = Literal["weights", "order", "views", "prefill", "data", "map", "split", "crops"]
 _STREAM: dict[str, int] = {
     "weights": 0,
     "order": 1,
@@ -18,6 +18,8 @@ _STREAM: dict[str, int] = {
     "prefill": 3,
     "data": 4,
     "map": 5,
+    "split": 6,
+    "crops": 7,
 }
 
 

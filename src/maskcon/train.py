@@ -1,7 +1,6 @@
 """The training loop: one step, and the run that repeats it."""
 
 import errno
-import hashlib
 import json
 import math
 import os
@@ -18,15 +17,16 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from maskcon import checkpoint
-from maskcon.augment import VIEWS, views
+from maskcon.augment import VIEWS, to_levels
 from maskcon.bank import MemoryBank
-from maskcon.config import Config
-from maskcon.data import DataSet
+from maskcon.config import SMALL_IMAGE, Config
+from maskcon.data import IMAGE_SIZES, DataSet, Photos
 from maskcon.device import Precision, pick_device
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.evaluate import Preparation, embed, recall_of
+from maskcon.feed import CropRule, Plan, PrefillPlan, StepPlan, first_squares, sizes_of, squares
 from maskcon.methods import METHODS, Step, check_hyper_parameters
-from maskcon.model import SMALL_IMAGE, Architecture, Encoder, EncoderPair
+from maskcon.model import Architecture, Encoder, EncoderPair
 from maskcon.progress import Progress, Silent, duration
 from maskcon.seeds import generator, seed_of
 
@@ -49,6 +49,9 @@ class Training:
 
     def __init__(self, config: Config, data: DataSet, notify: Progress | None = None):
         notify = notify or Silent()
+        images = data.train.images
+        side = images.shape[2] if isinstance(images, Tensor) else IMAGE_SIZES[-1]
+        config = config.settled(len(data.train), side)
         _check(config, data)
         self.config = config
         self.method = METHODS[config.method]
@@ -56,14 +59,20 @@ class Training:
         self.precision = Precision.pick(config.precision, self.device)
         self.preparation = Preparation(config.image_size, *data.normalisation())
 
-        self.fingerprint = _fingerprint(data)
-        self.images = data.train.images.to(self.device)
+        self.fingerprint = data.train.fingerprint()
+        self.images = images if isinstance(images, Photos) else images.to(self.device)
+        self._probe = first_squares(images, config.batch_size, config.image_size)
         label, names = data.train.coarse, data.coarse_names
         if config.label == "fine":
             assert data.train.fine is not None  # _check has seen to it
             label, names = data.train.fine, data.fine_names
         self.label = label.to(self.device)
-        self.steps_per_epoch = len(self.images) // config.batch_size
+        rule = CropRule(config.crop_area, config.flip, sizes_of(images))
+        self._kinds: tuple[str, ...] = (config.query_view,)
+        if self.method.key == "momentum":
+            self._kinds = (config.query_view, config.key_view)
+        self._plan = StepPlan(rule, self._kinds, config.batch_size, config.seed)
+        self.steps_per_epoch = self._plan.steps_per_epoch
         self.total_steps = config.epochs * self.steps_per_epoch
 
         torch.manual_seed(seed_of(config.seed, "weights"))
@@ -102,38 +111,35 @@ class Training:
         self.steps = 0
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
-        self._order: Tensor | None = None  # of the train images in this epoch
+        self._stream: Iterator[tuple[Tensor, list[Tensor]]] | None = None  # from this step on
         self._losses: list[Tensor] = []  # since the last line of metrics; on the device
 
     def fill_bank(self) -> None:
         """Fill the bank with keys of train images drawn at random, before the first step."""
         if self.bank is None:
             return
-        random = generator(self.config.seed, "prefill")
-        size = self.config.batch_size
-        order = torch.randperm(len(self.images), generator=random)[: max(len(self.bank), size)]
-        # Whole batches only, so that batch norm never sees a rest of one image: the last batch
-        # takes in as many rows of the one before as it needs.
-        starts = [*range(0, len(order) - size, size), len(order) - size]
+        config = self.config
+        plan = PrefillPlan(
+            self._plan.rule, config.key_view, len(self.bank), config.batch_size, config.seed
+        )
         filled = 0
-        for start in starts:
-            rows = order[start : start + size].to(self.device)
-            z = self._key(self._view(rows, self.config.key_view, random))
-            self.bank.enqueue(z[filled - start :], self.label[rows][filled - start :])
-            filled = start + size
+        for number, (rows, (view,)) in enumerate(self._squares(plan, range(len(plan.starts)))):
+            random = generator(config.seed, "prefill", 2 + 2 * number)
+            z = self._key(self._changed(view, config.key_view, random))
+            new = filled - plan.starts[number]
+            self.bank.enqueue(z[new:], self.label[rows.to(self.device)][new:])
+            filled = plan.starts[number] + config.batch_size
 
     def batch(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """Query images, key images (None without keys) and labels of the next step."""
-        epoch, position = divmod(self.steps, self.steps_per_epoch)
-        if position == 0 or self._order is None:
-            random = generator(self.config.seed, "order", epoch)
-            self._order = torch.randperm(len(self.images), generator=random).to(self.device)
-        size = self.config.batch_size
-        rows = self._order[position * size : (position + 1) * size]
+        if self._stream is None:
+            self._stream = self._squares(self._plan, range(self.steps, self.total_steps))
+        rows, views = next(self._stream)
         random = generator(self.config.seed, "views", self.steps)
-        query = self._view(rows, self.config.query_view, random)
-        key = self._view(rows, self.config.key_view, random) if self.pair is not None else None
-        return query, key, self.label[rows]
+        query, *key = (
+            self._changed(view, kind, random) for view, kind in zip(views, self._kinds, strict=True)
+        )
+        return query, key[0] if key else None, self.label[rows.to(self.device)]
 
     def step(self, query_images: Tensor, key_images: Tensor | None, label: Tensor) -> Tensor:
         """One optimizer step; returns the loss, still on the device.
@@ -184,7 +190,7 @@ class Training:
         """
         if self._losses:
             self._finite_losses()
-        if not self.features(self.images[: self.config.batch_size]).isfinite().all():
+        if not self.features(self._probe).isfinite().all():
             raise DivergedError(f"the features are not finite after step {self.steps - 1}")
 
     def _finite_losses(self) -> Tensor:
@@ -198,9 +204,9 @@ class Training:
             )
         return losses
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor | Photos) -> Tensor:
         """Features of the query encoder: float32 [N, F], unit length."""
-        return embed(self.encoder, images, self.preparation, self.precision)
+        return embed(self.encoder, images, self.preparation, self.precision, self.config.readers)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs."""
@@ -242,22 +248,20 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
+        self._stream = None
         self._losses = list(state["losses"].to(self.device))
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
-    def _view(self, rows: Tensor, kind: str, random: torch.Generator) -> Tensor:
-        config = self.config
-        images = views(
-            self.images[rows],
-            kind,
-            size=config.image_size,
-            crop_area=config.crop_area,
-            flip=config.flip,
-            generator=random,
-        )
-        return self.preparation.normalise(images)
+    def _squares(self, plan: Plan, numbers: range) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        size, workers = self.config.image_size, self.config.readers
+        return squares(self.images, plan, numbers, size=size, workers=workers)
+
+    def _changed(self, view: Tensor, kind: str, random: torch.Generator) -> Tensor:
+        """Squares as the input of an encoder."""
+        view = VIEWS[kind].change(view.to(self.device, non_blocking=True), random)
+        return self.preparation.normalise(to_levels(view))
 
     @torch.no_grad()
     def _key_output(self, images: Tensor):
@@ -308,23 +312,13 @@ def _check(config: Config, data: DataSet) -> None:
             f"all {len(label):,} train images of {data.name} have one {config.label} label: "
             f"{config.method} needs at least two classes; selfcon needs no labels"
         )
-    if data.test.fine is not None and len(data.test) < 2:
+    if len(data.test) < 2:
         raise InputError(f"{data.name} has one test image: an evaluation needs two or more")
     if len(data.train) < config.batch_size:
         raise InputError(
             f"{data.name} has {len(data.train)} train images, fewer than a batch of "
             f"{config.batch_size}: set --batch-size {max(len(data.train) // 4, 2)} or so"
         )
-
-
-def _fingerprint(data: DataSet) -> str:
-    """Tells one set of train images and labels from another."""
-    digest = hashlib.blake2b(digest_size=16)
-    for tensor in (data.train.images, data.train.coarse, data.train.fine):
-        if tensor is not None:
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _check_network(encoder: Encoder, config: Config) -> None:
@@ -439,7 +433,8 @@ def fit(
                             )
                         if last:
                             write({"step": training.steps, "epoch": epoch, **last})
-                            if last["recall@1"] > training.best.get("recall@1", -1.0):
+                            first = next(iter(last))  # recall@1, of fine labels if there are any
+                            if last[first] > training.best.get(first, -1.0):
                                 training.best = {"epoch": epoch, **last}
                             shown = "  ".join(f"{k} {v:.2%}" for k, v in last.items())
                             progress.note(f"epoch {epoch}/{config.epochs}: {shown}")

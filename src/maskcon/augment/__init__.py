@@ -1,8 +1,10 @@
 """Views of a whole uint8 batch, on its device, with random draws of each image's own.
 
-`views` is the way in; `VIEWS` names the pipelines. The random numbers are drawn on the
-generator's device (the processor, in training), so that one seed gives the same views on
-every device.
+`views` is the way in; `VIEWS` names the pipelines. A view is a crop, resized to a square and
+perhaps mirrored, and then what `View.change` does with the squares: pictures that do not fit
+into memory are cropped where they are decoded, and changed as a batch like all others. The
+random numbers are drawn on the generator's device (the processor, in training), so that one
+seed gives the same views on every device.
 """
 
 from collections.abc import Callable
@@ -12,50 +14,63 @@ import torch
 from torch import Generator, Tensor
 
 from maskcon.augment.autoaugment import cifar10_policy
-from maskcon.augment.crop import random_boxes, resample, whole_boxes
+from maskcon.augment.crop import Crops, random_crops, resample, whole
+from maskcon.augment.photo import colour, perspective
 from maskcon.errors import InputError
+
+__all__ = ["VIEWS", "Crops", "View", "draw_crops", "views"]
+
+_Change = Callable[[Tensor, Generator | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Crop:
-    """How the random views crop.
+class View:
+    """A pipeline.
 
     Attributes:
-        size: side of the square views, in pixels.
-        area: smallest share of an image's area that a crop keeps, in (0, 1].
-        flip: mirror every other view left to right.
+        summary: one line for people.
+        crops: a crop at random (torchvision's RandomResizedCrop, aspect 3/4-4/3, and a
+            horizontal flip); else the whole image, resized to a square.
+        changes: what happens to the squares, in this order: uint8 [N, 3, S, S] to the same.
     """
 
-    size: int = 32
-    area: float = 0.2
-    flip: bool = True
+    summary: str
+    crops: bool = True
+    changes: tuple[_Change, ...] = ()
 
-
-def plain(images: Tensor, crop: Crop, generator: Generator | None) -> Tensor:
-    """The whole image, resized to a square (the aspect is not kept). No random numbers."""
-    if images.shape[2:] == (crop.size, crop.size):
+    def change(self, images: Tensor, generator: Generator | None) -> Tensor:
+        """All changes, one after the other."""
+        for change in self.changes:
+            images = change(images, generator)
         return images
-    return resample(images, whole_boxes(images), crop.size)
 
 
-def weak(images: Tensor, crop: Crop, generator: Generator | None) -> Tensor:
-    """RandomResizedCrop (aspect 3/4-4/3) and horizontal flip."""
-    boxes = random_boxes(images, scale=(crop.area, 1.0), generator=generator)
-    mirrored = torch.rand(len(images), generator=generator, device=boxes.device) < 0.5
-    return resample(images, boxes, crop.size, mirrored if crop.flip else None)
-
-
-def strong(images: Tensor, crop: Crop, generator: Generator | None) -> Tensor:
-    """`weak`, then the CIFAR-10 AutoAugment policy."""
-    return cifar10_policy(weak(images, crop, generator), generator)
-
-
-# (images uint8 [N, 3, H, W], crop, generator) -> uint8 [N, 3, size, size]
-VIEWS: dict[str, Callable[[Tensor, Crop, Generator | None], Tensor]] = {
-    "plain": plain,
-    "weak": weak,
-    "strong": strong,
+VIEWS: dict[str, View] = {
+    "plain": View("the whole image, resized to a square (the aspect is not kept)", crops=False),
+    "weak": View("crop and flip"),
+    "strong": View("crop, flip and the CIFAR-10 AutoAugment policy", changes=(cifar10_policy,)),
+    "perspective": View("crop, flip and perspective", changes=(perspective,)),
+    "jitter": View(
+        "crop, flip, perspective, colour jitter, grey and blur", changes=(perspective, colour)
+    ),
 }
+
+
+def draw_crops(
+    kind: str, sizes: Tensor, *, crop_area: float, flip: bool, generator: Generator | None
+) -> Crops:
+    """The crops of a view.
+
+    Args:
+        kind: a name in `VIEWS`.
+        sizes: height and width of each image, int64 [N, 2].
+        crop_area: smallest share of an image's area that a crop keeps, in (0, 1].
+        flip: mirror every other view left to right.
+        generator: source of the random numbers; None is torch's global one.
+    """
+    if not VIEWS[kind].crops:
+        return whole(sizes)
+    return random_crops(sizes, area=crop_area, flip=flip, generator=generator)
 
 
 def views(
@@ -71,7 +86,7 @@ def views(
 
     Args:
         images: uint8 [N, 3, H, W], on any device.
-        kind: a name in `VIEWS`: "plain", "weak" or "strong".
+        kind: a name in `VIEWS`: "plain", "weak", "strong", "perspective" or "jitter".
         size: side of the square views, in pixels.
         crop_area: smallest share of an image's area that a crop keeps, in (0, 1].
         flip: mirror every other view left to right.
@@ -91,4 +106,19 @@ def views(
         )
     if not 0 < crop_area <= 1:
         raise InputError(f"crop_area is {crop_area}: expected a share above 0, up to 1")
-    return VIEWS[kind](images, Crop(size, crop_area, flip), generator).float().div_(255)
+    sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
+    crops = draw_crops(kind, sizes, crop_area=crop_area, flip=flip, generator=generator)
+    squares = cut(images, crops, size)
+    return to_levels(VIEWS[kind].change(squares, generator))
+
+
+def cut(images: Tensor, crops: Crops, size: int) -> Tensor:
+    """Crops of images uint8 [N, 3, H, W] as squares uint8 [N, 3, size, size]."""
+    if crops.whole and images.shape[2:] == (size, size):
+        return images
+    return resample(images, crops.boxes, size, crops.mirrored)
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """Levels of uint8 images as float32 in 0..1."""
+    return images.float().div_(255)

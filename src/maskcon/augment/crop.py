@@ -5,6 +5,7 @@ the rows and one for the columns of each image, and a batch is two batched matri
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -12,14 +13,37 @@ from torch import Generator, Tensor
 ATTEMPTS = 10  # draws before falling back to the central crop, as in torchvision
 
 
-def whole_boxes(images: Tensor) -> Tensor:
-    """Boxes [N, 4] (top, left, height, width) that hold the whole image."""
-    n, _, height, width = images.shape
-    return torch.tensor([0, 0, height, width]).expand(n, 4)
+@dataclass(frozen=True)
+class Crops:
+    """Where each image is cut, and whether it is mirrored.
+
+    Attributes:
+        boxes: (top, left, height, width) inside the image, int64 [N, 4].
+        mirrored: bool [N], left to right; None where no image is.
+        whole: the boxes hold the whole images.
+    """
+
+    boxes: Tensor
+    mirrored: Tensor | None = None
+    whole: bool = False
+
+
+def whole(sizes: Tensor) -> Crops:
+    """Crops that hold the whole images of these heights and widths, int64 [N, 2]."""
+    return Crops(torch.cat([torch.zeros_like(sizes), sizes], 1), whole=True)
+
+
+def random_crops(
+    sizes: Tensor, *, area: float, flip: bool, generator: Generator | None = None
+) -> Crops:
+    """Crops of at least a share of the area, every other one mirrored if asked for."""
+    boxes = random_boxes(sizes, scale=(area, 1.0), generator=generator)
+    mirrored = torch.rand(len(sizes), generator=generator, device=boxes.device) < 0.5
+    return Crops(boxes, mirrored if flip else None)
 
 
 def random_boxes(
-    images: Tensor,
+    sizes: Tensor,
     *,
     scale: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -30,9 +54,16 @@ def random_boxes(
     Area uniform in `scale` times the image's, log of the aspect uniform; the first of ten
     attempts that fits counts, else the largest central box of an allowed aspect. The boxes
     are on the generator's device.
+
+    Args:
+        sizes: height and width of each image, int64 [N, 2].
+        scale: smallest and largest share of the area.
+        ratio: smallest and largest width / height.
+        generator: source of the random numbers; None is torch's global one.
     """
-    n, _, height, width = images.shape
     device = generator.device if generator is not None else torch.device("cpu")
+    n = len(sizes)
+    height, width = sizes.to(device, torch.float64).T[:, :, None]  # [N, 1] each
     u = torch.rand(4, n, ATTEMPTS, generator=generator, device=device, dtype=torch.float64)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])  # [N, attempts]
     low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -42,9 +73,10 @@ def random_boxes(
     first = fits.int().argmax(1, keepdim=True)  # [N, 1]: of equal values, the first
     fits, w, h = (x.gather(1, first)[:, 0] for x in (fits, w, h))  # [N]
 
-    central_w = min(width, round(height * ratio[1]))
-    central_h = min(height, round(width / ratio[0]))
-    w, h = w.where(fits, w.new_tensor(central_w)), h.where(fits, h.new_tensor(central_h))
+    height, width = height[:, 0], width[:, 0]
+    w = w.where(fits, width.minimum((height * ratio[1]).round()))
+    h = h.where(fits, height.minimum((width / ratio[0]).round()))
+    w, h = w.clamp(min=1), h.clamp(min=1)
     top = ((height - h + 1) * u[2, :, 0]).floor().where(fits, ((height - h) / 2).floor())
     left = ((width - w + 1) * u[3, :, 0]).floor().where(fits, ((width - w) / 2).floor())
     return torch.stack([top, left, h, w], 1).long()

@@ -1,6 +1,7 @@
 """One table of images with coarse and perhaps fine labels, however it came.
 
-`load` is the way in: it takes the name of a set or a path, whatever layout lies there.
+`find` takes the name of a set or a path, whatever layout lies there, and says which pictures
+there are; `load` makes of it what training works with.
 """
 
 import os
@@ -8,45 +9,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskcon.config import similar
-from maskcon.data import cifar, folder, glyphs, parquet
-from maskcon.data.table import DataSet, Split
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskcon.config import SMALL_IMAGE, similar
+from maskcon.data import arrow, cifar, folder, pack, scan, textfile
+from maskcon.data.arrays import from_arrays
+from maskcon.data.columns import Columns
+from maskcon.data.named import DATA_SETS, NamedSet
+from maskcon.data.table import DataSet, Found, Part, Photos, Split
 from maskcon.errors import InputError
+from maskcon.progress import Progress, Silent
 
-__all__ = ["DATA_SETS", "DataSet", "NamedSet", "Split", "load"]
+__all__ = [
+    "DATA_SETS",
+    "IMAGE_SIZES",
+    "Columns",
+    "DataSet",
+    "Found",
+    "NamedSet",
+    "Part",
+    "Photos",
+    "Split",
+    "find",
+    "from_arrays",
+    "load",
+]
 
-
-@dataclass(frozen=True)
-class NamedSet:
-    """A data set that maskcon knows by name.
-
-    Attributes:
-        summary: one line for `maskcon datasets`.
-        check: raises `InputError` where a loaded set is not the one of this name.
-        make: makes the set, for sets that need no files.
-        download: fetches the set's files into a folder, for sets that can be fetched.
-        source: where a person gets the files.
-    """
-
-    summary: str
-    check: Callable[[DataSet], None] = lambda data: None
-    make: Callable[[], DataSet] | None = None
-    download: Callable[[Path], None] | None = None
-    source: str = ""
-
-
-DATA_SETS: dict[str, NamedSet] = {
-    "glyphs": NamedSet(
-        "letters and digits in many fonts, made on the fly: 6 coarse classes, 34 fine",
-        make=glyphs.make,
-    ),
-    "cifar100": NamedSet(
-        "CIFAR-100: 20 coarse classes, 100 fine; 50,000 train and 10,000 test images of 32 px",
-        check=cifar.check_cifar100,
-        download=cifar.download_cifar100,
-        source=cifar.CIFAR100_URL,
-    ),
-}
+SAMPLE = 200  # pictures whose sizes say at what size to train
+IMAGE_SIZES = (32, 64, 128, 224)  # to choose from
+SHOWN = 10  # unreadable pictures that an error names
 
 
 def data_home() -> Path:
@@ -54,70 +47,169 @@ def data_home() -> Path:
     return Path(os.environ.get("MASKCON_DATA") or Path.home() / ".cache" / "maskcon")
 
 
-def load(
-    data: str,
+def find(
+    data: str | Found,
     *,
     data_dir: Path | None = None,
     download: bool = False,
-    image_size: int = 32,
-    workers: int = 1,
-) -> DataSet:
-    """Read a data set into memory.
+    columns: Columns = Columns(),  # noqa: B008 - frozen
+    progress: Progress | None = None,
+) -> Found:
+    """The pictures and labels of a data set; no picture is read yet.
 
     Args:
-        data: a name in `DATA_SETS`, or the path of a folder: Parquet shards in the Hugging
-            Face layout, CIFAR's python archive, or a tree [train|test]/coarse/fine/image.
+        data: a name in `DATA_SETS`; the path of a folder or file in one of the layouts below;
+            or arrays, as `from_arrays` takes them.
         data_dir: the folder of a named set; by default NAME under `data_home()`.
         download: fetch a named set that is not there. Nothing is fetched otherwise.
-        image_size: side in pixels to which images of other sizes are resized (folder trees).
-        workers: threads that decode image files.
+        columns: names of a table's columns.
+        progress: told how a download goes.
 
     Raises:
         InputError: nothing usable there; the message says what was looked for.
     """
+    if isinstance(data, Found):
+        return data
     if data in DATA_SETS:
         named = DATA_SETS[data]
         if named.make is not None:
             return named.make()
         path = data_dir or data_home() / data
-        if not _layout(path):
-            if not download or named.download is None:
-                raise InputError(
-                    f"{data} is not in {path}: give --data-dir with its folder, or --download "
-                    f"to fetch it from {named.source}"
-                )
-            path.mkdir(parents=True, exist_ok=True)
-            named.download(path)
-        loaded = _read(path, image_size, workers)
-        named.check(loaded)
-        return loaded
+        if download and named.download is not None and named.read(path) is None:
+            named.download.fetch(path, progress or Silent())
+        return named.find(data, path)
     path = Path(data)
     if not path.exists():
         raise InputError(
             f"{data!r} is no data set that maskcon knows{similar(data, [*DATA_SETS])} and no path "
-            f"that exists: give one of {', '.join(DATA_SETS)}, or a folder of images"
+            f"that exists: give one of {', '.join(DATA_SETS)}, a folder of images or a table"
         )
-    return _read(path, image_size, workers)
+    for layout in LAYOUTS:
+        if layout.there(path):
+            found = layout.read(path, columns)
+            if "train" not in found.parts and "test" not in found.parts:
+                raise InputError(f"{path} has no images")
+            return found
+    raise InputError(
+        f"{path} holds no data set: looked for "
+        + "; ".join(layout.looks_like for layout in LAYOUTS)
+    )
 
 
-_READERS = {"parquet": parquet.read, "archive": cifar.read_archive, "tree": folder.read}
+@dataclass(frozen=True)
+class Layout:
+    """A form in which people have their pictures.
+
+    Attributes:
+        looks_like: what is looked for.
+        there: whether a path has it.
+        read: finds its pictures.
+    """
+
+    looks_like: str
+    there: Callable[[Path], bool]
+    read: Callable[[Path, Columns], Found]
 
 
-def _layout(path: Path) -> str | None:
-    if parquet.found(path):
-        return "parquet"
-    if cifar.found_archive(path):
-        return "archive"
-    if folder.found(path):
-        return "tree"
-    return None
+LAYOUTS = (
+    Layout("a pack of `maskcon data pack`", pack.found, lambda path, _: pack.read(path)),
+    Layout(
+        "a table (.csv, .tsv, .jsonl, .parquet)",
+        lambda path: path.is_file() and path.suffix.lower() in textfile.SUFFIXES,
+        textfile.read,
+    ),
+    Layout("*.parquet shards or a data set saved to disk", arrow.found, arrow.read),
+    Layout(
+        "cifar-100-python or its .tar.gz",
+        lambda path: cifar.CIFAR100.locate(path) is not None,
+        lambda path, _: cifar.CIFAR100.read(cifar.CIFAR100.locate(path) or path, "cifar100"),
+    ),
+    Layout(
+        "class folders [train|test/]coarse/[fine/]image.jpg",
+        folder.found,
+        lambda path, _: folder.read(path),
+    ),
+)
 
 
-def _read(path: Path, image_size: int, workers: int) -> DataSet:
-    layout = _layout(path)
-    if layout is None:
+def fitting_size(found: Found) -> int:
+    """The side at which to train: of `IMAGE_SIZES` the smallest that most pictures fill."""
+    sides = []
+    for part in found.parts.values():
+        rows = np.linspace(0, len(part) - 1, min(SAMPLE, len(part))).astype(int)
+        for row in rows:
+            try:
+                sides.append(min(part.pictures.size(int(row))))
+            except InputError:
+                continue  # told where all are read
+    middle = float(np.median(sides)) if sides else 0.0
+    return next((size for size in IMAGE_SIZES if size >= middle), IMAGE_SIZES[-1])
+
+
+def load(
+    found: Found,
+    *,
+    image_size: int,
+    workers: int = 1,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> DataSet:
+    """Read every picture once.
+
+    Views of up to 64 px are cut from images in memory, which are squares of that size; larger
+    ones from the pictures where they lie.
+
+    Args:
+        found: the set, with a train and a test split (`Found.with_test`).
+        image_size: side of the views in pixels.
+        workers: threads that read.
+        skip_unreadable: leave out pictures that cannot be read, in place of an error.
+        progress: told how it goes.
+
+    Raises:
+        InputError: pictures cannot be read, or a split is empty.
+    """
+    splits, skipped = {}, []
+    for name, part in found.parts.items():
+        splits[name], left_out = hold(part, image_size, workers, skip_unreadable, progress)
+        skipped += left_out
+    return DataSet(
+        found.name,
+        splits["train"],
+        splits["test"],
+        found.coarse_names,
+        found.fine_names,
+        found.made_split,
+        tuple(skipped),
+    )
+
+
+def hold(
+    part: Part, image_size: int, workers: int, skip_unreadable: bool, progress: Progress | None
+) -> tuple[Split, list[tuple[str, str]]]:
+    """A split of a part, every picture of which was read; and what was left out, and why."""
+    progress = progress or Silent()
+    images: Tensor | Photos
+    if image_size <= SMALL_IMAGE:
+        images, errors = scan.into_memory(part.pictures, image_size, workers, progress)
+    else:
+        images, errors = scan.look_through(part.pictures, workers, progress)
+    if errors and not skip_unreadable:
+        reasons = list(errors.values())
+        more = f"\n... and {len(reasons) - SHOWN:,} more" if len(reasons) > SHOWN else ""
         raise InputError(
-            f"{path} holds no data set: looked for train*.parquet files, cifar-100-python or "
-            "its .tar.gz, and class folders [train/]coarse/fine/image.png"
+            "\n".join(reasons[:SHOWN])
+            + more
+            + f"\n{len(reasons):,} of {len(part):,} pictures cannot be read: mend or remove them, "
+            "or go on without them with --skip-unreadable"
         )
-    return _READERS[layout](path, image_size, workers)
+    skipped = [(part.pictures.name(row), reason) for row, reason in errors.items()]
+    if errors:
+        kept = np.setdiff1d(np.arange(len(part)), list(errors))
+        part = part.take(kept)
+        rows = torch.from_numpy(kept)
+        if isinstance(images, Photos):
+            images = Photos(part.pictures, images.sizes[rows], images.digest)
+        else:
+            images = images[rows]
+    return Split(images, part.coarse, part.fine), skipped

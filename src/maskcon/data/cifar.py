@@ -1,144 +1,190 @@
-"""CIFAR-100 (Krizhevsky, 2009): the original python archive."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), and the CIFARtoy sets of MaskCon's paper.
 
-import io
-import pickle
+They are read from the original python archives, from Parquet in the Hugging Face layout, and
+from folder trees.
+"""
+
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from maskcon.data.table import DataSet, Split, whole_numbers
+from maskcon.data import arrow, folder
+from maskcon.data.columns import Columns
+from maskcon.data.download import Remote
+from maskcon.data.pickles import entry, small_images, unpickle
+from maskcon.data.pictures import Arrays
+from maskcon.data.table import Found, Part, whole_numbers
 from maskcon.errors import InputError
 
-CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
-CIFAR100_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
-_FOLDER = "cifar-100-python"
+
+@dataclass(frozen=True)
+class _Archive:
+    """An archive, or the folder that it unpacks to.
+
+    Attributes:
+        folder: its name.
+        meta: the file with the names of the classes.
+        names: for each level of labels, the entry with its class names.
+        labels: for each level, the entry of a batch with its labels.
+        batches: the files of each split.
+        remote: where it can be fetched.
+    """
+
+    folder: str
+    meta: str
+    names: Mapping[str, str]
+    labels: Mapping[str, str]
+    batches: Mapping[str, Sequence[str]]
+    remote: Remote
+
+    def locate(self, path: Path) -> Path | None:
+        """The folder or archive that a path is, or holds."""
+        for candidate in (path, path / self.folder):
+            files = (self.meta, *(name for part in self.batches.values() for name in part))
+            if all((candidate / name).is_file() for name in files):
+                return candidate
+        for candidate in (path, path / self.remote.file):
+            if candidate.is_file() and candidate.name.endswith(".tar.gz"):
+                return candidate
+        return None
+
+    def read(self, source: Path, name: str) -> Found:
+        """Read the archive, packed or not, without executing code from its pickles."""
+        if source.is_dir():
+            return self._read(source, name, lambda file: (source / file).read_bytes())
+        try:
+            with tarfile.open(source) as archive:
+                return self._read(
+                    source, name, lambda file: _member(archive, f"{self.folder}/{file}", source)
+                )
+        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+            raise InputError(
+                f"{source} is damaged ({error}): delete it and fetch it again from "
+                f"{self.remote.url}"
+            ) from error
+
+    def _read(self, source: Path, name: str, content: Callable[[str], bytes]) -> Found:
+        meta = unpickle(content(self.meta), f"{source}: {self.meta}")
+        names = {
+            level: tuple(
+                n.decode() if isinstance(n, bytes) else str(n)
+                for n in entry(meta, key, str(source))
+            )
+            for level, key in self.names.items()
+        }
+        parts = {}
+        for part, files in self.batches.items():
+            images: list[np.ndarray] = []
+            labels: dict[str, list[torch.Tensor]] = {level: [] for level in self.labels}
+            for file in files:
+                where = f"{source}: {file}"
+                rows = unpickle(content(file), where)
+                images.append(small_images(rows, where))
+                for level, key in self.labels.items():
+                    labels[level].append(whole_numbers(entry(rows, key, where), f"{where}: {key}"))
+            fine = torch.cat(labels["fine"]) if "fine" in labels else None
+            parts[part] = Part(
+                Arrays(torch.from_numpy(np.concatenate(images)), f"{source} ({part})"),
+                torch.cat(labels["coarse"]),
+                fine,
+            )
+        return Found(name, parts, names["coarse"], names.get("fine", ()))
 
 
-def check_cifar100(data: DataSet) -> None:
-    """Raise `InputError` unless the counts are those of CIFAR-100."""
-    found = (len(data.train), len(data.test), len(data.coarse_names), len(data.fine_names))
-    expected = (50_000, 10_000, 20, 100)
-    if found != expected:
-        raise InputError(
-            "this is not the whole of CIFAR-100: {} train and {} test images, {} coarse and {} "
-            "fine classes, where it has 50,000, 10,000, 20 and 100".format(*found)
-        )
-
-
-def download_cifar100(path: Path) -> None:
-    """Fetch the archive into a folder and verify its checksum."""
-    from torchvision.datasets.utils import download_url
-
-    part = path / f"{_FOLDER}.tar.gz.part"  # what is not verified has no name that is read
-    try:
-        download_url(CIFAR100_URL, str(path), part.name, CIFAR100_MD5)
-        part.replace(path / f"{_FOLDER}.tar.gz")
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise InputError(
-            f"{CIFAR100_URL} could not be fetched into {path}: {error}. Fetch it by hand, or "
-            "give --data-dir with a folder that has it"
-        ) from error
-
-
-def found_archive(path: Path) -> bool:
-    """Whether a path is, or holds, the archive or the folder that it unpacks to."""
-    return _locate(path) is not None
-
-
-def read_archive(path: Path, image_size: int, workers: int) -> DataSet:
-    """Read the archive, packed or unpacked, without executing code from its pickles."""
-    source = _locate(path)
-    assert source is not None
-    if source.is_dir():
-        return _read(path, lambda name: (source / name).read_bytes())
-    try:
-        with tarfile.open(source) as archive:
-            return _read(path, lambda name: _member(archive, f"{_FOLDER}/{name}"))
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise InputError(
-            f"{source} is damaged ({error}): delete it and fetch it again from {CIFAR100_URL}"
-        ) from error
-
-
-def _locate(path: Path) -> Path | None:
-    for candidate in (path, path / _FOLDER):
-        if all((candidate / name).is_file() for name in ("train", "test", "meta")):
-            return candidate
-    for candidate in (path, path / f"{_FOLDER}.tar.gz"):
-        if candidate.is_file() and candidate.name.endswith(".tar.gz"):
-            return candidate
-    return None
-
-
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
+def _member(archive: tarfile.TarFile, name: str, source: Path) -> bytes:
     try:
         file = archive.extractfile(name)
     except KeyError:
         file = None
     if file is None:
-        raise InputError(f"the archive has no file {name}: it is not CIFAR-100's python version")
+        raise InputError(f"{source} has no file {name}: it is not the python version of CIFAR")
     return file.read()
 
 
-def _read(path: Path, content: Callable[[str], bytes]) -> DataSet:
-    meta = _unpickle(content("meta"), f"{path}: meta")
-    names = {
-        level: tuple(name.decode() for name in _entry(meta, f"{level}_label_names", path))
-        for level in ("coarse", "fine")
-    }
-    splits = []
-    for part in ("train", "test"):
-        rows = _unpickle(content(part), f"{path}: {part}")
-        images = _entry(rows, "data", path)
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 2:
-            raise InputError(f"{path}: data of {part} is no table of uint8 images")
-        if images.shape[1] != 3 * 32 * 32:
-            raise InputError(
-                f"{path}: images of {part} have {images.shape[1]} values: expected 3,072"
-            )
-        splits.append(
-            Split(
-                torch.from_numpy(images.reshape(-1, 3, 32, 32).copy()),
-                whole_numbers(_entry(rows, "coarse_labels", path), f"{path}: coarse_labels"),
-                whole_numbers(_entry(rows, "fine_labels", path), f"{path}: fine_labels"),
-            )
+CIFAR100 = _Archive(
+    "cifar-100-python",
+    "meta",
+    {"coarse": "coarse_label_names", "fine": "fine_label_names"},
+    {"coarse": "coarse_labels", "fine": "fine_labels"},
+    {"train": ("train",), "test": ("test",)},
+    Remote(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+    ),
+)
+CIFAR10 = _Archive(
+    "cifar-10-batches-py",
+    "batches.meta",
+    {"coarse": "label_names"},  # the ten classes; `toy` makes them the fine ones
+    {"coarse": "labels"},
+    {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)},
+    Remote(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+    ),
+)
+
+# CIFAR-10 without deer and frog, in two coarse classes of four: Section 4.1 of MaskCon's paper.
+# In the good split the classes of a group look alike, in the bad one they do not.
+GOOD = {
+    "vehicle": ("airplane", "automobile", "ship", "truck"),
+    "animal": ("bird", "cat", "dog", "horse"),
+}
+BAD = {
+    "first": ("airplane", "automobile", "dog", "cat"),
+    "second": ("ship", "truck", "bird", "horse"),
+}
+
+
+def read_cifar100(path: Path) -> Found | None:
+    """CIFAR-100 in any of its layouts; None where there is none."""
+    archive = CIFAR100.locate(path)
+    if archive is not None:
+        return CIFAR100.read(archive, "cifar100")
+    found = _shards_or_tree(path, Columns(coarse="coarse_label", fine="fine_label"))
+    return None if found is None else replace(found, name="cifar100")
+
+
+def read_toy(path: Path, name: str, groups: Mapping[str, Sequence[str]]) -> Found | None:
+    """CIFAR-10 in any of its layouts, as one of the toy sets; None where there is none."""
+    archive = CIFAR10.locate(path)
+    if archive is not None:
+        whole: Found | None = CIFAR10.read(archive, "cifar10")
+    else:
+        whole = _shards_or_tree(path, Columns(coarse="label", fine="none"))
+    return None if whole is None else toy(whole, name, groups)
+
+
+def _shards_or_tree(path: Path, columns: Columns) -> Found | None:
+    if arrow.found(path):
+        return arrow.read(path, columns)
+    return folder.read(path) if folder.found(path) else None
+
+
+def toy(whole: Found, name: str, groups: Mapping[str, Sequence[str]]) -> Found:
+    """The classes of the groups alone: their groups as coarse classes, themselves as fine ones."""
+    fine_names = tuple(sorted(name for group in groups.values() for name in group))
+    missing = [name for name in fine_names if name not in whole.coarse_names]
+    if missing:
+        raise InputError(
+            f"{whole.name} has no class {missing[0]!r}: it has {', '.join(whole.coarse_names)}, "
+            "and is not CIFAR-10"
         )
-    return DataSet("cifar100", splits[0], splits[1], names["coarse"], names["fine"])
-
-
-def _entry(content: Any, key: str, path: Path) -> Any:
-    if not isinstance(content, dict) or key.encode() not in content:
-        raise InputError(f"{path} has no entry {key}: it is not CIFAR-100's python version")
-    return content[key.encode()]
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles plain values and NumPy arrays; every other name is refused, so no code runs."""
-
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),  # how protocol 2 writes bytes
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
-        return super().find_class(module, name)
-
-
-def _unpickle(content: bytes, name: str) -> Any:
-    try:
-        return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(f"{name} cannot be unpickled: {error}") from error
+    group_of = {name: g for g, group in enumerate(groups.values()) for name in group}
+    fine_of = torch.full((len(whole.coarse_names),), -1)
+    for index, class_name in enumerate(whole.coarse_names):
+        if class_name in group_of:
+            fine_of[index] = fine_names.index(class_name)
+    coarse_of = torch.tensor([group_of[name] for name in fine_names])
+    parts = {}
+    for part, rows in whole.parts.items():
+        fine = fine_of[rows.coarse]
+        kept = (fine >= 0).nonzero()[:, 0]
+        taken = rows.take(kept.numpy())
+        parts[part] = Part(taken.pictures, coarse_of[fine[kept]], fine[kept])
+    return Found(name, parts, tuple(groups), fine_names)

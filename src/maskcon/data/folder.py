@@ -1,67 +1,99 @@
-"""A folder tree: root/[train|test/]coarse/fine/image."""
+"""A folder tree: root/[train|test/]coarse/[fine/]image."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from maskcon.data.table import DataSet, Split, decode_all
+from maskcon.data.pictures import SUFFIXES, Files
+from maskcon.data.table import SPLITS, Found, Part, numbered, settle
 from maskcon.errors import InputError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+
+@dataclass(frozen=True)
+class _Row:
+    file: Path
+    coarse: str
+    fine: str | None
 
 
 def found(path: Path) -> bool:
-    """Whether the folder has train/ and test/ with class folders in them."""
-    return all(_folders(path / part) for part in ("train", "test"))
+    """Whether the folder has class folders with images in them, under splits or not."""
+    return path.is_dir() and any(_rows(part) for part in _parts(path)[0].values())
 
 
-def read(path: Path, image_size: int, workers: int) -> DataSet:
-    """Read train/ and test/, each coarse/fine/image, or coarse/image without fine labels.
+def read(path: Path) -> Found:
+    """Read class folders: coarse/fine/image, or coarse/image without fine labels.
 
     Classes are numbered in the order of their names and images lie in the order of their
-    paths. Images of another size than `image_size` are resized to its square.
+    paths. A fine class belongs to its coarse one, so its name is "coarse/fine".
     """
-    rows = {part: _rows(path / part) for part in ("train", "test")}
-    has_fine = {fine is not None for part in rows.values() for _, _, fine in part}
-    if len(has_fine) > 1:
-        raise InputError(
-            f"{path} has images both in coarse/ and in coarse/fine/: put all on one level"
-        )
-    if not has_fine:
-        raise InputError(f"{path} has class folders, but no images in them")
+    folders, notes = _parts(path)
+    rows = {name: _rows(part) for name, part in folders.items()}
     every = [row for part in rows.values() for row in part]
-    coarse = {name: i for i, name in enumerate(sorted({coarse for _, coarse, _ in every}))}
-    fine = {
-        name: i for i, name in enumerate(sorted({f"{c}/{f}" for _, c, f in every if f is not None}))
-    }
-    splits = []
-    for part in rows.values():
-        items = [(file, str(file)) for file, _, _ in part]
-        splits.append(
-            Split(
-                decode_all(items, size=image_size, workers=workers),
-                torch.tensor([coarse[c] for _, c, _ in part], dtype=torch.long),
-                torch.tensor([fine[f"{c}/{f}"] for _, c, f in part], dtype=torch.long)
-                if fine
-                else None,
-            )
+    shallow = next((row for row in every if row.fine is None), None)
+    deep = next((row for row in every if row.fine is not None), None)
+    if shallow and deep:
+        raise InputError(
+            f"{path} has images on two levels, such as {shallow.file} and {deep.file}: put all "
+            "of them in coarse/, or all in coarse/fine/"
         )
-    return DataSet(path.name, splits[0], splits[1], tuple(coarse), tuple(fine))
+    coarse, coarse_names = numbered([row.coarse for row in every])
+    fine, fine_names = (
+        numbered([f"{row.coarse}/{row.fine}" for row in every]) if deep else (None, ())
+    )
+    parts, start = {}, 0
+    for name, part in rows.items():
+        mine = slice(start, start + len(part))
+        start += len(part)
+        if part:
+            parts[name] = Part(
+                Files([row.file for row in part]),
+                coarse[mine],
+                None if fine is None else fine[mine],
+            )
+    return Found(path.name, parts, coarse_names, fine_names, notes)
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+def _parts(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The folders of the splits; the root alone as "train", where it has none; and notes."""
+    folders = _folders(path)
+    if not folders or any(folder.name.lower() not in SPLITS for folder in folders):
+        return {"train": path}, ()
+    parts: dict[str, Path] = {}
+    for folder in folders:
+        name = SPLITS[folder.name.lower()]
+        if name in parts:
+            raise InputError(
+                f"{path} has two folders for its {name} split, {parts[name].name} and "
+                f"{folder.name}: keep one"
+            )
+        parts[name] = folder
+    return settle(parts)
 
 
-def _rows(path: Path) -> list[tuple[Path, str, str | None]]:
-    """(file, coarse, fine) of every image below a split's folder."""
-    rows: list[tuple[Path, str, str | None]] = []
+def _rows(path: Path) -> list[_Row]:
+    """Every image below a split's folder."""
+    rows: list[_Row] = []
     for coarse in _folders(path):
-        rows += [(file, coarse.name, None) for file in _images(coarse)]
+        rows += [_Row(file, coarse.name, None) for file in _images(coarse)]
         for fine in _folders(coarse):
-            rows += [(file, coarse.name, fine.name) for file in _images(fine)]
+            rows += [_Row(file, coarse.name, fine.name) for file in _images(fine)]
+            deeper = next((file for deep in _folders(fine) for file in _images(deep)), None)
+            if deeper is not None:
+                raise InputError(
+                    f"{deeper} lies deeper than coarse/fine/image: two levels of class folders "
+                    "are read, or give a table of paths and labels"
+                )
     return rows
 
 
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in _visible(path) if p.is_dir())
+
+
 def _images(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    return sorted(p for p in _visible(path) if p.suffix.lower() in SUFFIXES and not p.is_dir())
+
+
+def _visible(path: Path) -> Sequence[Path]:
+    return [p for p in path.iterdir() if not p.name.startswith(".")] if path.is_dir() else []

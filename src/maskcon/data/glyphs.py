@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from maskcon.data.table import DataSet, Split
+from maskcon.data.pictures import Arrays
+from maskcon.data.table import DataSet, Found, Part, Split
 from maskcon.seeds import generator
 
 GROUPS = {
@@ -49,6 +50,16 @@ def make(train: int = 12_000, test: int = 3_000, seed: int = 0) -> DataSet:
         images = [_draw(cells, part_fine, random) for part_fine in fine.split(1000)]
         splits.append(Split(torch.cat(images), coarse_of[fine], fine))
     return DataSet("glyphs", splits[0], splits[1], tuple(GROUPS), tuple(characters))
+
+
+def find() -> Found:
+    """The set of the usual size, as a reader finds one."""
+    data = make()
+    parts = {}
+    for name, split in (("train", data.train), ("test", data.test)):
+        assert isinstance(split.images, Tensor)
+        parts[name] = Part(Arrays(split.images, f"glyphs ({name})"), split.coarse, split.fine)
+    return Found(data.name, parts, data.coarse_names, data.fine_names)
 
 
 def _cells(characters: str) -> Tensor:

@@ -1,72 +1,215 @@
-"""The table that every reader returns."""
+"""The tables that data come in.
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from io import BytesIO
+A reader finds `Part`s: pictures with labels, split or not, of any size. What training works
+with is a `DataSet` of two `Split`s, made of them by `maskcon.data.load`.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from maskcon.data.pictures import Pictures, choose
 from maskcon.errors import InputError
+from maskcon.seeds import generator
+
+# What splits are called where people name them.
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "eval"), "validation"),
+}
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures with their labels, as they were found.
+
+    Attributes:
+        pictures: N of them.
+        coarse: int64 [N], indices into the coarse names.
+        fine: int64 [N], indices into the fine names; None where nobody labelled them.
+    """
+
+    pictures: Pictures
+    coarse: Tensor
+    fine: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def take(self, rows: np.ndarray) -> "Part":
+        """Some of the rows, in that order."""
+        chosen = torch.from_numpy(rows)
+        fine = None if self.fine is None else self.fine[chosen]
+        return Part(choose(self.pictures, rows), self.coarse[chosen], fine)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader found.
+
+    Attributes:
+        name: of the set.
+        parts: "train" and "test"; or only one of them, where the set is not split.
+        coarse_names, fine_names: of the classes; no fine names where nobody labelled them.
+        notes: what a person should know of how it was read.
+        made_split: the test part was drawn from the train part, by `with_test`.
+    """
+
+    name: str
+    parts: Mapping[str, Part]
+    coarse_names: tuple[str, ...]
+    fine_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    made_split: bool = False
+
+    def __post_init__(self) -> None:
+        for part, rows in self.parts.items():
+            check_labels(self, part, len(rows), rows.coarse, rows.fine)
+
+    def with_test(self, share: float, seed: int) -> "Found":
+        """The same with a test part; where there is none, one is drawn from the seed.
+
+        From each class (fine where known, else coarse) a share of the images, rounded, but
+        at least two of four or more, so that a test image has another to find.
+
+        Raises:
+            InputError: there are test images alone, or too few to split.
+        """
+        if "train" not in self.parts:
+            raise InputError(f"{self.name} has test images alone: nothing to train on")
+        if "test" in self.parts:
+            return self
+        whole = self.parts["train"]
+        label = whole.coarse if whole.fine is None else whole.fine
+        random = generator(seed, "split")
+        order = torch.randperm(len(whole), generator=random)
+        test = torch.zeros(len(whole), dtype=torch.bool)
+        for members in _by_class(label[order]):
+            n = len(members)
+            count = max(min(max(round(share * n), 2 if n >= 4 else 0), n - 1), 0)
+            test[order[members[:count]]] = True
+        if not test.any():
+            raise InputError(
+                f"{self.name} has {len(whole)} images in {len(label.unique())} classes: too few to "
+                "leave some out to test with; give a test split"
+            )
+        parts = {
+            name: whole.take(rows.nonzero()[:, 0].numpy())
+            for name, rows in (("train", ~test), ("test", test))
+        }
+        return replace(self, parts=parts, made_split=True)
+
+
+def settle(parts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The train and the test part, in this order, of parts by the values of `SPLITS`; and a note.
+
+    A validation part stands in for a test part that is not there, and is left out otherwise.
+    """
+    parts, notes = dict(parts), tuple[str, ...]()
+    validation = parts.pop("validation", None)
+    if validation is not None:
+        if "test" in parts:
+            notes = ("the validation split is left out: there is a test split",)
+        else:
+            parts["test"] = validation
+            notes = ("the validation split serves as the test split",)
+    return {name: parts[name] for name in ("train", "test") if name in parts}, notes
+
+
+def _by_class(label: Tensor) -> list[Tensor]:
+    order = label.argsort(stable=True)
+    return list(order.split(label.bincount().tolist()))
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Pictures that stay where they are, and were all read once.
+
+    Attributes:
+        pictures: N of them.
+        sizes: height and width of each, int64 [N, 2].
+        digest: tells their contents from others.
+    """
+
+    pictures: Pictures
+    sizes: Tensor
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.pictures)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with their labels, in memory.
+    """Images with their labels.
 
     Attributes:
-        images: uint8 [N, 3, H, W].
+        images: uint8 [N, 3, H, W], in memory; or pictures that are read when needed.
         coarse: int64 [N], indices into the data set's coarse names.
         fine: int64 [N], indices into its fine names; None where nobody labelled them.
     """
 
-    images: Tensor
+    images: Tensor | Photos
     coarse: Tensor
     fine: Tensor | None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def fingerprint(self) -> str:
+        """Tells these images and labels from others."""
+        digest = hashlib.blake2b(digest_size=16)
+        if isinstance(self.images, Photos):
+            digest.update(self.images.digest.encode())
+        for tensor in (self.images, self.coarse, self.fine):
+            if isinstance(tensor, Tensor):
+                digest.update(str(tuple(tensor.shape)).encode())
+                digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class DataSet:
-    """A train and a test split, and the names of the classes."""
+    """A train and a test split, and the names of the classes.
+
+    Attributes:
+        name: of the set.
+        train, test: the splits.
+        coarse_names, fine_names: of the classes; no fine names where nobody labelled them.
+        made_split: the test split was drawn from the set, because it came without one.
+        skipped: pictures that were left out because they cannot be read: (name, reason).
+    """
 
     name: str
     train: Split
     test: Split
     coarse_names: tuple[str, ...]
     fine_names: tuple[str, ...]
+    made_split: bool = False
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):
             if not len(split):
                 raise InputError(f"{self.name} has no {part} images")
-            for level, label, names in (
-                ("coarse", split.coarse, self.coarse_names),
-                ("fine", split.fine, self.fine_names),
-            ):
-                if label is None:
-                    continue
-                if len(label) != len(split):
-                    raise InputError(
-                        f"{self.name}: {len(split)} {part} images have {len(label)} {level} labels"
-                    )
-                wrong = ((label < 0) | (label >= len(names))).nonzero()
-                if len(wrong):
-                    row = int(wrong[0])
-                    raise InputError(
-                        f"{self.name}: {level} label {int(label[row])} of {part} image {row} is "
-                        f"outside 0..{len(names) - 1}; there are {len(names)} {level} names"
-                    )
+            check_labels(self, part, len(split), split.coarse, split.fine)
 
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation of each channel over the train images, for levels in 0..1."""
+        """Mean and deviation of each channel, for levels in 0..1.
+
+        Over the train images where they are in memory; those of ImageNet elsewhere, which is
+        what pretrained networks were trained with.
+        """
+        if isinstance(self.train.images, Photos):
+            return IMAGENET_STATISTICS
         total, squares, pixels = torch.zeros(3).double(), torch.zeros(3).double(), 0
         for images in self.train.images.split(1024):
             levels = images.double()
@@ -76,6 +219,27 @@ class DataSet:
         mean = total / pixels
         deviation = (squares / pixels - mean.square()).clamp(min=1e-6).sqrt()
         return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+
+
+def check_labels(
+    data: Found | DataSet, part: str, count: int, coarse: Tensor, fine: Tensor | None
+) -> None:
+    """Raise `InputError` where labels are too few or too many, or outside their names."""
+    for level, label, names in (
+        ("coarse", coarse, data.coarse_names),
+        ("fine", fine, data.fine_names),
+    ):
+        if label is None:
+            continue
+        if len(label) != count:
+            raise InputError(f"{data.name}: {count} {part} images have {len(label)} {level} labels")
+        wrong = ((label < 0) | (label >= len(names))).nonzero()
+        if len(wrong):
+            row = int(wrong[0])
+            raise InputError(
+                f"{data.name}: {level} label {int(label[row])} of {part} image {row} is "
+                f"outside 0..{len(names) - 1}; there are {len(names)} {level} names"
+            )
 
 
 def whole_numbers(values: Sequence, name: str) -> Tensor:
@@ -90,48 +254,14 @@ def whole_numbers(values: Sequence, name: str) -> Tensor:
     return torch.tensor(list(values), dtype=torch.long)
 
 
-def decode(content: bytes | Path, name: str, size: int | None = None) -> np.ndarray:
-    """An image file as RGB, uint8 [H, W, 3]; [size, size, 3] where a size is given.
-
-    Raises:
-        InputError: the file is missing, truncated or no image; the message names it.
-    """
-    try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as file:
-            image = file.convert("RGB")
-            if size is not None and image.size != (size, size):
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} cannot be read as an image: {error}") from error
+def numbered(values: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+    """Class names as int64 [N] and the names, numbers in numeric order, else alphabetically."""
+    names = sorted(
+        set(values), key=lambda name: (0, int(name), name) if _number(name) else (1, 0, name)
+    )
+    index = {name: i for i, name in enumerate(names)}
+    return torch.tensor([index[value] for value in values], dtype=torch.long), tuple(names)
 
 
-def decode_all(
-    items: Sequence[tuple[bytes | Path, str]], *, size: int | None, workers: int
-) -> Tensor:
-    """Decode (content, name) pairs with threads: uint8 [N, 3, H, W], in order.
-
-    Raises:
-        InputError: one cannot be read, or they differ in size and no size is given.
-    """
-    if not items:
-        return torch.empty(0, 3, size or 1, size or 1, dtype=torch.uint8)
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        pictures = list(_ordered(pool, lambda item: decode(item[0], item[1], size), items))
-    shapes = {picture.shape for picture in pictures}
-    if len(shapes) > 1:
-        a, b = sorted(shapes)[:2]
-        raise InputError(
-            f"images are of different sizes, {a[1]}x{a[0]} and {b[1]}x{b[0]} among them: "
-            "expected one size for all"
-        )
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-
-
-def _ordered(pool: ThreadPoolExecutor, work: Callable, items: Iterable) -> Iterable[np.ndarray]:
-    """pool.map that forgets the rest as soon as one item fails."""
-    try:
-        yield from pool.map(work, items)
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
+def _number(name: str) -> bool:
+    return name.isascii() and name.removeprefix("-").isdigit()

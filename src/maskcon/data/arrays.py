@@ -1,0 +1,101 @@
+"""Pictures and labels that are in memory already."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskcon.data.pictures import Arrays
+from maskcon.data.table import Found, Part, numbered
+from maskcon.errors import InputError
+
+
+def from_arrays(
+    images: Any,
+    coarse: Sequence,
+    fine: Sequence | None = None,
+    *,
+    test: tuple | None = None,
+    name: str = "arrays",
+) -> Found:
+    """A data set of arrays, for `maskcon.commands.train(data=...)`.
+
+    Args:
+        images: uint8, NumPy [N, H, W, 3] or [N, H, W] (grey), torch [N, 3, H, W], or a
+            sequence of [H, W, 3] or [H, W] arrays of any sizes.
+        coarse: label of each image, as text or whole numbers [N].
+        fine: the same; None where nobody labelled them.
+        test: (images, coarse) or (images, coarse, fine) of a test split; without one, a share
+            of the images becomes it.
+        name: of the set.
+
+    Raises:
+        InputError: something has another type or length.
+    """
+    given = {"train": (images, coarse, fine)}
+    if test is not None:
+        if len(test) not in (2, 3):
+            raise InputError(f"test has {len(test)} parts: expected (images, coarse[, fine])")
+        given["test"] = (test[0], test[1], test[2] if len(test) == 3 else None)
+    if len({part[2] is None for part in given.values()}) > 1:
+        raise InputError("fine labels for one split and not for the other: give both or none")
+    levels: dict[str, tuple[Tensor, tuple[str, ...]]] = {}
+    for place, level in ((1, "coarse"), (2, "fine")):
+        if given["train"][place] is None:
+            continue
+        values = [_text(value, level) for part in given.values() for value in part[place] or ()]
+        levels[level] = numbered(values)
+    parts, start = {}, 0
+    for part, (pictures, part_coarse, _) in given.items():
+        found = Arrays(_images(pictures, part), f"{name} ({part})")
+        end = start + len(part_coarse)
+        labels = {level: codes[start:end] for level, (codes, _) in levels.items()}
+        parts[part] = Part(found, labels["coarse"], labels.get("fine"))
+        start = end
+    fine_names = levels["fine"][1] if "fine" in levels else ()
+    return Found(name, parts, levels["coarse"][1], fine_names)
+
+
+def _text(value: Any, level: str) -> str:
+    if isinstance(value, Tensor | np.generic):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InputError(f"{level} label {value!r}: expected text or a whole number")
+    return str(value)
+
+
+def _images(images: Any, part: str) -> Tensor | list[np.ndarray]:
+    if isinstance(images, Tensor):
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(
+                f"{part} images are a tensor of {images.dtype} {list(images.shape)}: expected "
+                "uint8 [N, 3, H, W]"
+            )
+        return images.cpu()
+    if isinstance(images, np.ndarray):
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in (3, 4)
+            or images.shape[3:] not in ((), (3,))
+        ):
+            raise InputError(
+                f"{part} images are an array of {images.dtype} {list(images.shape)}: expected "
+                "uint8 [N, H, W, 3] or [N, H, W]"
+            )
+        if images.ndim == 3:
+            images = np.repeat(images[..., None], 3, axis=3)
+        return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    pictures = []
+    for row, image in enumerate(images):
+        image = np.asarray(image)
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(
+                f"{part} image {row} is of {image.dtype} {list(image.shape)}: expected uint8 "
+                "[H, W, 3] or [H, W]"
+            )
+        pictures.append(image)
+    return pictures

@@ -1,0 +1,271 @@
+"""Tables of Arrow: Parquet files, the Hugging Face layout of shards, sets saved to disk.
+
+A row is an image, as the bytes of an image file (or {bytes, path}), or as a path. The bytes
+stay on the disk: those of a saved set where they are, those of Parquet in a scratch file,
+because Parquet has no way to a single row.
+"""
+
+import json
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from maskcon.data.columns import Columns, Labels, assemble
+from maskcon.data.pictures import Files, Pictures, Slices
+from maskcon.data.table import SPLITS, Found
+from maskcon.errors import InputError
+
+
+def found(path: Path) -> bool:
+    """Whether the path is a Parquet file, a folder of shards, or a set saved to disk."""
+    return bool(_shards(path)) or (path.is_dir() and bool(_saved(path)))
+
+
+def read(path: Path, columns: Columns) -> Found:
+    """Read the columns; rows keep the order of the shards, and shards that of their names.
+
+    Class names come from the metadata that Hugging Face writes; without them, classes are
+    named by their labels. Files are of the split that their names begin with.
+
+    Raises:
+        InputError: a file is damaged, or lacks a column, or a row lacks an image or a label.
+    """
+    shards = _shards(path)
+    if shards:
+        return _assembled(path, columns, [_ParquetTable(file, part) for part, file in shards])
+    return _assembled(path, columns, [_ArrowTable(file, part) for part, file in _saved(path)])
+
+
+def _shards(path: Path) -> list[tuple[str | None, Path]]:
+    """(split, file) of Parquet files: one file; a folder of them, or its data/ folder."""
+    if path.is_file():
+        return [(None, path)] if path.suffix.lower() == ".parquet" else []
+    files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+    parts = [(_split_of(file.stem), file) for file in files]
+    named = [part for part in parts if part[0] is not None]
+    return sorted(named, key=lambda part: part[0] != "train") if named else [*parts]
+
+
+def _split_of(stem: str) -> str | None:
+    for name, part in SPLITS.items():
+        if stem.lower() == name or stem.lower().startswith((f"{name}-", f"{name}_", f"{name}.")):
+            return part
+    return None
+
+
+def _saved(path: Path) -> list[tuple[str | None, Path]]:
+    """(split, file) of a Dataset or DatasetDict that was saved to disk."""
+    state = path / "state.json"
+    if state.is_file():
+        try:
+            files = [entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{state} is damaged: {error}") from error
+        return [(_split_of(path.name), path / name) for name in files]
+    if (path / "dataset_dict.json").is_file():
+        parts = [folder for folder in sorted(path.iterdir()) if (folder / "state.json").is_file()]
+        unknown = [folder.name for folder in parts if _split_of(folder.name) is None]
+        if unknown:
+            raise InputError(
+                f"{path} has a split {unknown[0]!r}: expected names of {', '.join(SPLITS)}; "
+                "give the folder of the one to read"
+            )
+        every = [entry for folder in parts for entry in _saved(folder)]
+        return sorted(every, key=lambda entry: entry[0] != "train")
+    return []
+
+
+class _Table:
+    """One file of rows: its column names, class names, columns, and where its images lie."""
+
+    def __init__(self, file: Path, part: str | None):
+        self.file, self.part = file, part
+
+    def schema(self) -> pa.Schema:
+        raise NotImplementedError
+
+    def column(self, name: str) -> list:
+        raise NotImplementedError
+
+    def images(self, name: str, scratch: "_Scratch") -> "_Places":
+        raise NotImplementedError
+
+
+class _ParquetTable(_Table):
+    def schema(self) -> pa.Schema:
+        return self._try(lambda: pq.read_schema(self.file))
+
+    def column(self, name: str) -> list:
+        return self._try(lambda: pq.read_table(self.file, columns=[name])[name].to_pylist())
+
+    def images(self, name: str, scratch: "_Scratch") -> "_Places":
+        places = _Places(None)
+
+        def copy() -> None:
+            for batch in pq.ParquetFile(self.file).iter_batches(64, columns=[name]):
+                for value in _contents(batch.column(0), str(self.file), places):
+                    places.add(scratch.write(value), len(value))
+
+        self._try(copy)
+        return places
+
+    def _try(self, work: Any) -> Any:
+        try:
+            return work()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{self.file} cannot be read as Parquet: {error}") from error
+
+
+class _ArrowTable(_Table):
+    def __init__(self, file: Path, part: str | None):
+        super().__init__(file, part)
+        try:
+            self._map = pa.memory_map(str(file))
+            self._table = pa.ipc.open_stream(self._map).read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{file} cannot be read as Arrow: {error}") from error
+
+    def schema(self) -> pa.Schema:
+        return self._table.schema
+
+    def column(self, name: str) -> list:
+        return self._table[name].to_pylist()
+
+    def images(self, name: str, scratch: "_Scratch") -> "_Places":
+        places = _Places(self.file)
+        self._map.seek(0)
+        whole = self._map.read_buffer()  # the map itself, not a copy
+        for chunk in self._table[name].chunks:
+            for value in _contents(chunk, str(self.file), places):
+                places.add(value.address - whole.address, value.size)
+        return places
+
+
+class _Places:
+    """Where the images of one file's rows lie: bytes of a file, or of the scratch; or paths."""
+
+    def __init__(self, file: Path | None):
+        self.file = file
+        self.start: list[int] = []
+        self.length: list[int] = []
+        self.paths: list[str] = []
+
+    def add(self, start: int, length: int) -> None:
+        self.start.append(start)
+        self.length.append(length)
+
+
+def _contents(column: pa.Array, where: str, places: _Places) -> list[pa.Buffer]:
+    """Buffers of the image files in a column; paths are added to the places instead."""
+    kind, path = column.type, None
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # {bytes, path}
+        if kind.get_field_index("path") >= 0:
+            path = column.field("path")
+        column = column.field("bytes")
+        if path is not None and column.null_count == len(column) > 0:
+            column = path
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        if column.null_count:
+            raise InputError(f"{column.null_count} rows of {where} have no image")
+        places.paths += column.to_pylist()
+        return []
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise InputError(
+            f"images of {where} are of type {kind}: expected paths, the bytes of image files, or "
+            "a struct with a field of that name"
+        )
+    if column.null_count:
+        raise InputError(f"{column.null_count} rows of {where} have no image")
+    return [value.as_buffer() for value in column]
+
+
+class _Scratch:
+    """A file for the bytes of Parquet rows, deleted with its owner."""
+
+    def __init__(self) -> None:
+        handle, name = tempfile.mkstemp(prefix="maskcon-")
+        self._file, self.path, self.end = open(handle, "wb"), Path(name), 0  # noqa: SIM115
+        weakref.finalize(self, Path.unlink, self.path, missing_ok=True)
+
+    def write(self, content: pa.Buffer) -> int:
+        """Append; return where it begins."""
+        start = self.end
+        try:
+            self._file.write(content)
+        except OSError as error:
+            raise InputError(
+                f"the images of Parquet files need room in {self.path.parent}, and there is none "
+                f"({error}): make room, or set TMPDIR to a folder that has it"
+            ) from error
+        self.end += content.size
+        return start
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        self._file.close()
+
+
+def _assembled(path: Path, columns: Columns, tables: Sequence[_Table]) -> Found:
+    picked = columns.pick(tables[0].schema().names, str(tables[0].file))
+    values: dict[str, list] = {role: [] for role in picked if role != "image"}
+    places, parts = [], []
+    scratch = _Scratch()
+    for table in tables:
+        there = table.schema().names
+        missing = [name for name in picked.values() if name not in there]
+        if missing:
+            raise InputError(
+                f"{table.file} has no column {missing[0]!r}, which {tables[0].file} has: it has "
+                f"{', '.join(there)}"
+            )
+        for role in values:
+            values[role] += table.column(picked[role])
+        here = table.images(picked["image"], scratch)
+        places.append(here)
+        parts += [table.part] * (len(here.start) + len(here.paths))
+    scratch.close()
+    names = _class_names(tables[0].schema(), picked)
+    labels: dict[str, Labels] = {
+        level: Labels(values[level], names.get(level))
+        for level in ("coarse", "fine")
+        if level in values
+    }
+    split = values.get("split") or (parts if None not in parts else None)
+    pictures = _pictures(path, places, scratch)
+    return assemble(path.stem if path.is_file() else path.name, pictures, labels, split, str(path))
+
+
+def _pictures(path: Path, places: Sequence[_Places], scratch: _Scratch) -> Pictures:
+    if any(place.paths for place in places):
+        if any(place.start for place in places):
+            raise InputError(f"{path} has images as bytes and as paths: expected one of them")
+        folder = path.parent if path.is_file() else path
+        return Files([folder / name for place in places for name in place.paths])
+    files = [place.file or scratch.path for place in places]
+    return Slices(
+        files,
+        np.repeat(np.arange(len(places)), [len(place.start) for place in places]),
+        np.array([start for place in places for start in place.start], np.int64),
+        np.array([length for place in places for length in place.length], np.int64),
+        str(path),
+        owner=scratch,
+    )
+
+
+def _class_names(schema: pa.Schema, picked: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    names = {}
+    for level in ("coarse", "fine"):
+        feature = features.get(picked.get(level, "")) if isinstance(features, dict) else None
+        if isinstance(feature, dict) and isinstance(feature.get("names"), list):
+            names[level] = tuple(map(str, feature["names"]))
+    return names

@@ -1,0 +1,342 @@
+"""`maskcon data check`: everything about a set that a person should know before training."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from maskcon.config import SMALL_IMAGE, Config
+from maskcon.data.pictures import Pictures
+from maskcon.data.scan import each
+from maskcon.data.table import Found
+from maskcon.errors import InputError
+from maskcon.progress import Progress
+
+THUMBNAIL = 16  # side in pixels, grey, for near duplicates
+NEAR = 3.0  # mean difference of thumbnails, in levels of 255, below which pictures are near
+FLAT = 2.0  # deviation of a thumbnail, in levels, below which it tells nothing
+TINY = 5  # images; a class of fewer is tiny
+SHOWN = 8  # names in a list
+_CHUNK = 2048  # test pictures compared at a time
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        wrong: what makes training wrong or impossible.
+        warnings: what a person should look at.
+        facts: counts and settings, plain data.
+        lines: the same for people.
+    """
+
+    wrong: tuple[str, ...]
+    warnings: tuple[str, ...]
+    facts: Mapping[str, Any]
+    lines: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for --json."""
+        return asdict(self)
+
+
+@dataclass
+class _Seen:
+    """What was seen of one part's pictures."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    kinds: Counter = field(default_factory=Counter)
+    digests: dict[int, bytes] = field(default_factory=dict)
+    thumbnails: Tensor = field(default_factory=lambda: torch.empty(0))
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+def check(found: Found, config: Config, fitting_size: int, progress: Progress) -> Report:
+    """Read every picture of a set once, and say what is there and what is wrong with it.
+
+    Args:
+        found: the set, with a train and a test split.
+        config: options that training would take.
+        fitting_size: a side for the views that the pictures fill.
+        progress: told how it goes.
+    """
+    seen = {
+        name: _look(part.pictures, config.readers, progress, name)
+        for name, part in found.parts.items()
+    }
+    wrong: list[str] = []
+    warnings: list[str] = [*found.notes]
+    lines: list[str] = []
+    facts: dict[str, Any] = {"name": found.name}
+
+    _splits(found, config, facts, lines, warnings)
+    _pictures(seen, facts, lines)
+    _unreadable(seen, config, facts, wrong, warnings)
+    _classes(found, facts, lines, wrong, warnings)
+    progress.update("comparing the splits")
+    _duplicates(found, seen, facts, warnings)
+    count = len(found.parts["train"]) - len(seen["train"].errors)
+    if count < 2:
+        wrong.append(f"{count} train images can be read: nothing to learn from")
+    else:
+        _settings(config.settled(count, fitting_size), count, facts, lines)
+    progress.close()
+    return Report(tuple(wrong), tuple(warnings), facts, tuple(lines))
+
+
+def _look(pictures: Pictures, workers: int, progress: Progress, part: str) -> _Seen:
+    seen = _Seen(thumbnails=torch.zeros(len(pictures), THUMBNAIL * THUMBNAIL))
+
+    def work(row: int) -> tuple[tuple[int, int], str, bytes]:
+        picture = Image.fromarray(pictures.decode(row, reduce=8)).convert("L")
+        small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+        seen.thumbnails[row] = torch.from_numpy(np.array(small, np.float32).ravel())
+        return pictures.size(row), pictures.kind(row), pictures.digest(row)
+
+    for row, result in each(work, len(pictures), workers, progress, f"reading {part} pictures"):
+        if isinstance(result, InputError):
+            seen.errors[row] = str(result)
+        else:
+            size, kind, digest = result
+            seen.sizes.append(size)
+            seen.kinds[kind] += 1
+            seen.digests[row] = digest
+    return seen
+
+
+def _splits(
+    found: Found, config: Config, facts: dict, lines: list[str], warnings: list[str]
+) -> None:
+    train, test = (len(found.parts[name]) for name in ("train", "test"))
+    facts["splits"] = {"train": train, "test": test, "made": found.made_split}
+    made = f" ({config.test_share:.0%} of each class, drawn from seed {config.seed})"
+    lines.append(
+        f"splits      {train:,} train and {test:,} test images{made if found.made_split else ''}"
+    )
+
+
+def _pictures(seen: Mapping[str, _Seen], facts: dict, lines: list[str]) -> None:
+    sizes = np.array([size for part in seen.values() for size in part.sizes] or [(0, 0)])
+    kinds: Counter = Counter()
+    for part in seen.values():
+        kinds += part.kinds
+    height, width = np.median(sizes, 0).astype(int).tolist()
+    low, high = sizes.min(0).tolist(), sizes.max(0).tolist()
+    facts["sizes"] = {
+        "smallest": [low[1], low[0]],
+        "median": [width, height],
+        "largest": [high[1], high[0]],
+    }
+    facts["kinds"] = dict(kinds.most_common())
+    if low == high:
+        lines.append(f"sizes       all {width} x {height} px")
+    else:
+        lines.append(
+            f"sizes       {width} x {height} px in the middle; widths {low[1]} to {high[1]}, "
+            f"heights {low[0]} to {high[0]}"
+        )
+    lines.append(
+        "kinds       " + ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common(SHOWN))
+    )
+
+
+def _unreadable(
+    seen: Mapping[str, _Seen],
+    config: Config,
+    facts: dict,
+    wrong: list[str],
+    warnings: list[str],
+) -> None:
+    errors = [error for part in seen.values() for error in part.errors.values()]
+    facts["unreadable"] = errors
+    if errors:
+        where = warnings if config.skip_unreadable else wrong
+        advice = (
+            "they will be left out" if config.skip_unreadable else "mend them, or --skip-unreadable"
+        )
+        where.append(
+            f"{len(errors):,} pictures cannot be read ({advice}):"
+            + _list(errors, "\n              ")
+        )
+
+
+def _list(entries: Sequence[str], before: str = "\n              ") -> str:
+    more = f"{before}... and {len(entries) - SHOWN:,} more" if len(entries) > SHOWN else ""
+    return "".join(before + entry for entry in entries[:SHOWN]) + more
+
+
+def _classes(
+    found: Found, facts: dict, lines: list[str], wrong: list[str], warnings: list[str]
+) -> None:
+    train, test = found.parts["train"], found.parts["test"]
+    counts = {}
+    for level, names in (("coarse", found.coarse_names), ("fine", found.fine_names)):
+        if not names:
+            continue
+        labels = {name: getattr(part, level) for name, part in found.parts.items()}
+        count = {
+            name: label.bincount(minlength=len(names)).tolist() for name, label in labels.items()
+        }
+        counts[level] = {
+            name: {"train": count["train"][i], "test": count["test"][i]}
+            for i, name in enumerate(names)
+        }
+        used = [i for i in range(len(names)) if count["train"][i] or count["test"][i]]
+        each_has = sorted(count["train"][i] for i in used)
+        lines.append(
+            f"{level:11} {len(used):,} classes of {each_has[0]:,} to {each_has[-1]:,} train images"
+        )
+        if level == "coarse" or len(used) <= SHOWN:
+            lines += [
+                f"              {names[i]}: {count['train'][i]:,} train, {count['test'][i]:,} test"
+                for i in used[: 4 * SHOWN]
+            ]
+            if len(used) > 4 * SHOWN:
+                lines.append(f"              ... and {len(used) - 4 * SHOWN:,} more")
+        small = [names[i] for i in used if 0 < count["train"][i] < TINY]
+        if small:
+            warnings.append(
+                f"{len(small):,} {level} classes have fewer than {TINY} train images:"
+                + _list(small)
+            )
+        if level == "coarse":
+            unseen = [names[i] for i in used if not count["train"][i]]
+            if unseen:
+                warnings.append(
+                    f"{len(unseen):,} coarse classes have test images alone; training never sees "
+                    "them:" + _list(unseen)
+                )
+    facts["classes"] = counts
+    if train.coarse.unique().numel() < 2:
+        wrong.append(
+            "all train images are of one coarse class: every method but selfcon needs two; give "
+            "labels, or train with --method selfcon"
+        )
+    if not found.fine_names:
+        warnings.append(
+            "no fine labels: training works, and evaluation can tell the recall of coarse classes "
+            "alone"
+        )
+    else:
+        _fine_under_two(found, facts, warnings)
+        assert test.fine is not None
+        alone = (test.fine.bincount(minlength=len(found.fine_names)) == 1).nonzero()[:, 0].tolist()
+        if alone:
+            warnings.append(
+                f"{len(alone):,} fine classes have one test image, which has no other to find:"
+                + _list([found.fine_names[i] for i in alone])
+            )
+    if len(test) < 2:
+        wrong.append(f"{len(test)} test images: an evaluation needs two or more")
+
+
+def _fine_under_two(found: Found, facts: dict, warnings: list[str]) -> None:
+    pairs = torch.cat(
+        [
+            torch.stack([part.fine, part.coarse], 1)
+            for part in found.parts.values()
+            if part.fine is not None
+        ]
+    ).unique(dim=0)
+    times = pairs[:, 0].bincount(minlength=len(found.fine_names))
+    twice = []
+    for fine in (times > 1).nonzero()[:, 0].tolist():
+        under = [found.coarse_names[c] for f, c in pairs.tolist() if f == fine]
+        twice.append(f"{found.fine_names[fine]}: {', '.join(under)}")
+    facts["fine_under_two_coarse"] = twice
+    if twice:
+        warnings.append(
+            f"{len(twice):,} fine classes lie under two coarse ones or more (a wrong label, or two "
+            "classes of one name?):" + _list(twice)
+        )
+
+
+def _duplicates(found: Found, seen: Mapping[str, _Seen], facts: dict, warnings: list[str]) -> None:
+    train, test = found.parts["train"], found.parts["test"]
+
+    def pair(a: int, b: int) -> str:
+        return f"{train.pictures.name(a)}  =  {test.pictures.name(b)}"
+
+    first = {digest: row for row, digest in seen["train"].digests.items()}
+    exact = [(first[d], row) for row, d in seen["test"].digests.items() if d in first]
+    near = [p for p in _near(seen["train"], seen["test"]) if p not in set(exact)]
+    within = len(seen["train"].digests) - len(first)
+    conflicting = [
+        (first[d], row)
+        for row, d in seen["train"].digests.items()
+        if train.coarse[first[d]] != train.coarse[row]
+    ]
+    facts["duplicates"] = {
+        "exact_across_splits": len(exact),
+        "near_across_splits": len(near),
+        "exact_within_train": within,
+        "with_two_coarse_labels": len(conflicting),
+        "pairs": [[train.pictures.name(a), test.pictures.name(b)] for a, b in [*exact, *near]],
+    }
+    for what, pairs in (("the same as", exact), ("nearly the same as", near)):
+        if pairs:
+            warnings.append(
+                f"{len({row for _, row in pairs}):,} test pictures are {what} a train picture:"
+                + _list([pair(a, b) for a, b in pairs])
+            )
+    if conflicting:
+        warnings.append(
+            f"{len(conflicting):,} train pictures are the same as another of a different coarse "
+            "class:"
+            + _list(
+                [f"{train.pictures.name(a)}  =  {train.pictures.name(b)}" for a, b in conflicting]
+            )
+        )
+    if within:
+        warnings.append(f"{within:,} train pictures are there more than once")
+
+
+def _near(train: _Seen, test: _Seen) -> Iterator[tuple[int, int]]:
+    """(train row, test row) of pictures whose grey thumbnails hardly differ.
+
+    For each test picture the nearest train picture alone, by Euclidean distance; flat
+    thumbnails, which are like many, are left out.
+    """
+    a, b = train.thumbnails, test.thumbnails
+    usable_a = (a.std(1) > FLAT).nonzero()[:, 0] if len(a) else torch.empty(0, dtype=torch.long)
+    usable_b = (b.std(1) > FLAT).nonzero()[:, 0] if len(b) else torch.empty(0, dtype=torch.long)
+    if not len(usable_a):
+        return
+    gallery = a[usable_a]
+    for rows in usable_b.split(_CHUNK):
+        nearest = torch.cdist(b[rows], gallery).argmin(1)
+        difference = (b[rows] - gallery[nearest]).abs().mean(1)
+        for row, other, off in zip(
+            rows.tolist(), usable_a[nearest].tolist(), difference.tolist(), strict=True
+        ):
+            if off < NEAR:
+                yield other, row
+
+
+def _settings(config: Config, count: int, facts: dict, lines: list[str]) -> None:
+    size = config.image_size
+    stem = config.stem if config.stem != "auto" else ("small" if size <= SMALL_IMAGE else "large")
+    bank = min(config.bank_size, count)
+    facts["settings"] = {
+        "image_size": size,
+        "stem": stem,
+        "bank_size": bank,
+        "batch_size": config.batch_size,
+        "query_view": config.query_view,
+        "key_view": config.key_view,
+    }
+    kept = "images in memory" if size <= SMALL_IMAGE else "pictures read from disk in each epoch"
+    lines += [
+        f"training    would use views of {size} px ({config.query_view} and {config.key_view}), "
+        f"{kept},",
+        f"              a ResNet's {stem} stem, a bank of {bank:,} and batches of "
+        f"{config.batch_size}",
+    ]
+    if size > SMALL_IMAGE:
+        lines.append("              `maskcon data pack` makes every epoch cheaper")

@@ -1,0 +1,151 @@
+"""Which columns of a table hold the image and its labels, and what the labels mean."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskcon.data.pictures import Pictures
+from maskcon.data.table import SPLITS, Found, Part, numbered, settle
+from maskcon.errors import InputError
+
+# What columns are called where nobody says it; the first that is there counts.
+USUAL = {
+    "image": ("image", "img", "image_path", "path", "file", "filename", "file_name"),
+    "coarse": ("coarse", "coarse_label", "label", "class", "category"),
+    "fine": ("fine", "fine_label"),
+    "split": ("split", "set", "partition"),
+}
+NONE = "none"  # a column's name that says: there is none
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of columns; None is looked for among `USUAL`, "none" is not there."""
+
+    image: str | None = None
+    coarse: str | None = None
+    fine: str | None = None
+    split: str | None = None
+
+    def pick(self, there: Sequence[str], where: str) -> dict[str, str]:
+        """The column of each role that the table has: {"image": "img", ...}.
+
+        Raises:
+            InputError: a column that was named is not there, or none for image or coarse.
+        """
+        picked = {}
+        for role, usual in USUAL.items():
+            named = getattr(self, role)
+            if named == NONE:
+                continue
+            if named is not None:
+                if named not in there:
+                    raise InputError(
+                        f"{where} has no column {named!r}: it has {', '.join(there)}; "
+                        f"give --{role}-column one of them"
+                    )
+                picked[role] = named
+                continue
+            guess = next((name for name in usual if name in there), None)
+            if guess is not None:
+                picked[role] = guess
+        for role in ("image", "coarse"):
+            if role not in picked:
+                raise InputError(
+                    f"{where} has columns {', '.join(there)}: expected one for "
+                    f"{'the image' if role == 'image' else 'the coarse label'}; name it with "
+                    f"--{role}-column"
+                )
+        return picked
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of labels as it was read.
+
+    Attributes:
+        values: text, or numbers, of each row.
+        names: of the classes, where the numbers are indices into a list of names.
+    """
+
+    values: Sequence
+    names: tuple[str, ...] | None = None
+
+
+def assemble(
+    name: str,
+    pictures: Pictures,
+    labels: Mapping[str, Labels],
+    split: Sequence[object] | None,
+    where: str,
+) -> Found:
+    """Pictures and columns to a `Found`, the train rows and the test rows in their order.
+
+    Args:
+        name: of the set.
+        pictures: of all rows.
+        labels: "coarse", and perhaps "fine".
+        split: of each row, as a name in `SPLITS`; None where the set is not split.
+        where: what people know the table as.
+    """
+    if not len(pictures):
+        raise InputError(f"{where} has no rows")
+    codes: dict[str, Tensor] = {}
+    names: dict[str, tuple[str, ...]] = {"fine": ()}
+    for level, column in labels.items():
+        codes[level], names[level] = _coded(column, level, where)
+    rows, notes = {"train": list(range(len(pictures)))}, tuple[str, ...]()
+    if split is not None:
+        rows, notes = settle(_rows(split, where))
+    whole = Part(pictures, codes["coarse"], codes.get("fine"))
+    parts = {
+        part: whole if len(chosen) == len(pictures) else whole.take(torch.tensor(chosen).numpy())
+        for part, chosen in rows.items()
+    }
+    return Found(name, parts, names["coarse"], names["fine"], notes)
+
+
+def _coded(column: Labels, level: str, where: str) -> tuple[Tensor, tuple[str, ...]]:
+    empty = [row for row, value in enumerate(column.values) if value is None or value == ""]
+    if empty:
+        advice = " (or leave the column out: --fine-column none)" if level == "fine" else ""
+        raise InputError(
+            f"{len(empty):,} of {len(column.values):,} rows of {where} have no {level} label, "
+            f"row {empty[0]} the first: label them or drop them{advice}"
+        )
+    if column.names is None:
+        return numbered([_text(value, row, where) for row, value in enumerate(column.values)])
+    for row, value in enumerate(column.values):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError(f"{level} label {value!r} of row {row} of {where} is no whole number")
+        if not 0 <= value < len(column.names):
+            raise InputError(
+                f"{level} label {value} of row {row} of {where} is outside "
+                f"0..{len(column.names) - 1}: there are {len(column.names)} {level} names"
+            )
+    return torch.tensor(list(column.values), dtype=torch.long), column.names
+
+
+def _text(value: object, row: int, where: str) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InputError(
+            f"label {value!r} of row {row} of {where} is no class: expected text or a whole number"
+        )
+    return str(value)
+
+
+def _rows(split: Iterable[object], where: str) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, value in enumerate(split):
+        part = SPLITS.get(str(value).strip().lower())
+        if part is None:
+            raise InputError(
+                f"row {row} of {where} is of split {value!r}: expected "
+                f"{', '.join(SPLITS)}; or leave the column out: --split-column none"
+            )
+        rows.setdefault(part, []).append(row)
+    return rows

@@ -1,0 +1,90 @@
+"""Reading every picture once: into memory where they are small, for their sizes elsewhere."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from maskcon.data.pictures import Arrays, Pictures
+from maskcon.data.table import Photos
+from maskcon.errors import InputError
+from maskcon.progress import Progress
+
+CHUNK = 256  # pictures between two looks at the progress
+_T = TypeVar("_T")
+
+
+def each(
+    work: Callable[[int], _T], count: int, workers: int, progress: Progress, doing: str
+) -> Iterator[tuple[int, _T | InputError]]:
+    """(row, result) for each row in order, by threads; an `InputError` is a result."""
+
+    def tried(row: int) -> _T | InputError:
+        try:
+            return work(row)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, count, CHUNK):
+            if count > CHUNK:
+                progress.update(f"{doing}: {start:,} of {count:,} ({start / count:.0%})")
+            rows = range(start, min(start + CHUNK, count))
+            yield from zip(rows, pool.map(tried, rows), strict=True)
+
+
+def into_memory(
+    pictures: Pictures, size: int, workers: int, progress: Progress
+) -> tuple[Tensor, dict[int, str]]:
+    """Every picture as a square: uint8 [N, 3, size, size]; and why rows cannot be read."""
+    if isinstance(pictures, Arrays) and isinstance(pictures.images, Tensor):
+        images = pictures.images
+        if images.shape[2:] == (size, size):
+            return images, {}
+    images = torch.zeros(len(pictures), 3, size, size, dtype=torch.uint8)
+    errors = {}
+
+    def work(row: int) -> None:
+        images[row] = torch.from_numpy(square(pictures.decode(row), size)).permute(2, 0, 1)
+
+    for row, result in each(work, len(pictures), workers, progress, "reading pictures"):
+        if isinstance(result, InputError):
+            errors[row] = str(result)
+    return images, errors
+
+
+def square(picture: np.ndarray, size: int) -> np.ndarray:
+    """A picture [H, W, 3] resized to [size, size, 3] as Pillow does it; itself if it fits."""
+    if picture.shape[:2] == (size, size):
+        return picture
+    image = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def look_through(
+    pictures: Pictures, workers: int, progress: Progress
+) -> tuple[Photos, dict[int, str]]:
+    """Sizes and a digest of pictures that stay where they are; and why rows cannot be read.
+
+    Each is decoded, as small as is cheap, so that training never meets one that is damaged.
+    """
+    sizes = torch.zeros(len(pictures), 2, dtype=torch.long)
+    digest = hashlib.blake2b(digest_size=16)
+    errors = {}
+
+    def work(row: int) -> tuple[tuple[int, int], bytes]:
+        pictures.decode(row, reduce=8)
+        return pictures.size(row), pictures.digest(row)
+
+    for row, result in each(work, len(pictures), workers, progress, "looking at pictures"):
+        if isinstance(result, InputError):
+            errors[row] = str(result)
+        else:
+            sizes[row] = torch.tensor(result[0])
+            digest.update(result[1])
+    return Photos(pictures, sizes, digest.hexdigest()), errors

@@ -1,0 +1,166 @@
+"""Squares of a split's images, from memory or from pictures on the disk, batch by batch.
+
+Which images make up a batch and how they are cut is a plan: a function of the batch's number,
+which a loader's worker can call as well as the training process.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskcon.augment import Crops, cut, draw_crops
+from maskcon.augment.crop import whole
+from maskcon.data.loader import Batch, batches, cut_picture
+from maskcon.data.table import Photos
+from maskcon.seeds import generator
+
+Plan = Callable[[int], Batch]
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How the views of a run are cut: a view's kind, and what is common to all of them."""
+
+    crop_area: float
+    flip: bool
+    sizes: Tensor  # height and width of each image, int64 [N, 2]
+
+    def draw(self, kind: str, rows: Tensor, random: torch.Generator) -> Crops:
+        """Crops of some rows for a view."""
+        return draw_crops(
+            kind, self.sizes[rows], crop_area=self.crop_area, flip=self.flip, generator=random
+        )
+
+
+class StepPlan:
+    """What each training step sees: the order from (seed, epoch), the crops from (seed, step).
+
+    Args:
+        rule: how views are cut.
+        kinds: the views, names in `VIEWS`.
+        batch_size: images of a step; what is left of an epoch is dropped.
+        seed: of the run.
+    """
+
+    def __init__(self, rule: CropRule, kinds: tuple[str, ...], batch_size: int, seed: int):
+        self.rule, self.kinds, self.batch_size, self.seed = rule, kinds, batch_size, seed
+        self.steps_per_epoch = len(rule.sizes) // batch_size
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            random = generator(self.seed, "order", epoch)
+            self._epoch, self._order = epoch, torch.randperm(len(self.rule.sizes), generator=random)
+        rows = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        random = generator(self.seed, "crops", step)
+        return Batch(rows, tuple(self.rule.draw(kind, rows, random) for kind in self.kinds))
+
+
+class PrefillPlan:
+    """The batches whose keys fill the bank before the first step, images drawn at random.
+
+    Whole batches only, so that batch norm never sees a rest of one image: the last batch takes
+    in as many rows of the one before as it needs.
+
+    Args:
+        rule: how views are cut.
+        kind: the key's view.
+        count: keys wanted.
+        batch_size: images of a batch.
+        seed: of the run.
+    """
+
+    def __init__(self, rule: CropRule, kind: str, count: int, batch_size: int, seed: int):
+        random = generator(seed, "prefill")
+        self.order = torch.randperm(len(rule.sizes), generator=random)[: max(count, batch_size)]
+        last = len(self.order) - batch_size
+        self.starts = [*range(0, last, batch_size), last]
+        self.rule, self.kind, self.batch_size, self.seed = rule, kind, batch_size, seed
+
+    def __call__(self, number: int) -> Batch:
+        """The batch of a number."""
+        rows = self.order[self.starts[number] : self.starts[number] + self.batch_size]
+        random = generator(self.seed, "prefill", 1 + 2 * number)
+        return Batch(rows, (self.rule.draw(self.kind, rows, random),))
+
+
+class _InOrder:
+    """All rows in their order, whole."""
+
+    def __init__(self, sizes: Tensor, batch_size: int):
+        self.sizes, self.batch_size = sizes, batch_size
+
+    def __call__(self, number: int) -> Batch:
+        start = number * self.batch_size
+        rows = torch.arange(start, min(start + self.batch_size, len(self.sizes)))
+        return Batch(rows, (whole(self.sizes[rows]),))
+
+
+def sizes_of(images: Tensor | Photos) -> Tensor:
+    """Height and width of each image, int64 [N, 2]."""
+    if isinstance(images, Photos):
+        return images.sizes
+    return torch.tensor(images.shape[2:]).expand(len(images), 2)
+
+
+def squares(
+    images: Tensor | Photos,
+    plan: Plan,
+    numbers: range,
+    *,
+    size: int,
+    workers: int,
+    exact: bool = False,
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Rows and their views, batch by batch.
+
+    Args:
+        images: of a split; those in memory may lie on a device.
+        plan: what each batch holds.
+        numbers: of the batches.
+        size: side of the squares in pixels.
+        workers: processes that read pictures, where they are not in memory.
+        exact: decode pictures in full size even where a smaller one would do.
+
+    Yields:
+        int64 [N], and a list of uint8 [N, 3, size, size], one for each view.
+    """
+    if isinstance(images, Photos):
+        yield from batches(images, plan, numbers, size=size, workers=workers, exact=exact)
+        return
+    for number in numbers:
+        batch = plan(number)
+        taken = images[batch.rows.to(images.device)]
+        yield batch.rows, [cut(taken, crops, size) for crops in batch.crops]
+
+
+def plain_squares(
+    images: Tensor | Photos, *, size: int, workers: int, batch_size: int
+) -> Iterator[Tensor]:
+    """All images in their order, resized to squares: uint8 [N, 3, size, size] at a time."""
+    plan = _InOrder(sizes_of(images), batch_size)
+    numbers = range(-(-len(images) // batch_size))
+    for _, (view,) in squares(images, plan, numbers, size=size, workers=workers, exact=True):
+        yield view
+
+
+def first_squares(images: Tensor | Photos, count: int, size: int) -> Tensor:
+    """The first images as squares, read here and now: uint8 [N, 3, size, size]."""
+    count = min(count, len(images))
+    if isinstance(images, Tensor):
+        taken = images[:count]
+        return cut(taken, whole(sizes_of(taken)), size)
+    return torch.stack([picture(images, row, size) for row in range(count)])
+
+
+def picture(images: Tensor | Photos, row: int, size: int) -> Tensor:
+    """One image for people to look at: uint8 [3, H, W]; a square of `size`, if not in memory."""
+    if isinstance(images, Tensor):
+        return images[row]
+    height, width = images.sizes[row].tolist()
+    (square,) = cut_picture(images.pictures, row, [(0, 0, height, width)], size)
+    return square.permute(2, 0, 1)
