@@ -279,7 +279,7 @@ def test_parquet_of_other_columns(tmp_path):
 
 
 def test_trees_of_other_shapes(tmp_path):
-    with pytest.raises(InputError, match=r"holds no data set: looked for a pack of .*class folders"):
+    with pytest.raises(InputError, match=r"holds no data set: looked for a pack .*class folders"):
         load(str(tmp_path))
     (tmp_path / "train" / "fruit").mkdir(parents=True)
     (tmp_path / "test" / "fruit").mkdir(parents=True)

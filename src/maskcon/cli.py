@@ -7,8 +7,9 @@ methods.py.
 
 import ast
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +66,7 @@ def _loss(method: ast.Call) -> list[ast.expr]:
     return [keyword.value for keyword in method.keywords if keyword.arg == "loss"]
 
 
-def _train_options(command: Callable) -> Callable:
+def _train_options(command: Callable, left_out: Sequence[str] = ("hyper",)) -> Callable:
     """Flags for every hyper-parameter of any method and for every field of Config."""
     takers: dict[str, list[str]] = {}
     for method, names in hyper_parameters().items():
@@ -75,9 +76,8 @@ def _train_options(command: Callable) -> Callable:
         text = f"of {', '.join(methods)}; see README"
         command = click.option(f"--{name}", type=float, help=text)(command)
     for field in reversed(fields(Config)):
-        if field.name == "hyper":
-            continue
-        command = _option(field)(command)
+        if field.name not in left_out:
+            command = _option(field)(command)
     return command
 
 
@@ -112,11 +112,11 @@ def _option(field: Field) -> Callable:
 
 @cli.command()
 @click.option("--out", type=_OUT, required=True, help="the run folder to make")
-@click.option("--recipe", type=_OUT, help="a TOML file of options; flags win over it")
+@click.option("--recipe", help="a TOML file of options, or NAME of ours; flags win")
 @click.option("--resume", is_flag=True, help="go on from the last checkpoint of --out")
 @click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
 @_train_options
-def train(out: Path, recipe: Path | None, resume: bool, overwrite: bool, **options: Any) -> None:
+def train(out: Path, recipe: str | None, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train an encoder on coarse labels; fill a run folder.
 
     Defaults, in brackets, are the paper's recipe for small images.
@@ -178,6 +178,105 @@ def demo(out: Path, resume: bool, overwrite: bool) -> None:
     )
 
 
+@cli.command()
+@click.argument("data", required=False)
+@click.argument("method", required=False)
+@click.option("--seeds", default="0", help="one run each, such as 0,1,2 [0]")
+@click.option("--out", type=_OUT, default=Path("runs"), help="folder of the run folders [runs]")
+@click.option("--upper-bound", help="what supfine trains with, supcon or supce [supcon]")
+@click.option("--resume", is_flag=True, help="go on with runs that were broken off")
+@click.option("--ledger", type=_OUT, help="file of finished runs [the source tree's]")
+@partial(_train_options, left_out=("hyper", "data", "method", "label", "seed"))
+def reproduce(
+    data: str | None, method: str | None, seeds: str, out: Path, resume: bool, **options: Any
+) -> None:
+    """Run a row of the paper's tables again.
+
+    Without arguments, lists the rows. With DATA and METHOD (and --w and --tau, where a method
+    has several rows; else its best), trains with the paper's recipe and prints the published
+    numbers, ours and the difference. Initial weights are ImageNet's, which torchvision
+    downloads, unless --init says otherwise.
+    """
+    from maskcon import commands
+    from maskcon.progress import screen
+
+    if data is None:
+        _print_rows(commands.reproduce()["rows"])
+        return
+    numbers = _whole_numbers(seeds)
+    with screen() as progress:
+        result = commands.reproduce(
+            data,
+            method,
+            seeds=numbers,
+            out=out,
+            resume=resume,
+            progress=progress,
+            **_given(options),
+        )
+    _print_comparison(result)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--seeds is {text!r}: expected whole numbers, such as 0,1,2") from error
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    ks = ("recall@1", "recall@2", "recall@5", "recall@10")
+    source = None
+    for row in rows:
+        if (row["data"], row["source"]) != source:
+            source = row["data"], row["source"]
+            click.echo(
+                f"\n{row['data']} ({row['source']})".ljust(33) + "".join(f"{k:>11}" for k in ks)
+            )
+        cells = (f"{row['recall'][k]:.2%}" if k in row["recall"] else "-" for k in ks)
+        best = "  best" if row["best"] else ""
+        click.echo(f"  {row['name']:30}" + "".join(map(_right, cells)) + best)
+    click.echo(
+        "\nAll start from ImageNet weights. To run one: maskcon reproduce DATA METHOD --w --tau"
+    )
+
+
+def _right(cell: str) -> str:
+    return f"{cell:>11}"
+
+
+def _print_comparison(result: dict[str, Any]) -> None:
+    import statistics
+
+    runs, published = result["runs"], result["row"]["recall"]
+    ks = [key for key in runs[0]["results"] if key.startswith("recall@")]
+    ours = {k: [run["results"][k] for run in runs] for k in ks}
+    mean = {k: statistics.mean(values) for k, values in ours.items()}
+    click.echo(f"\n{'':12}" + "".join(map(_right, ks)))
+    for name, cells in (
+        ("published", [f"{published[k]:.2%}" if k in published else "-" for k in ks]),
+        ("ours", [f"{mean[k]:.2%}" for k in ks]),
+        ("deviation", [f"{statistics.stdev(ours[k]):.2%}" for k in ks] if len(runs) > 1 else []),
+        ("difference", [f"{mean[k] - published[k]:+.2%}" if k in published else "-" for k in ks]),
+        ("raw pixels", [f"{runs[0]['results']['pixels'][k]:.2%}" for k in ks]),
+    ):
+        if cells:
+            click.echo(f"{name:12}" + "".join(map(_right, cells)))
+    first = runs[0]
+    hardware = first["hardware"]
+    seconds = statistics.mean(run["training"]["seconds"] for run in runs)
+    click.echo(
+        f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}; initial weights: "
+        f"{first['config']['init']}; {hardware['device']} ({hardware['cpu']}, "
+        f"{hardware['threads']} threads), precision {first['precision']}; "
+        f"{seconds / 60:.1f} minutes of training each"
+    )
+    if result["not_comparable"]:
+        click.echo("NOT COMPARABLE with the published numbers:")
+        for reason in result["not_comparable"]:
+            click.echo(f"  {reason}")
+
+
 @cli.group()
 def data() -> None:
     """Look through a data set, or pack it."""
@@ -234,6 +333,49 @@ def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> No
     for reason in done["skipped"]:
         click.echo(f"left out: {reason}")
     click.echo(f"{out}: {done['images']:,} pictures, {done['bytes'] / 2**20:,.1f} MiB")
+
+
+@cli.group()
+def benchmark() -> None:
+    """Measure speeds beside what people would otherwise run."""
+
+
+@benchmark.command()
+@click.option("--data", type=_OUT, help="a folder tree of pictures [JPEGs made on the fly]")
+@click.option("--images", type=int, default=1024, help="how many of those [1024]")
+@click.option("--width", type=int, default=700, help="of those, in pixels [700]")
+@click.option("--height", type=int, default=480, help="of those [480]")
+@click.option("--workers", type=int, default=0, help="processes; 0 is one for each core [0]")
+@click.option("--repeats", type=int, default=5, help="passes of each side, in turn [5]")
+@click.option("--json", type=_OUT, help="write the figures to this file")
+def loader(json: Path | None, **options: Any) -> None:
+    """Views of 224 px, beside torchvision's loader.
+
+    From JPEG files and from a pack, with the same number of worker processes.
+    """
+    import statistics
+
+    from maskcon import benchmark
+    from maskcon.checkpoint import write_json
+    from maskcon.progress import screen
+
+    with screen() as progress:
+        result = benchmark.loader(progress=progress, **options)
+    settings, machine = result["settings"], result["hardware"]
+    click.echo(
+        f"{settings['images']:,} JPEGs of {settings['width']} x {settings['height']} px"
+        if settings["data"] is None
+        else settings["data"]
+    )
+    click.echo(f"{machine['cpu']}, {settings['workers']} worker processes; images/s, and the range")
+    for name, speeds in result["speeds"].items():
+        ratio = result["vs_torchvision"].get(name)
+        click.echo(
+            f"{name:12}{statistics.median(speeds):>9,.0f}  ({min(speeds):,.0f} to "
+            f"{max(speeds):,.0f})" + (f"  {ratio:.2f} x torchvision" if ratio else "")
+        )
+    if json is not None:
+        write_json(json, result)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

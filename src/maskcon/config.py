@@ -216,12 +216,26 @@ def resolve(
     return Config(**given, hyper=hyper)
 
 
+def recipes() -> dict[str, Path]:
+    """The recipes that come with maskcon, by name."""
+    here = Path(__file__).parent
+    for folder in (here / "recipes", here.parents[1] / "recipes"):  # installed; a source tree
+        if folder.is_dir():
+            return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    return {}
+
+
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The flat names and values of a TOML file."""
+    """The flat names and values of a TOML file, or of a recipe that comes with maskcon."""
+    known = recipes()
+    path = known.get(str(path), path)
     try:
         return tomllib.loads(Path(path).read_text())
     except FileNotFoundError as error:
-        raise InputError(f"there is no recipe file {path}") from error
+        raise InputError(
+            f"there is no recipe file {path}{similar(str(path), list(known))}: give a TOML file, "
+            f"or one of {', '.join(known)}"
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as a TOML recipe: {error}") from error
 

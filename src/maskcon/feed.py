@@ -141,11 +141,14 @@ def squares(
 def plain_squares(
     images: Tensor | Photos, *, size: int, workers: int, batch_size: int
 ) -> Iterator[Tensor]:
-    """All images in their order, resized to squares: uint8 [N, 3, size, size] at a time."""
+    """All images in their order, resized to squares: uint8 [N, 3, size, size] at a time.
+
+    Each is good until the next is asked for.
+    """
     plan = _InOrder(sizes_of(images), batch_size)
     numbers = range(-(-len(images) // batch_size))
     for _, (view,) in squares(images, plan, numbers, size=size, workers=workers, exact=True):
-        yield view
+        yield view  # good until the next is asked for
 
 
 def first_squares(images: Tensor | Photos, count: int, size: int) -> Tensor:
@@ -162,5 +165,6 @@ def picture(images: Tensor | Photos, row: int, size: int) -> Tensor:
     if isinstance(images, Tensor):
         return images[row]
     height, width = images.sizes[row].tolist()
-    (square,) = cut_picture(images.pictures, row, [(0, 0, height, width)], size)
+    square = torch.empty(size, size, 3, dtype=torch.uint8)
+    cut_picture(images.pictures, row, [(0, 0, height, width)], [square])
     return square.permute(2, 0, 1)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from maskcon import checkpoint
-from maskcon.augment import VIEWS, to_levels
+from maskcon.augment import VIEWS
 from maskcon.bank import MemoryBank
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import IMAGE_SIZES, DataSet, Photos
-from maskcon.device import Precision, pick_device
+from maskcon.device import Precision, pick_device, reuse_memory
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.evaluate import Preparation, embed, recall_of
 from maskcon.feed import CropRule, Plan, PrefillPlan, StepPlan, first_squares, sizes_of, squares
@@ -49,6 +49,7 @@ class Training:
 
     def __init__(self, config: Config, data: DataSet, notify: Progress | None = None):
         notify = notify or Silent()
+        reuse_memory()
         images = data.train.images
         side = images.shape[2] if isinstance(images, Tensor) else IMAGE_SIZES[-1]
         config = config.settled(len(data.train), side)
@@ -261,7 +262,7 @@ class Training:
     def _changed(self, view: Tensor, kind: str, random: torch.Generator) -> Tensor:
         """Squares as the input of an encoder."""
         view = VIEWS[kind].change(view.to(self.device, non_blocking=True), random)
-        return self.preparation.normalise(to_levels(view))
+        return self.preparation.normalise(view)
 
     @torch.no_grad()
     def _key_output(self, images: Tensor):

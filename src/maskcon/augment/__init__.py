@@ -109,7 +109,7 @@ def views(
     sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
     crops = draw_crops(kind, sizes, crop_area=crop_area, flip=flip, generator=generator)
     squares = cut(images, crops, size)
-    return to_levels(VIEWS[kind].change(squares, generator))
+    return VIEWS[kind].change(squares, generator).float().div_(255)
 
 
 def cut(images: Tensor, crops: Crops, size: int) -> Tensor:
@@ -117,8 +117,3 @@ def cut(images: Tensor, crops: Crops, size: int) -> Tensor:
     if crops.whole and images.shape[2:] == (size, size):
         return images
     return resample(images, crops.boxes, size, crops.mirrored)
-
-
-def to_levels(images: Tensor) -> Tensor:
-    """Levels of uint8 images as float32 in 0..1."""
-    return images.float().div_(255)

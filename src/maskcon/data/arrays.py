@@ -34,7 +34,7 @@ def from_arrays(
     Raises:
         InputError: something has another type or length.
     """
-    given = {"train": (images, coarse, fine)}
+    given: dict[str, tuple[Any, Any, Any]] = {"train": (images, coarse, fine)}
     if test is not None:
         if len(test) not in (2, 3):
             raise InputError(f"test has {len(test)} parts: expected (images, coarse[, fine])")
@@ -45,7 +45,8 @@ def from_arrays(
     for place, level in ((1, "coarse"), (2, "fine")):
         if given["train"][place] is None:
             continue
-        values = [_text(value, level) for part in given.values() for value in part[place] or ()]
+        columns = [part[place] for part in given.values()]
+        values = [_text(value, level) for column in columns for value in column]
         levels[level] = numbered(values)
     parts, start = {}, 0
     for part, (pictures, part_coarse, _) in given.items():

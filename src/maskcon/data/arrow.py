@@ -109,8 +109,9 @@ class _ParquetTable(_Table):
 
         def copy() -> None:
             for batch in pq.ParquetFile(self.file).iter_batches(64, columns=[name]):
-                for value in _contents(batch.column(0), str(self.file), places):
-                    places.add(scratch.write(value), len(value))
+                data, starts, lengths = _contents(batch.column(0), str(self.file), places)
+                for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+                    places.add(scratch.write(data.slice(start, length)), length)
 
         self._try(copy)
         return places
@@ -142,8 +143,9 @@ class _ArrowTable(_Table):
         self._map.seek(0)
         whole = self._map.read_buffer()  # the map itself, not a copy
         for chunk in self._table[name].chunks:
-            for value in _contents(chunk, str(self.file), places):
-                places.add(value.address - whole.address, value.size)
+            data, starts, lengths = _contents(chunk, str(self.file), places)
+            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+                places.add(data.address - whole.address + start, length)
         return places
 
 
@@ -161,8 +163,14 @@ class _Places:
         self.length.append(length)
 
 
-def _contents(column: pa.Array, where: str, places: _Places) -> list[pa.Buffer]:
-    """Buffers of the image files in a column; paths are added to the places instead."""
+def _contents(
+    column: pa.Array, where: str, places: _Places
+) -> tuple[pa.Buffer, np.ndarray, np.ndarray]:
+    """A buffer with the image files of a column, where each begins, and how long it is.
+
+    Paths are added to the places instead.
+    """
+    none = pa.py_buffer(b""), np.zeros(0, np.int64), np.zeros(0, np.int64)
     kind, path = column.type, None
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # {bytes, path}
         if kind.get_field_index("path") >= 0:
@@ -174,7 +182,7 @@ def _contents(column: pa.Array, where: str, places: _Places) -> list[pa.Buffer]:
         if column.null_count:
             raise InputError(f"{column.null_count} rows of {where} have no image")
         places.paths += column.to_pylist()
-        return []
+        return none
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
         raise InputError(
             f"images of {where} are of type {kind}: expected paths, the bytes of image files, or "
@@ -182,7 +190,12 @@ def _contents(column: pa.Array, where: str, places: _Places) -> list[pa.Buffer]:
         )
     if column.null_count:
         raise InputError(f"{column.null_count} rows of {where} have no image")
-    return [value.as_buffer() for value in column]
+    if not len(column):
+        return none
+    _, offsets, data = column.buffers()
+    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    ends = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1]
+    return data, ends[:-1].astype(np.int64), np.diff(ends)
 
 
 class _Scratch:
@@ -237,11 +250,13 @@ def _assembled(path: Path, columns: Columns, tables: Sequence[_Table]) -> Found:
         if level in values
     }
     split = values.get("split") or (parts if None not in parts else None)
-    pictures = _pictures(path, places, scratch)
+    pictures = _pictures(path, [str(table.file) for table in tables], places, scratch)
     return assemble(path.stem if path.is_file() else path.name, pictures, labels, split, str(path))
 
 
-def _pictures(path: Path, places: Sequence[_Places], scratch: _Scratch) -> Pictures:
+def _pictures(
+    path: Path, sources: Sequence[str], places: Sequence[_Places], scratch: _Scratch
+) -> Pictures:
     if any(place.paths for place in places):
         if any(place.start for place in places):
             raise InputError(f"{path} has images as bytes and as paths: expected one of them")
@@ -253,7 +268,7 @@ def _pictures(path: Path, places: Sequence[_Places], scratch: _Scratch) -> Pictu
         np.repeat(np.arange(len(places)), [len(place.start) for place in places]),
         np.array([start for place in places for start in place.start], np.int64),
         np.array([length for place in places for length in place.length], np.int64),
-        str(path),
+        sources,
         owner=scratch,
     )
 

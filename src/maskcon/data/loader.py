@@ -6,18 +6,18 @@ workers nor a resumption changes it.
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from maskcon.augment import Crops
 from maskcon.data.pictures import Pictures
 from maskcon.data.table import Photos
+from maskcon.device import reuse_memory
 from maskcon.errors import InputError, TrainingError
 
 AHEAD = 2  # batches that each worker has ready: the bound on memory
@@ -47,6 +47,8 @@ def batches(
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """Rows and their views, batch by batch: int64 [N], and uint8 [N, 3, size, size] each.
 
+    The views are good until the next batch is asked for: their memory is used again.
+
     Args:
         photos: the pictures.
         plan: what batch of a number holds; called in the workers.
@@ -58,83 +60,111 @@ def batches(
     Raises:
         TrainingError: a picture that was readable is so no more, or a worker died.
     """
+    if not len(numbers):
+        return
+    source = _Batches(photos.pictures, plan, numbers, size, workers * AHEAD, exact)
     loader = DataLoader(
-        _Batches(photos.pictures, plan, size, exact),
+        source,
         batch_size=None,
-        sampler=numbers,
+        sampler=range(len(numbers)),
         num_workers=workers,
         prefetch_factor=AHEAD,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_start_worker,
     )
     try:
-        for batch in loader:
-            if isinstance(batch, str):
-                raise TrainingError(f"{batch}; it could be read when the run began")
-            yield batch
+        for place, (rows, error) in enumerate(loader):
+            if error:
+                raise TrainingError(f"{error}; it could be read when the run began")
+            squares = source.slot(place)[:, : len(rows)]  # [views, N, size, size, 3]
+            yield rows, [view.permute(0, 3, 1, 2) for view in squares]
     except RuntimeError as error:
         if isinstance(error, TrainingError):
             raise
         raise TrainingError(f"a process that reads pictures died: {error}") from error
 
 
-def _ignore_signals(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """Leave Ctrl-C and a cluster's SIGTERM to the training process, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    reuse_memory()
 
 
 class _Batches(Dataset):
-    def __init__(
-        self, pictures: Pictures, plan: Callable[[int], Batch], size: int, exact: bool
-    ) -> None:
-        self.pictures, self.plan, self.size, self.exact = pictures, plan, size, exact
+    """Fills a ring of batches in shared memory, which is allocated once.
 
-    def __getitem__(self, number: int) -> tuple[Tensor, list[Tensor]] | str:
-        batch = self.plan(number)
-        shape = (len(batch.rows), self.size, self.size, 3)
-        views = [torch.empty(shape, dtype=torch.uint8) for _ in batch.crops]
+    A worker is told to make batch n + ahead when batch n has been handed over; in a ring of
+    two slots more it never writes where somebody may still read.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        plan: Callable[[int], Batch],
+        numbers: range,
+        size: int,
+        ahead: int,
+        exact: bool,
+    ) -> None:
+        self.pictures, self.plan, self.numbers = pictures, plan, numbers
+        self.size, self.exact = size, exact
+        first = plan(numbers[0])  # no batch is larger
+        slots = min(ahead + 2, len(numbers))
+        shape = (slots, len(first.crops), len(first.rows), size, size, 3)
+        self.ring = torch.empty(shape, dtype=torch.uint8).share_memory_()
+
+    def slot(self, place: int) -> Tensor:
+        """Where the batch of a place among the numbers is written."""
+        return self.ring[place % len(self.ring)]
+
+    def __getitem__(self, place: int) -> tuple[Tensor, str]:
+        batch = self.plan(self.numbers[place])
+        views = self.slot(place)
         try:
-            for place, row in enumerate(batch.rows.tolist()):
-                boxes = [tuple(crops.boxes[place].tolist()) for crops in batch.crops]
-                cut = cut_picture(self.pictures, row, boxes, self.size, exact=self.exact)
-                for view, crops, square in zip(views, batch.crops, cut, strict=True):
-                    mirror = crops.mirrored is not None and bool(crops.mirrored[place])
-                    view[place] = square.flip(1) if mirror else square
+            for number, row in enumerate(batch.rows.tolist()):
+                boxes = [crops.boxes[number].tolist() for crops in batch.crops]
+                squares = list(views[:, number])
+                cut_picture(self.pictures, row, boxes, squares, exact=self.exact)
+                for crops, square in zip(batch.crops, squares, strict=True):
+                    if crops.mirrored is not None and crops.mirrored[number]:
+                        square.copy_(square.flip(1))
         except InputError as error:  # raised where a person sees it
-            return str(error)
-        return batch.rows, [view.permute(0, 3, 1, 2) for view in views]  # channels last
+            return batch.rows, str(error)
+        return batch.rows, ""
 
 
 def cut_picture(
     pictures: Pictures,
     row: int,
-    boxes: list[tuple[int, int, int, int]],
-    size: int,
+    boxes: Sequence[Sequence[int]],
+    squares: Sequence[Tensor],
     *,
     exact: bool = False,
-) -> list[Tensor]:
-    """Crops of one picture as squares: uint8 [size, size, 3] each.
+) -> None:
+    """Crops of one picture, resized to fill squares.
 
     A JPEG is decoded at a half, quarter or eighth of its size where every crop then still has
-    `size` pixels or more a side.
+    as many pixels a side as its square.
 
     Args:
         pictures: among which it is.
         row: of the picture.
-        boxes: (top, left, height, width) in its full size.
-        size: side of the squares.
+        boxes: (top, left, height, width) of each crop, in the picture's full size.
+        squares: where each crop goes, uint8 [S, S, 3], contiguous.
         exact: decode in full size.
     """
+    side = squares[0].shape[0]
     smallest = min(min(box[2:]) for box in boxes)
-    reduce = 1 if exact else next(r for r in (8, 4, 2, 1) if smallest >= size * r or r == 1)
+    reduce = 1 if exact else next(r for r in (8, 4, 2, 1) if smallest >= side * r or r == 1)
     picture = pictures.decode(row, reduce)
     if reduce > 1:
         height, width = pictures.size(row)
         boxes = [_scaled(box, picture.shape[0] / height, picture.shape[1] / width) for box in boxes]
-    return [_resized(picture[top : top + h, left : left + w], size) for top, left, h, w in boxes]
+    for (top, left, height, width), square in zip(boxes, squares, strict=True):
+        _resize(picture[top : top + height, left : left + width], square)
 
 
-def _scaled(box: tuple[int, ...], down: float, across: float) -> tuple[int, int, int, int]:
+def _scaled(box: Sequence[int], down: float, across: float) -> tuple[int, int, int, int]:
     """A box of the full picture in one of another size, to whole pixels, one at least."""
     top, left, height, width = box
     y, x = round(top * down), round(left * across)
@@ -146,11 +176,14 @@ def _scaled(box: tuple[int, ...], down: float, across: float) -> tuple[int, int,
     )
 
 
-def _resized(picture: np.ndarray, size: int) -> Tensor:
-    """[H, W, 3] to [size, size, 3], bilinear with antialias, by torch's integer arithmetic."""
-    pixels = torch.from_numpy(picture)
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    images = pixels.permute(2, 0, 1)[None]  # channels last, for which torch has a fast path
-    resized = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return resized[0].permute(1, 2, 0)
+def _resize(picture: np.ndarray, square: Tensor) -> None:
+    """Resize [H, W, 3] to fill [S, S, 3]: bilinear with antialias, in integer arithmetic.
+
+    This is what torch.nn.functional.interpolate calls for uint8; with its output given, it
+    keeps channels last, which saves a transposing copy as slow as the resizing itself.
+    """
+    source = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    target = square.permute(2, 0, 1)[None]
+    torch.ops.aten._upsample_bilinear2d_aa.out(
+        source, list(square.shape[:2]), False, None, None, out=target
+    )

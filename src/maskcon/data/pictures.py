@@ -117,7 +117,7 @@ class Slices(Encoded):
         files: the larger files.
         file: index of each picture's file [N].
         start, length: where its bytes are [N].
-        source: what people know the place as, such as the folder of the shards.
+        sources: what people know the files as, such as the paths of the shards.
         owner: something to keep alive as long as the files are needed.
     """
 
@@ -127,18 +127,20 @@ class Slices(Encoded):
         file: np.ndarray,
         start: np.ndarray,
         length: np.ndarray,
-        source: str,
+        sources: Sequence[str],
         owner: Any = None,
     ):
         self.files, self.file, self.start, self.length = list(files), file, start, length
-        self.source, self._owner = source, owner
+        self.sources, self._owner = list(sources), owner
+        self._first = np.searchsorted(file, np.arange(len(self.files)))  # row of each file
 
     def __len__(self) -> int:
         return len(self.start)
 
     def name(self, row: int) -> str:
         """The row, and where."""
-        return f"row {row} of {self.source}"
+        file = self.file[row]
+        return f"row {row - self._first[file]} of {self.sources[file]}"
 
     def __getstate__(self) -> dict[str, Any]:  # a loader's process needs the place, not the owner
         return {**self.__dict__, "_owner": None}

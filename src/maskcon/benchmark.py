@@ -1,0 +1,173 @@
+"""Speeds beside what people would otherwise run: in one process, in turn, as ratios."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from maskcon import commands
+from maskcon.config import Config
+from maskcon.data import Found, find, load
+from maskcon.data.table import IMAGENET_STATISTICS
+from maskcon.device import hardware, reuse_memory
+from maskcon.errors import InputError
+from maskcon.evaluate import Preparation
+from maskcon.feed import CropRule, StepPlan, sizes_of, squares
+from maskcon.progress import Progress, Silent
+from maskcon.runs import provenance
+
+BATCH = 64
+SIZE = 224  # pixels, of a view
+AREA = (0.2, 1.0)  # of a crop
+PACK_PASSES = 8  # over a pack in a repeat, since one is over too soon to time
+
+
+def loader(
+    *,
+    data: str | Path | None = None,
+    images: int = 1024,
+    width: int = 700,
+    height: int = 480,
+    workers: int = 0,
+    repeats: int = 5,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Views of large pictures: from JPEG files, from a pack, and as torchvision loads them.
+
+    Each side makes normalised float batches of 64 views of 224 px (crop of a fifth to the whole
+    of the area, flip) with the same number of worker processes. The other one is torchvision's
+    ImageFolder with RandomResizedCrop, RandomHorizontalFlip, ToTensor and Normalize in torch's
+    DataLoader. The clock starts when the first batch is there, and the sides take turns.
+
+    Args:
+        data: a folder tree of pictures; without one, JPEGs are cut from the two photographs
+            that scikit-learn ships, of about the size of those of Stanford Cars.
+        images: how many of those.
+        width: of those, in pixels.
+        height: of those.
+        workers: processes of each side; 0 is one for each core.
+        repeats: passes of each side.
+        progress: told how it goes.
+
+    Returns:
+        "speeds" (images/s of each repeat), "vs_torchvision" (ratios of the medians),
+        "hardware", "settings" and so on.
+    """
+    progress = progress or Silent()
+    reuse_memory()  # the other side gains as well
+    readers = Config(workers=workers).readers
+    if repeats < 1 or images < 2 * BATCH:
+        raise InputError(f"{repeats} repeats of {images} images: expected 1 of {2 * BATCH} or more")
+    with tempfile.TemporaryDirectory(prefix="maskcon-") as scratch:
+        root = Path(scratch) / "set" if data is None else Path(data)
+        if data is None:
+            progress.update(f"making {images:,} JPEGs of {width} x {height} px")
+            _photographs(root, images, width, height)
+        pack = Path(scratch) / "set.pack"
+        commands.pack(root, pack, progress=progress, workers=workers)
+        sides: Mapping[str, Callable[[], Iterator[Tensor]]] = {
+            "torchvision": lambda: _torchvision(root, readers),
+            "jpeg": _ours(find(str(root)), readers, 1, progress),
+            "pack": _ours(find(str(pack)), readers, PACK_PASSES, progress),
+        }
+        speeds: dict[str, list[float]] = {name: [] for name in sides}
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the cores are the workers'
+        for repeat in range(repeats):
+            for name, side in sides.items():
+                progress.update(f"repeat {repeat + 1} of {repeats}: {name}")
+                speeds[name].append(_images_per_second(side()))
+        torch.set_num_threads(threads)
+    progress.close()
+    middle = {name: statistics.median(values) for name, values in speeds.items()}
+    return {
+        **provenance(),
+        "hardware": hardware(torch.device("cpu")),
+        "settings": {
+            "data": None if data is None else str(data),
+            "images": images,
+            "width": width,
+            "height": height,
+            "workers": readers,
+            "batch": BATCH,
+            "size": SIZE,
+        },
+        "speeds": speeds,
+        "vs_torchvision": {
+            name: value / middle["torchvision"]
+            for name, value in middle.items()
+            if name != "torchvision"
+        },
+    }
+
+
+def _photographs(root: Path, count: int, width: int, height: int) -> None:
+    """JPEGs cut at random from two photographs, in two classes; not magnified if they fit."""
+    from sklearn.datasets import load_sample_images
+
+    sources = [Image.fromarray(image) for image in load_sample_images().images]
+    random = np.random.default_rng(0)
+    for row in range(count):
+        source = sources[row % 2]
+        most = min(source.width, source.height * width / height)
+        w = random.uniform(min(width, most), most)
+        h = w * height / width
+        left, top = random.uniform(0, source.width - w), random.uniform(0, source.height - h)
+        image = source.resize(
+            (width, height), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h)
+        )
+        place = root / ("temple", "flower")[row % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        image.save(place / f"{row:05d}.jpg", quality=90)
+
+
+def _torchvision(root: Path, workers: int) -> Iterator[Tensor]:
+    pipeline = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(SIZE, AREA),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(*IMAGENET_STATISTICS),
+        ]
+    )
+    folder = datasets.ImageFolder(str(root), pipeline)
+    for batch, _ in DataLoader(folder, BATCH, shuffle=True, drop_last=True, num_workers=workers):
+        yield batch
+
+
+def _ours(
+    found: Found, workers: int, passes: int, progress: Progress
+) -> Callable[[], Iterator[Tensor]]:
+    (part,) = found.parts.values()
+    split = load(
+        Found(found.name, {"train": part, "test": part}, found.coarse_names, found.fine_names),
+        image_size=SIZE,
+        workers=workers,
+        progress=progress,
+    ).train
+    preparation = Preparation(SIZE, *IMAGENET_STATISTICS)
+    plan = StepPlan(CropRule(AREA[0], True, sizes_of(split.images)), ("weak",), BATCH, 0)
+
+    def run() -> Iterator[Tensor]:
+        numbers = range(passes * plan.steps_per_epoch)
+        for _, (view,) in squares(split.images, plan, numbers, size=SIZE, workers=workers):
+            yield preparation.normalise(view)
+
+    return run
+
+
+def _images_per_second(batches: Iterator[Tensor]) -> float:
+    next(batches)
+    start, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch)
+    return count / (time.perf_counter() - start)
