@@ -783,3 +783,15 @@ def test_memory_of_arrays_is_not_copied():
     split, _ = hold(from_arrays(images, list("ababab")).parts["train"], 32, 1, False, None)
     assert split.images.data_ptr() == images.data_ptr()
     assert isinstance(Arrays(images).size(0), tuple)
+
+
+@pytest.mark.heavy
+def test_real_cifar100_in_every_form(cifar100_folder):
+    """benchmarks/forms.py, smaller: a part of the real set, trained on in five forms."""
+    script = Path(__file__).parent.parent / "benchmarks" / "forms.py"
+    words = [sys.executable, script, cifar100_folder, "--train", "640", "--test", "200"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    recalls = {line[8:] for line in done.stdout.splitlines()}
+    assert len(done.stdout.splitlines()) == 5
+    assert len(recalls) == 1

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from maskcon.config import recipes
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+DATA = (ROOT / "docs" / "data.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README + DATA, re.DOTALL)
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 @pytest.mark.parametrize("block", [pytest.param(b, id=b.split("\n")[0]) for b in BLOCKS[1:]])
@@ -31,10 +34,12 @@ def test_the_block_that_trains_runs(tmp_path):
 
 
 def test_files_that_are_linked_exist():
-    links = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r"--recipe (\S+)", README)
-    local = [link for link in links if "://" not in link]
-    assert len(local) > 4
-    assert [link for link in local if not (ROOT / link).exists()] == []
+    for page in (README, DATA):
+        links = re.findall(r"\]\(([^)#]+)\)", page)
+        local = [link for link in links if "://" not in link]
+        home = ROOT if page is README else ROOT / "docs"
+        assert [link for link in local if not (home / link).exists()] == []
+    assert set(re.findall(r"--recipe (\w+)", README)) <= set(recipes())
 
 
 def test_flags_in_the_text_exist():
@@ -42,11 +47,12 @@ def test_flags_in_the_text_exist():
 
     known = {
         name
-        for command in cli.commands.values()
+        for group in (cli, *(c for c in cli.commands.values() if hasattr(c, "commands")))
+        for command in group.commands.values()
         for option in command.params
         for name in [*option.opts, *option.secondary_opts]
     }
-    assert set(re.findall(r"--[a-z][a-z-]*", README)) <= known
+    assert set(re.findall(r"--[a-z][a-z-]*", README + DATA)) <= known
 
 
 def test_the_tables_of_results_come_from_the_ledger():
@@ -57,7 +63,8 @@ def test_the_tables_of_results_come_from_the_ledger():
 def test_commands_of_the_package_are_real():
     from maskcon.cli import cli
 
-    code = re.findall(r"```sh\n(.*?)```", README, re.DOTALL) + re.findall(r"`([^`\n]+)`", README)
+    pages = README + DATA
+    code = re.findall(r"```sh\n(.*?)```", pages, re.DOTALL) + re.findall(r"`([^`\n]+)`", pages)
     words = [word for part in code for word in re.findall(r"(?:^|[ /])maskcon ([a-z]+)", part)]
     assert words
     assert set(words) <= set(cli.commands)
