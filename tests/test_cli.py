@@ -128,7 +128,7 @@ def test_recipes(tmp_path):
         (["--method", "supce", "--w", "1"], "it takes no hyper-parameters"),
         (["--method", "maskcom"], "there is no method 'maskcom' (did you mean maskcon"),
         (["--epochs", "0"], "epochs is 0: expected a value above 0"),
-        (["--epochs", "3"], "warmup_epochs is 5.0 of 3 epochs"),
+        (["--epochs", "3", "--warmup-epochs", "5"], "warmup_epochs is 5.0 of 3 epochs"),
         (["--tau", "-1"], "tau is -1.0: expected a temperature above 0"),
         (["--data", "nowhere"], "'nowhere' is no data set that maskcon knows"),
         (["--label", "middle"], "'middle' is not one of 'coarse', 'fine'"),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,10 @@ from PIL import Image
 
 from maskcon.data import DataSet, Found, Split, cifar, find, fitting_size, glyphs, named
 from maskcon.data import load as load_found
+from maskcon.data.download import Remote
 from maskcon.errors import InputError
 from maskcon.evaluate import pixel_recall
+from maskcon.progress import Silent
 
 
 def load(data: str | Found, *, data_dir=None, download=False, columns=None, **options) -> DataSet:
@@ -349,6 +352,44 @@ def test_download(server, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="not the whole of cifar100"):  # it is a tiny one
         load("cifar100", data_dir=home, download=True)
     check_rows(load(str(home)))
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Answers requests for the rest of a file, as the servers of data sets do."""
+
+    asked: ClassVar[list[str | None]] = []
+    content = bytes(range(256)) * 9000
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.asked.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if start >= len(self.content):
+            self.send_error(416)
+            return
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        # breaks off half way, the first time
+        end = len(self.content) // 2 if len(self.asked) == 1 else len(self.content)
+        self.wfile.write(self.content[start:end])
+
+
+def test_a_download_that_broke_off_goes_on(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ranges) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{http.server_port}/big.bin"
+        remote = Remote(address, hashlib.md5(Ranges.content).hexdigest())
+        with pytest.raises(InputError, match=r"1\.1 MiB are kept: try again to go on"):
+            remote.fetch(tmp_path, Silent())
+        assert not (tmp_path / "big.bin").exists()
+        assert remote.fetch(tmp_path, Silent()).read_bytes() == Ranges.content
+        half = len(Ranges.content) // 2
+        assert Ranges.asked == [None, f"bytes={half}-"]
+        # all of it was there already, but not yet verified
+        (tmp_path / "big.bin").rename(tmp_path / "big.bin.part")
+        assert remote.fetch(tmp_path, Silent()).read_bytes() == Ranges.content
+        http.shutdown()
 
 
 def test_download_of_wrong_bytes_and_from_nowhere(server, tmp_path, monkeypatch):

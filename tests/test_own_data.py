@@ -20,7 +20,7 @@ from maskcon.data import DataSet, Found, find, fitting_size, from_arrays, hold, 
 from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import MAX_PIXELS, Arrays, Files, decode
 from maskcon.data.table import IMAGENET_STATISTICS, Photos
-from maskcon.errors import InputError, TrainingError
+from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.evaluate import pixel_recall
 from maskcon.feed import plain_squares
 from maskcon.methods import METHODS
@@ -495,7 +495,7 @@ def test_numbers_as_class_names(tmp_path):
         ((torch.zeros(4, 8, 8, 3, dtype=torch.uint8), [0] * 4), r"expected uint8 \[N, 3, H, W\]"),
         (([np.zeros((8, 8, 2), np.uint8)], [0]), "train image 0 is of uint8"),
         ((np.zeros((4, 8, 8, 3), np.uint8), [0] * 3), "4 train images have 3 coarse labels"),
-        ((np.zeros((4, 8, 8, 3), np.uint8), [0.5] * 4), "coarse label 0.5: expected text"),
+        ((np.zeros((4, 8, 8, 3), np.uint8), [0.5] * 4), r"coarse label 0\.5: expected text"),
     ],
 )
 def test_arrays_that_are_wrong(given, message):
@@ -552,7 +552,6 @@ def test_workers_and_resumption_change_nothing(photos, tmp_path, monkeypatch):
     assert lines == fitted(find(str(photos)), tmp_path / "b", workers=3, **LARGE)
 
     from maskcon import train as loop
-    from maskcon.errors import Interrupted
 
     real = loop.Training.step
 
@@ -593,9 +592,9 @@ def test_cuts_agree_with_pillow(photos, box):
     cut = full.crop((left, top, left + width, top + height))
     pillow = np.array(cut.resize((48, 48), Image.Resampling.BILINEAR)).astype(int)
     exact, fast = torch.empty(2, 48, 48, 3, dtype=torch.uint8)
-    cut_picture(pictures, 0, [box], [exact], exact=True)
+    cut_picture(pictures, 0, (240, 320), [box], [exact], exact=True)
     assert np.abs(exact.numpy().astype(int) - pillow).max() <= 1
-    cut_picture(pictures, 0, [box], [fast])
+    cut_picture(pictures, 0, (240, 320), [box], [fast])
     assert np.abs(fast.numpy().astype(int) - pillow).mean() < 6
 
 
@@ -795,3 +794,113 @@ def test_real_cifar100_in_every_form(cifar100_folder):
     recalls = {line[8:] for line in done.stdout.splitlines()}
     assert len(done.stdout.splitlines()) == 5
     assert len(recalls) == 1
+
+
+# What people run into -----------------------------------------------------------------------
+
+
+def test_folders_that_are_ambiguous(tmp_path):
+    write_tree(tmp_path / "set")
+    place = tmp_path / "set" / "annotations"
+    place.mkdir()
+    assert set(find(str(tmp_path / "set")).parts) == {"train", "test"}  # it has no images
+    (place / "x.png").write_bytes(encoded(picture(0, 32)))
+    with pytest.raises(InputError, match=r"others with images beside them \(annotations\)"):
+        find(str(tmp_path / "set"))
+    (place / "x.png").rename(tmp_path / "set" / "train" / "x.png")
+    with pytest.raises(InputError, match=r"train/x\.png lies beside the class folders"):
+        find(str(tmp_path / "set"))
+    with pytest.raises(InputError, match="has no columns: leave out --image-column"):
+        find(str(tmp_path / "set"), columns=commands.Columns(fine="none"))
+
+
+def test_tables_as_spreadsheets_write_them(tmp_path):
+    cells = table(tmp_path)
+    text = "\ufeffPath,Coarse,Fine,Split\r\n" + "".join(
+        ",".join(row.values()) + "\r\n" for row in cells
+    )
+    (tmp_path / "set.csv").write_text(text, newline="")
+    assert len(find(str(tmp_path / "set.csv")).parts["train"]) == 40
+    (tmp_path / "set.csv").write_text("path;coarse\na.png;x\n")
+    with pytest.raises(InputError, match="separates its cells by semicolons"):
+        find(str(tmp_path / "set.csv"))
+    (tmp_path / "set.csv").write_bytes("path,coarse\né.png,x\n".encode("utf-16"))
+    with pytest.raises(InputError, match="save it as UTF-8"):
+        find(str(tmp_path / "set.csv"))
+    (tmp_path / "set.csv").write_text("path,coarse,coarse\na.png,x,y\n")
+    with pytest.raises(InputError, match="two columns 'coarse'"):
+        find(str(tmp_path / "set.csv"))
+    later = [{k: v for k, v in cells[0].items() if k != "split"}, *cells[1:]]
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, later)))
+    with pytest.raises(InputError, match=r"row 0 of .* has no split"):
+        find(str(tmp_path / "set.jsonl"))
+
+
+def test_shards_that_number_their_classes_differently(tmp_path):
+    make_shards(tmp_path, 32)
+    shard = tmp_path / "data" / "test-00001-of-00002.parquet"
+    other = pq.read_table(shard)
+    info = json.loads(other.schema.metadata[b"huggingface"])
+    info["info"]["features"]["group"]["names"].reverse()
+    pq.write_table(other.replace_schema_metadata({"huggingface": json.dumps(info)}), shard)
+    with pytest.raises(InputError, match="numbers its coarse classes in another order"):
+        find(str(tmp_path), columns=commands.Columns("picture", "group", "species"))
+
+
+def test_names_that_pictures_of_a_report_cannot_take_literally(tmp_path):
+    write_tree(tmp_path / "set")
+    (tmp_path / "set" / "train" / "fish").rename(tmp_path / "set" / "train" / "$x^$")
+    (tmp_path / "set" / "test" / "fish").rename(tmp_path / "set" / "test" / "$x^$")
+    (tmp_path / "set" / "train" / "fruit").rename(tmp_path / "set" / "train" / "_fruit")
+    (tmp_path / "set" / "test" / "fruit").rename(tmp_path / "set" / "test" / "_fruit")
+    commands.train(data=tmp_path / "set", out=tmp_path / "run", **SMALL)
+    assert (tmp_path / "run" / "map.png").exists()
+
+
+def test_check_of_what_cannot_be_split_or_read(tmp_path):
+    report = commands.check(from_arrays(np.zeros((2, 8, 8, 3), np.uint8), list("ab")))
+    assert "too few to leave some out" in report.wrong[0]
+    (tmp_path / "t.csv").write_text("path,coarse\nx.png,\n")
+    assert "no coarse label" in commands.check(tmp_path / "t.csv").wrong[0]
+    with pytest.raises(InputError, match="no path that exists"):
+        commands.check(tmp_path / "nowhere")
+
+
+def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
+    """Workers are daemons: what a script leaves open must not keep it from ending."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from maskcon.config import resolve\n"
+        "from maskcon.data import find, load\n"
+        "from maskcon.methods import METHODS\n"
+        "from maskcon.train import Training\n"
+        "known = {name: method.hyper_parameters for name, method in METHODS.items()}\n"
+        f"options = {dict(LARGE)!r}\n"
+        "config = resolve(options, hyper_parameters=known)\n"
+        f"data = load(find({str(photos)!r}), image_size=72, workers=1)\n"
+        "training = Training(config, data)\n"
+        "training.batch()\n"
+    )
+    subprocess.run([sys.executable, script], check=True, timeout=120)
+
+
+def test_resumption_with_random_layers(photos, tmp_path, monkeypatch):
+    """Stochastic depth draws from torch's global generator, which loaders must leave alone."""
+    options = {**LARGE, "backbone": "torchvision/efficientnet_b0", "epochs": 2, "method": "supce"}
+    lines = fitted(find(str(photos)), tmp_path / "a", **options)
+    real = Training.step
+
+    def stop_at_8(self, *batch):
+        if self.steps == 8:
+            raise Interrupted(2)
+        return real(self, *batch)
+
+    config = resolve(options, hyper_parameters=KNOWN)
+    data = load(find(str(photos)), image_size=72, workers=2)
+    (tmp_path / "b").mkdir()
+    monkeypatch.setattr(Training, "step", stop_at_8)
+    with pytest.raises(Interrupted):
+        fit(Training(config, data), data, tmp_path / "b")
+    monkeypatch.setattr(Training, "step", real)
+    fit(Training(config, data), data, tmp_path / "b", resume=True)
+    assert (tmp_path / "b" / "metrics.jsonl").read_text() == lines

@@ -94,9 +94,7 @@ def loader(
         "hardware": hardware(torch.device("cpu")),
         "settings": {
             "data": None if data is None else str(data),
-            "images": images,
-            "width": width,
-            "height": height,
+            **({} if data else {"images": images, "width": width, "height": height}),
             "workers": readers,
             "batch": BATCH,
             "size": SIZE,
@@ -147,7 +145,11 @@ def _torchvision(root: Path, workers: int) -> Iterator[Tensor]:
 def _ours(
     found: Found, workers: int, passes: int, progress: Progress
 ) -> Callable[[], Iterator[Tensor]]:
+    if len(found.parts) > 1:
+        raise InputError(f"{found.name} is split: give the folder of one split, class/image.jpg")
     (part,) = found.parts.values()
+    if len(part) < 2 * BATCH:
+        raise InputError(f"{found.name} has {len(part)} pictures: expected {2 * BATCH} or more")
     split = load(
         Found(found.name, {"train": part, "test": part}, found.coarse_names, found.fine_names),
         image_size=SIZE,

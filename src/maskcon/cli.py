@@ -6,6 +6,7 @@ methods.py.
 """
 
 import ast
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
@@ -84,10 +85,10 @@ def _train_options(command: Callable, left_out: Sequence[str] = ("hyper",)) -> C
 _OUT = click.Path(path_type=Path)
 
 
-def _data_options(command: Callable) -> Callable:
+def _data_options(command: Callable, more: Sequence[str] = ()) -> Callable:
     """Flags that say where and how to read a set, for commands other than `train`."""
     for field in reversed(fields(Config)):
-        if field.name in READING_FIELDS:
+        if field.name in (*READING_FIELDS, *more):
             command = _option(field)(command)
     return command
 
@@ -285,7 +286,7 @@ def data() -> None:
 @data.command()
 @click.argument("path")
 @click.option("--json", type=_OUT, help="write the report to this file")
-@_data_options
+@partial(_data_options, more=("method", "image_size", "test_share", "seed"))
 def check(path: str, json: Path | None, **options: Any) -> None:
     """Read everything once and report on it.
 
@@ -296,6 +297,8 @@ def check(path: str, json: Path | None, **options: Any) -> None:
     from maskcon.checkpoint import write_json
     from maskcon.progress import screen
 
+    if json is not None and not json.absolute().parent.is_dir():
+        raise InputError(f"{json.parent} is no folder: make it, or give another --json")
     with screen() as progress:
         report = commands.check(path, progress=progress, **_given(options))
     click.echo("\n".join([report.facts["name"], *report.lines]))
@@ -399,7 +402,7 @@ def datasets() -> None:
     from maskcon import commands
 
     for name, summary in commands.datasets().items():
-        click.echo(f"{name:10} {summary}")
+        click.echo(f"{name:14} " + summary.replace("\n", f"\n{'':15}"))
     click.echo(
         "\nYour own: a folder tree [train|test/]coarse/[fine/]image.jpg; a table (.csv, .tsv,\n"
         ".jsonl, .parquet) with a column of paths; a Hugging Face set, as Parquet shards or saved\n"
@@ -410,7 +413,7 @@ def datasets() -> None:
 def _print_recall(results: dict[str, Any]) -> None:
     ks = [key for key in results if key.startswith("recall@")]
     if any(k.endswith("/coarse") for k in ks):
-        click.echo("no fine labels: this is the recall of coarse classes, which training saw")
+        click.echo("no fine labels: this is the recall of coarse classes")
     click.echo(f"{'':12}" + "".join(f"{k.removesuffix('/coarse'):>11}" for k in ks))
     for name, row in (
         ("last epoch" if "best" in results else "features", results),
@@ -423,6 +426,8 @@ def _print_recall(results: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line; errors that a person can cause are one message, no traceback."""
+    # So that scratch files are removed; training, while it runs, has a handler of its own.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

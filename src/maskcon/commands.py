@@ -88,11 +88,12 @@ def train(
     folder = Path(out)
     runs.check(folder, resume=resume, overwrite=overwrite)
     if data is not None:
-        options["data"] = data.name if isinstance(data, Found) else str(data)
+        options["data"] = _name(data)
     config = _resumed(folder, options, recipe) if resume else _resolve(options, recipe)
     found = data if isinstance(data, Found) else _find(config, progress)
+    fits = fitting_size(found)
     found = _split(found, config, progress)
-    config = config.settled(len(found.parts["train"]), fitting_size(found))
+    config = config.settled(len(found.parts["train"]), fits)
     loaded = _load(found, config, progress)
     if resume:
         run = runs.read(folder)
@@ -175,8 +176,7 @@ def eval(
         config = _resolve({**runs.read(folder)["config"], **given}, None)
         found = _split(_find(config, progress), config, progress)
     else:
-        name = data.name if isinstance(data, Found) else str(data)
-        config = _resolve({"data": name, **given}, None)
+        config = _resolve({"data": _name(data), **given}, None)
         found = data if isinstance(data, Found) else _find(config, progress)
     part = found.parts.get("test") or found.parts["train"]
     split, skipped = hold(
@@ -236,32 +236,44 @@ def reproduce(
         rows = [row.name for row in paper.rows() if row.data == data]
         raise InputError(f"give a method of the rows of {data}: {'; '.join(rows)}")
     progress = progress or Silent()
-    row = paper.row_of(data, method, {k: options.pop(k) for k in ("w", "tau") if k in options})
+    if "seed" in options:
+        raise InputError(f"seed is {options['seed']}: give seeds=({options['seed']},)")
+    stated: list[str] = [name for name in ("w", "tau") if name in options]
+    hyper = {name: options.pop(name) for name in stated}
+    row = paper.row_of(data, method, hyper)
     if upper_bound not in paper.UPPER_BOUND_METHODS:
         raise InputError(
             f"upper_bound is {upper_bound!r}: expected {' or '.join(paper.UPPER_BOUND_METHODS)}"
         )
     recipe = DATA_SETS[data].recipe
     assert recipe is not None  # every set of the paper has one
-    given: dict[str, Any] = {"init": "imagenet", **options, **row.hyper, "data": data}
-    given["method"] = row.method
+    as_published: dict[str, Any] = {"init": "imagenet", **hyper, **row.hyper, "data": data}
+    as_published["method"] = row.method
+    name = row.name
     if row.method == paper.UPPER_BOUND:
-        given |= {"method": upper_bound, "label": "fine"}
+        as_published |= {"method": upper_bound, "label": "fine"}
+        name = f"{name} {upper_bound}"
+    reference = _resolve(as_published, recipe).as_dict()
+    given = {**as_published, **options}
     file = Path(ledger) if ledger is not None else ledgers.home()
+    ledgers.check(file)
     done = []
     for seed in seeds:
-        folder = Path(out) / "-".join([data, *row.name.replace("=", "").split(), f"seed{seed}"])
+        folder = Path(out) / "-".join([data, *name.replace("=", "").split(), f"seed{seed}"])
         before = resume and folder.exists()
         if before and runs.read(folder)["status"] == "finished":
+            _resumed(folder, {**given, "seed": seed}, recipe)  # refuses one of other options
+            run = runs.read(folder)
             progress.note(f"{folder} is finished")
-            done.append(runs.read(folder))
-            continue
-        progress.note(f"{row.name} on {data}, seed {seed}: {folder}")
-        run = train(out=folder, recipe=recipe, resume=before, progress=progress, **given, seed=seed)
+        else:
+            progress.note(f"{row.name} on {data}, seed {seed}: {folder}")
+            run = train(
+                out=folder, recipe=recipe, resume=before, progress=progress, **given, seed=seed
+            )
         ledgers.add(file, [run])
         done.append(run)
     progress.note(f"the ledger is {file}")
-    reasons = paper.comparable(done[0]["config"], read_recipe(recipe))
+    reasons = paper.differences(done[0]["config"], reference)
     return {"row": asdict(row), "runs": done, "not_comparable": reasons}
 
 
@@ -301,8 +313,7 @@ def check(data: str | Path | Found, *, progress: Progress | None = None, **optio
         InputError: there is no such data set.
     """
     progress = progress or Silent()
-    name = data.name if isinstance(data, Found) else str(data)
-    config = _resolve({"data": name, **options}, None)
+    config = _resolve({"data": _name(data), **options}, None)
     found = data if isinstance(data, Found) else _find(config, progress)
     fits = fitting_size(found)
     try:
@@ -349,8 +360,7 @@ def pack(
         raise InputError(f"{out.parent} is no folder: make it, or give another name")
     if size < 1:
         raise InputError(f"size is {size}: expected pixels, 1 or more")
-    name = data.name if isinstance(data, Found) else str(data)
-    config = _resolve({"data": name, **reading(options)}, None)
+    config = _resolve({"data": _name(data), **reading(options)}, None)
     found = data if isinstance(data, Found) else _find(config, progress)
     images, skipped = packs.write(
         found,
@@ -369,8 +379,20 @@ def methods() -> dict[str, str]:
 
 
 def datasets() -> dict[str, str]:
-    """Name and summary of every data set that maskcon knows by name."""
-    return {name: known.summary for name, known in DATA_SETS.items()}
+    """Every data set that maskcon knows by name: what it is, its recipe, and MaskCon's best."""
+    best = {row.data: row for row in paper.rows() if row.best and row.method == "maskcon"}
+    described = {}
+    for name, known in DATA_SETS.items():
+        described[name] = known.summary
+        if known.recipe is not None:
+            hyper = ", ".join(f"{key} {value:g}" for key, value in best[name].hyper.items())
+            described[name] += f"\nrecipe {known.recipe}" + (f"; best: {hyper}" if hyper else "")
+    return described
+
+
+def _name(data: str | Path | Found) -> str:
+    """What a configuration calls the data; arrays have a name that no path and no set has."""
+    return f"({data.name})" if isinstance(data, Found) else str(data)
 
 
 def _resolve(options: Mapping[str, Any], recipe: str | Path | None) -> Config:

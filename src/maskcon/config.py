@@ -29,7 +29,7 @@ def _option(default: Any, text: str) -> Any:
 class Config:
     """Everything that a training run depends on."""
 
-    data: str = _option("glyphs", "a data set's name (see `maskcon datasets`) or a folder")
+    data: str = _option("glyphs", "a data set's name (see `maskcon datasets`), folder or table")
     data_dir: str | None = _option(None, "where a named data set lies [~/.cache/maskcon/NAME]")
     download: bool = _option(False, "fetch a named data set that is not there")
     image_column: str | None = _option(None, "a table's column of images [image, img, path...]")
@@ -69,7 +69,9 @@ class Config:
     ema: float = _option(0.99, "share of the key encoder that stays at each step")
 
     epochs: int = _option(200, "passes over the train images")
-    warmup_epochs: float = _option(5.0, "epochs of linear warm-up, inside the epochs")
+    warmup_epochs: float | None = _option(
+        None, "epochs of linear warm-up, inside the epochs [a fortieth of them]"
+    )
     batch_size: int = _option(0, "images of a step; 0 is 128, or fewer for a small set")
     lr: float = _option(0.02, "learning rate, at the end of the warm-up")
     momentum: float = _option(0.9, "of SGD")
@@ -91,7 +93,6 @@ class Config:
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a value above 0")
         for name in (
-            "warmup_epochs",
             "weight_decay",
             "seed",
             "workers",
@@ -107,7 +108,7 @@ class Config:
         for name in ("ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 to below 1")
-        if self.warmup_epochs >= self.epochs:
+        if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
             raise InputError(
                 f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs: the warm-up is "
                 "inside the epochs, so it must be shorter; set warmup_epochs"
@@ -137,6 +138,7 @@ class Config:
             self,
             image_size=size,
             batch_size=self.batch_size or min(BATCH_SIZE, quarter),
+            warmup_epochs=self.epochs / 40 if self.warmup_epochs is None else self.warmup_epochs,
             query_view=query if self.query_view == "auto" else self.query_view,
             key_view=key if self.key_view == "auto" else self.key_view,
         )

@@ -74,8 +74,9 @@ def reuse_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)  # bytes; smaller blocks come from the heap
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)  # bytes at its end that are kept
+        # bytes: smaller blocks come from the heap, and so many at its end are kept
+        if libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30):
+            libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from maskcon.model import Encoder
 from maskcon.retrieval import nearest_others, recall
 
 BATCH = 500
+PHOTO_BATCH = 100  # of large pictures; each worker has several
 PIXELS = 32  # side to which large pictures are made small, to be compared as they are
 KS = (1, 2, 5, 10)
 
@@ -69,7 +70,8 @@ def embed(
     encoder.eval()
     features = []
     size = preparation.image_size
-    for batch in plain_squares(images, size=size, workers=workers, batch_size=BATCH):
+    batch_size = BATCH if isinstance(images, Tensor) else PHOTO_BATCH
+    for batch in plain_squares(images, size=size, workers=workers, batch_size=batch_size):
         with precision.autocast():
             feature = encoder(preparation.normalise(batch.to(device))).feature
         features.append(nn.functional.normalize(feature.float(), dim=1))

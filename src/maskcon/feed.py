@@ -4,7 +4,7 @@ Which images make up a batch and how they are cut is a plan: a function of the b
 which a loader's worker can call as well as the training process.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from maskcon.data.table import Photos
 from maskcon.seeds import generator
 
 Plan = Callable[[int], Batch]
+Squares = Generator[tuple[Tensor, list[Tensor]], None, None]  # rows, and views of them
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def squares(
     size: int,
     workers: int,
     exact: bool = False,
-) -> Iterator[tuple[Tensor, list[Tensor]]]:
+) -> Squares:
     """Rows and their views, batch by batch.
 
     Args:
@@ -166,5 +167,5 @@ def picture(images: Tensor | Photos, row: int, size: int) -> Tensor:
         return images[row]
     height, width = images.sizes[row].tolist()
     square = torch.empty(size, size, 3, dtype=torch.uint8)
-    cut_picture(images.pictures, row, [(0, 0, height, width)], [square])
+    cut_picture(images.pictures, row, (height, width), [(0, 0, height, width)], [square])
     return square.permute(2, 0, 1)

@@ -23,14 +23,31 @@ def home() -> Path:
     return tree if tree.parent.is_dir() else Path("ledger.jsonl")
 
 
-def add(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
-    """Append finished runs (the content of run.json), one line each.
+def check(path: Path) -> None:
+    """See that a ledger can be written, before there is something to write.
 
     Raises:
-        InputError: one is not finished.
+        InputError: it cannot.
     """
+    try:
+        with open(path, "a"):
+            pass
+    except OSError as error:
+        raise InputError(f"the ledger {path} cannot be written: {error}") from error
+
+
+def add(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
+    """Append finished runs (the content of run.json), one line each; none twice.
+
+    Raises:
+        InputError: one is not finished, or the ledger cannot be written.
+    """
+    check(path)
+    there = {_key(json.loads(line)) for line in path.read_text().splitlines()}
     lines = []
     for run in runs:
+        if _key(run) in there:
+            continue
         if run["status"] != "finished":
             raise InputError(f"a run is {run['status']}: only finished runs are results")
         # where the files lay says nothing of what was measured
@@ -38,6 +55,12 @@ def add(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
         lines.append(json.dumps({**run, "config": config, "command": None}) + "\n")
     with open(path, "a") as ledger:
         ledger.writelines(lines)
+
+
+def _key(run: Mapping[str, Any]) -> str:
+    """Tells one run from another."""
+    options = {k: v for k, v in run["config"].items() if k not in MACHINE_FIELDS}
+    return json.dumps([run["started"], options, run["results"]], sort_keys=True)
 
 
 def tables(path: Path) -> str:
@@ -70,7 +93,8 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
         f"{config['lr']:g} after {config['warmup_epochs']:g} epochs of warm-up, precision "
         f"{runs[0]['precision']}; {hardware['device']} ({hardware['cpu']}); torch "
         f"{versions['torch']}; commit {', '.join(commits)}. Last epoch, per cent; "
-        "mean ± deviation over seeds where there are several.",
+        "mean ± deviation over seeds where there are several. Published: recall@1 in the paper, "
+        "from ImageNet weights and with its recipe; comparable with a run of that kind alone.",
         "",
         "| method | seeds | " + " | ".join(KS) + " | published |",
         "|---|---|" + "---|" * (len(KS) + 1),

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from maskcon.config import COLUMN_FIELDS, MACHINE_FIELDS
 from maskcon.errors import InputError
 
 KS = (1, 2, 5, 10)
@@ -66,7 +67,8 @@ def rows() -> tuple[Row, ...]:
 def row_of(data: str, method: str, hyper: Mapping[str, float]) -> Row:
     """The row of a method whose hyper-parameters are those that were given.
 
-    Where several fit, the best of the method counts, if it is one of them.
+    What a row does not state fits any value. Where several fit, the best of the method counts,
+    if it is one of them.
 
     Raises:
         InputError: no row fits, or several and none is the best.
@@ -80,7 +82,9 @@ def row_of(data: str, method: str, hyper: Mapping[str, float]) -> Row:
         methods = dict.fromkeys(row.method for row in of_set)
         raise InputError(f"the paper has no row of {method} on {data}: {', '.join(methods)}")
     fitting = [
-        row for row in of_method if all(row.hyper.get(k) == value for k, value in hyper.items())
+        row
+        for row in of_method
+        if all(row.hyper.get(k, value) == value for k, value in hyper.items())
     ]
     if len(fitting) > 1:
         fitting = [row for row in fitting if row.best]
@@ -96,7 +100,7 @@ def row_of(data: str, method: str, hyper: Mapping[str, float]) -> Row:
 def published(config: Mapping[str, Any]) -> Row | None:
     """The row that a run's configuration belongs to, by data, method and hyper-parameters.
 
-    The budget may differ: see `comparable`.
+    The budget may differ: see `differences`.
     """
     method = config["method"]
     if config["label"] == "fine":
@@ -108,19 +112,24 @@ def published(config: Mapping[str, Any]) -> Row | None:
     return next(fits, None)
 
 
-def comparable(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str]:
+# What says nothing of how good a run can be, or is told elsewhere.
+_APART = {*MACHINE_FIELDS, *COLUMN_FIELDS, "seed", "precision", "eval_every", "log_every"}
+_APART |= {"test_share", "skip_unreadable"}
+
+
+def differences(config: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
     """Why a run cannot be set beside the published numbers; empty if it can.
 
     Args:
         config: of the run.
-        recipe: of the paper, for its data set.
+        reference: of the row, as the paper ran it.
     """
     reasons = []
-    if config["init"] != "imagenet":
+    if config["init"] != reference["init"]:
         reasons.append(f"it starts from {config['init']}, the paper from ImageNet weights")
     reasons += [
         f"{name} is {config[name]}, not {value}"
-        for name, value in recipe.items()
-        if name not in ("data", "eval_every") and config[name] != value
+        for name, value in reference.items()
+        if name not in _APART and name != "init" and config[name] != value
     ]
     return reasons

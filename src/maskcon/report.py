@@ -40,15 +40,17 @@ def write(
     """
     write_atomically(folder / "README.md", _card(run).encode())
     matplotlib.use("Agg")
-    for name, draw in (
+    pictures = (
         ("curves.png", lambda: _curves(run, folder)),
         ("map.png", lambda: _map(run, data, features)),
         ("neighbours.png", lambda: _neighbours(data, features)),
-    ):
-        progress.update(f"drawing {name}")
-        picture = io.BytesIO()
-        draw().savefig(picture, dpi=110)
-        write_atomically(folder / name, picture.getvalue())
+    )
+    with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $x$
+        for name, draw in pictures:
+            progress.update(f"drawing {name}")
+            content = io.BytesIO()
+            draw().savefig(content, dpi=110)
+            write_atomically(folder / name, content.getvalue())
     progress.close()
     progress.note(f"{folder}: encoder, results, pictures and README.md are written")
 
@@ -103,13 +105,18 @@ def _map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
     colours = matplotlib.colormaps["tab20" if len(data.coarse_names) > 10 else "tab10"]
     for index, name in enumerate(data.coarse_names):
         mine = points[coarse == index]
-        ax.scatter(*mine.T, s=9, color=colours(index % colours.N), label=name, linewidths=0)
+        ax.scatter(*mine.T, s=9, color=colours(index % colours.N), label=_shown(name), linewidths=0)
     ax.set(xticks=[], yticks=[], title=f"{len(drawn):,} test images, coloured by coarse class")
     ax.spines[:].set_visible(False)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", markerscale=2.5)
     if data.test.fine is not None:
         _name_classes(figure, points, data.test.fine[drawn].numpy(), data.fine_names)
     return figure
+
+
+def _shown(name: str) -> str:
+    """A name that a legend shows: matplotlib leaves out those that begin with "_"."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _name_classes(figure: Any, points: np.ndarray, fine: np.ndarray, names: Sequence[str]) -> None:

@@ -24,7 +24,16 @@ from maskcon.data import IMAGE_SIZES, DataSet, Photos
 from maskcon.device import Precision, pick_device, reuse_memory
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.evaluate import Preparation, embed, recall_of
-from maskcon.feed import CropRule, Plan, PrefillPlan, StepPlan, first_squares, sizes_of, squares
+from maskcon.feed import (
+    CropRule,
+    Plan,
+    PrefillPlan,
+    Squares,
+    StepPlan,
+    first_squares,
+    sizes_of,
+    squares,
+)
 from maskcon.methods import METHODS, Step, check_hyper_parameters
 from maskcon.model import Architecture, Encoder, EncoderPair
 from maskcon.progress import Progress, Silent, duration
@@ -112,7 +121,7 @@ class Training:
         self.steps = 0
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
-        self._stream: Iterator[tuple[Tensor, list[Tensor]]] | None = None  # from this step on
+        self._stream: Squares | None = None  # from this step on
         self._losses: list[Tensor] = []  # since the last line of metrics; on the device
 
     def fill_bank(self) -> None:
@@ -141,6 +150,12 @@ class Training:
             self._changed(view, kind, random) for view, kind in zip(views, self._kinds, strict=True)
         )
         return query, key[0] if key else None, self.label[rows.to(self.device)]
+
+    def close(self) -> None:
+        """End the processes that read pictures; the next batch starts new ones."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
     def step(self, query_images: Tensor, key_images: Tensor | None, label: Tensor) -> Tensor:
         """One optimizer step; returns the loss, still on the device.
@@ -249,13 +264,13 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
-        self._stream = None
+        self.close()
         self._losses = list(state["losses"].to(self.device))
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
-    def _squares(self, plan: Plan, numbers: range) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    def _squares(self, plan: Plan, numbers: range) -> Squares:
         size, workers = self.config.image_size, self.config.readers
         return squares(self.images, plan, numbers, size=size, workers=workers)
 
@@ -275,7 +290,7 @@ class Training:
 
     def _set_lr(self) -> None:
         lr = self.config.lr * schedule(
-            self.steps, self.total_steps, self.config.warmup_epochs * self.steps_per_epoch
+            self.steps, self.total_steps, (self.config.warmup_epochs or 0) * self.steps_per_epoch
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -318,7 +333,8 @@ def _check(config: Config, data: DataSet) -> None:
     if len(data.train) < config.batch_size:
         raise InputError(
             f"{data.name} has {len(data.train)} train images, fewer than a batch of "
-            f"{config.batch_size}: set --batch-size {max(len(data.train) // 4, 2)} or so"
+            f"{config.batch_size}: set --batch-size {max(len(data.train) // 4, 2)} or so, "
+            "or leave it out"
         )
 
 
@@ -412,8 +428,14 @@ def fit(
                 if received:
                     save()
                     raise Interrupted(received[0])
-                with clock.waiting():
-                    batch = training.batch()
+                try:
+                    with clock.waiting():
+                        batch = training.batch()
+                except TrainingError:
+                    if received:  # a signal to all processes ended the workers first
+                        save()
+                        raise Interrupted(received[0]) from None
+                    raise
                 training.step(*batch)
                 epoch, position = divmod(training.steps, training.steps_per_epoch)
                 epoch_ends = position == 0
@@ -452,6 +474,7 @@ def fit(
             f"{'make room' if full else 'mend that'}, then go on with --resume"
         ) from error
     finally:
+        training.close()
         progress.close()
     return clock.summary()
 

@@ -70,6 +70,8 @@ def find(
     """
     if isinstance(data, Found):
         return data
+    if data.startswith("("):  # how a run.json calls arrays
+        raise InputError(f"the run was trained on arrays, {data}: give them again, as data=")
     if data in DATA_SETS:
         named = DATA_SETS[data]
         if named.make is not None:
@@ -79,13 +81,22 @@ def find(
             named.download.fetch(path, progress or Silent())
         return named.find(data, path)
     path = Path(data)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError:  # a name longer than paths may be
+        there = False
+    if not there:
         raise InputError(
             f"{data!r} is no data set that maskcon knows{similar(data, [*DATA_SETS])} and no path "
             f"that exists: give one of {', '.join(DATA_SETS)}, a folder of images or a table"
         )
     for layout in LAYOUTS:
         if layout.there(path):
+            if not layout.columns and columns != Columns():
+                raise InputError(
+                    f"{path} has no columns: leave out --image-column and the like, which are for "
+                    "tables and Hugging Face sets"
+                )
             found = layout.read(path, columns)
             if "train" not in found.parts and "test" not in found.parts:
                 raise InputError(f"{path} has no images")
@@ -102,30 +113,35 @@ class Layout:
 
     Attributes:
         looks_like: what is looked for.
+        columns: whether it has columns with names.
         there: whether a path has it.
         read: finds its pictures.
     """
 
     looks_like: str
+    columns: bool
     there: Callable[[Path], bool]
     read: Callable[[Path, Columns], Found]
 
 
 LAYOUTS = (
-    Layout("a pack of `maskcon data pack`", pack.found, lambda path, _: pack.read(path)),
+    Layout("a pack of `maskcon data pack`", False, pack.found, lambda path, _: pack.read(path)),
     Layout(
         "a table (.csv, .tsv, .jsonl, .parquet)",
+        True,
         lambda path: path.is_file() and path.suffix.lower() in textfile.SUFFIXES,
         textfile.read,
     ),
-    Layout("*.parquet shards or a data set saved to disk", arrow.found, arrow.read),
+    Layout("*.parquet shards or a data set saved to disk", True, arrow.found, arrow.read),
     Layout(
         "cifar-100-python or its .tar.gz",
+        False,
         lambda path: cifar.CIFAR100.locate(path) is not None,
         lambda path, _: cifar.CIFAR100.read(cifar.CIFAR100.locate(path) or path, "cifar100"),
     ),
     Layout(
         "class folders [train|test/]coarse/[fine/]image.jpg",
+        False,
         folder.found,
         lambda path, _: folder.read(path),
     ),
@@ -212,4 +228,6 @@ def hold(
             images = Photos(part.pictures, images.sizes[rows], images.digest)
         else:
             images = images[rows]
+    if not len(images):
+        raise InputError(f"none of {len(skipped):,} pictures can be read")
     return Split(images, part.coarse, part.fine), skipped

@@ -34,6 +34,8 @@ def from_arrays(
     Raises:
         InputError: something has another type or length.
     """
+    if coarse is None:
+        raise InputError("coarse is None: give a coarse label for each image")
     given: dict[str, tuple[Any, Any, Any]] = {"train": (images, coarse, fine)}
     if test is not None:
         if len(test) not in (2, 3):
@@ -62,12 +64,16 @@ def from_arrays(
 def _text(value: Any, level: str) -> str:
     if isinstance(value, Tensor | np.generic):
         value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise InputError(f"{level} label {value!r}: expected text or a whole number")
     return str(value)
 
 
 def _images(images: Any, part: str) -> Tensor | list[np.ndarray]:
+    if isinstance(images, Tensor | np.ndarray) and 0 in images.shape[1:]:
+        raise InputError(f"{part} images have the shape {list(images.shape)}: no pixels")
     if isinstance(images, Tensor):
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise InputError(

@@ -10,7 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -119,7 +119,9 @@ class _ParquetTable(_Table):
     def _try(self, work: Any) -> Any:
         try:
             return work()
-        except (pa.ArrowException, OSError) as error:
+        except InputError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise InputError(f"{self.file} cannot be read as Parquet: {error}") from error
 
 
@@ -136,7 +138,10 @@ class _ArrowTable(_Table):
         return self._table.schema
 
     def column(self, name: str) -> list:
-        return self._table[name].to_pylist()
+        try:
+            return self._table[name].to_pylist()
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            raise InputError(f"column {name} of {self.file} cannot be read: {error}") from error
 
     def images(self, name: str, scratch: "_Scratch") -> "_Places":
         places = _Places(self.file)
@@ -171,6 +176,8 @@ def _contents(
     Paths are added to the places instead.
     """
     none = pa.py_buffer(b""), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     kind, path = column.type, None
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:  # {bytes, path}
         if kind.get_field_index("path") >= 0:
@@ -202,12 +209,15 @@ class _Scratch:
     """A file for the bytes of Parquet rows, deleted with its owner."""
 
     def __init__(self) -> None:
-        handle, name = tempfile.mkstemp(prefix="maskcon-")
-        self._file, self.path, self.end = open(handle, "wb"), Path(name), 0  # noqa: SIM115
-        weakref.finalize(self, Path.unlink, self.path, missing_ok=True)
+        self._file: BinaryIO | None = None
+        self.path, self.end = Path(), 0
 
     def write(self, content: pa.Buffer) -> int:
         """Append; return where it begins."""
+        if self._file is None:
+            handle, name = tempfile.mkstemp(prefix="maskcon-")
+            self._file, self.path = open(handle, "wb"), Path(name)  # noqa: SIM115
+            weakref.finalize(self, Path.unlink, self.path, missing_ok=True)
         start = self.end
         try:
             self._file.write(content)
@@ -221,12 +231,14 @@ class _Scratch:
 
     def close(self) -> None:
         """Nothing more will be written."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _assembled(path: Path, columns: Columns, tables: Sequence[_Table]) -> Found:
     picked = columns.pick(tables[0].schema().names, str(tables[0].file))
     values: dict[str, list] = {role: [] for role in picked if role != "image"}
+    names: dict[str, tuple[str, ...]] = {}
     places, parts = [], []
     scratch = _Scratch()
     for table in tables:
@@ -237,13 +249,18 @@ def _assembled(path: Path, columns: Columns, tables: Sequence[_Table]) -> Found:
                 f"{table.file} has no column {missing[0]!r}, which {tables[0].file} has: it has "
                 f"{', '.join(there)}"
             )
+        for level, mine in _class_names(table.schema(), picked).items():
+            if names.setdefault(level, mine) != mine:
+                raise InputError(
+                    f"{table.file} numbers its {level} classes in another order than "
+                    f"{tables[0].file}: write both with the same class names"
+                )
         for role in values:
             values[role] += table.column(picked[role])
         here = table.images(picked["image"], scratch)
         places.append(here)
         parts += [table.part] * (len(here.start) + len(here.paths))
     scratch.close()
-    names = _class_names(tables[0].schema(), picked)
     labels: dict[str, Labels] = {
         level: Labels(values[level], names.get(level))
         for level in ("coarse", "fine")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from maskcon.data import arrow
@@ -73,9 +74,9 @@ def _first_layout(home: Path) -> Found:
     lists = _mat(home / "cars_annos.mat")
     names = _names(lists, home / "cars_annos.mat")
     rows: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
-    for row in lists["annotations"]:
-        part = "test" if int(row["test"]) else "train"
-        rows[part].append((str(row["relative_im_path"]), int(row["class"])))
+    file = home / "cars_annos.mat"
+    for path, label, test in _annotations(file, ("relative_im_path", "class", "test")):
+        rows["test" if int(test) else "train"].append((str(path), int(label)))
     return _found(home, rows, names)
 
 
@@ -99,8 +100,8 @@ def _torchvision_layout(home: Path) -> Found:
     rows = {}
     for part, (file, folder) in lists.items():
         rows[part] = [
-            (f"{folder.name}/{row['fname']}", int(row["class"]))
-            for row in _mat(file)["annotations"]
+            (f"{folder.name}/{name}", int(label))
+            for name, label in _annotations(file, ("fname", "class"))
         ]
     return _found(home, rows, names)
 
@@ -125,6 +126,19 @@ def _part(pictures: Any, fine: torch.Tensor, names: Sequence[str]) -> Part:
     if len(wrong):
         raise InputError(f"class {int(fine[wrong[0]]) + 1} is outside 1..{len(names)}")
     return Part(pictures, body[fine], fine)
+
+
+def _annotations(file: Path, fields: tuple[str, ...]) -> list[tuple]:
+    """Some fields of each row of a list."""
+    rows: Any = _mat(file).get("annotations")
+    names = getattr(getattr(rows, "dtype", None), "names", None) or ()
+    missing = [name for name in fields if name not in names]
+    if missing:
+        hint = ": the labels of the test images are in cars_test_annos_withlabels.mat"
+        raise InputError(
+            f"the annotations of {file} have no {missing[0]}{hint if 'class' in missing else ''}"
+        )
+    return [tuple(row[name] for name in fields) for row in np.atleast_1d(rows)]
 
 
 def _names(meta: dict[str, Any], file: Path) -> tuple[str, ...]:

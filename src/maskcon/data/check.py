@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.table import Found
 from maskcon.errors import InputError
+from maskcon.methods import METHODS
 from maskcon.progress import Progress
 
 THUMBNAIL = 16  # side in pixels, grey, for near duplicates
@@ -77,17 +78,23 @@ def check(found: Found, config: Config, fitting_size: int, progress: Progress) -
     lines: list[str] = []
     facts: dict[str, Any] = {"name": found.name}
 
-    _splits(found, config, facts, lines, warnings)
+    readable = {
+        name: part.take(np.setdiff1d(np.arange(len(part)), list(seen[name].errors)))
+        for name, part in found.parts.items()
+    }
+    sound = replace(found, parts=readable)
+    _splits(sound, config, facts, lines)
     _pictures(seen, facts, lines)
     _unreadable(seen, config, facts, wrong, warnings)
-    _classes(found, facts, lines, wrong, warnings)
+    _classes(sound, config, facts, lines, wrong, warnings)
     progress.update("comparing the splits")
     _duplicates(found, seen, facts, warnings)
     count = len(found.parts["train"]) - len(seen["train"].errors)
     if count < 2:
         wrong.append(f"{count} train images can be read: nothing to learn from")
     else:
-        _settings(config.settled(count, fitting_size), count, facts, lines)
+        whole = len(found.parts["train"])  # as training counts, before it leaves any out
+        _settings(config.settled(whole, fitting_size), count, facts, lines)
     progress.close()
     return Report(tuple(wrong), tuple(warnings), facts, tuple(lines))
 
@@ -112,9 +119,7 @@ def _look(pictures: Pictures, workers: int, progress: Progress, part: str) -> _S
     return seen
 
 
-def _splits(
-    found: Found, config: Config, facts: dict, lines: list[str], warnings: list[str]
-) -> None:
+def _splits(found: Found, config: Config, facts: dict, lines: list[str]) -> None:
     train, test = (len(found.parts[name]) for name in ("train", "test"))
     facts["splits"] = {"train": train, "test": test, "made": found.made_split}
     made = f" ({config.test_share:.0%} of each class, drawn from seed {config.seed})"
@@ -124,7 +129,10 @@ def _splits(
 
 
 def _pictures(seen: Mapping[str, _Seen], facts: dict, lines: list[str]) -> None:
-    sizes = np.array([size for part in seen.values() for size in part.sizes] or [(0, 0)])
+    sizes = np.array([size for part in seen.values() for size in part.sizes])
+    if not len(sizes):
+        lines.append("sizes       no picture can be read")
+        return
     kinds: Counter = Counter()
     for part in seen.values():
         kinds += part.kinds
@@ -172,7 +180,12 @@ def _list(entries: Sequence[str]) -> str:
 
 
 def _classes(
-    found: Found, facts: dict, lines: list[str], wrong: list[str], warnings: list[str]
+    found: Found,
+    config: Config,
+    facts: dict,
+    lines: list[str],
+    wrong: list[str],
+    warnings: list[str],
 ) -> None:
     train, test = found.parts["train"], found.parts["test"]
     counts = {}
@@ -204,15 +217,14 @@ def _classes(
             warnings.append(
                 f"{level} classes of fewer than {TINY} train images, {len(small):,}:" + _list(small)
             )
-        if level == "coarse":
-            unseen = [names[i] for i in used if not count["train"][i]]
-            if unseen:
-                warnings.append(
-                    f"coarse classes of test images alone, which training never sees, "
-                    f"{len(unseen):,}:" + _list(unseen)
-                )
+        unseen = [names[i] for i in used if not count["train"][i]]
+        if unseen:
+            meant = " (as it should be, if new ones are to be found)" if level == "fine" else ""
+            warnings.append(
+                f"{level} classes of test images alone{meant}, {len(unseen):,}:" + _list(unseen)
+            )
     facts["classes"] = counts
-    if train.coarse.unique().numel() < 2:
+    if train.coarse.unique().numel() < 2 and METHODS[config.method].labels:
         wrong.append(
             "all train images are of one coarse class: every method but selfcon needs two; give "
             "labels, or train with --method selfcon"
@@ -244,15 +256,20 @@ def _fine_under_two(found: Found, facts: dict, warnings: list[str]) -> None:
         ]
     ).unique(dim=0)
     times = pairs[:, 0].bincount(minlength=len(found.fine_names))
-    twice = []
-    for fine in (times > 1).nonzero()[:, 0].tolist():
-        under = [found.coarse_names[c] for f, c in pairs.tolist() if f == fine]
-        twice.append(f"{found.fine_names[fine]}: {', '.join(under)}")
+    under: dict[str, list[str]] = {}
+    for fine, coarse in pairs[times[pairs[:, 0]] > 1].tolist():
+        under.setdefault(found.fine_names[fine], []).append(found.coarse_names[coarse])
+    # In a tree a fine class is "coarse/fine", so that the same name is another class.
+    for name in found.fine_names:
+        coarse_name, slash, fine_name = name.partition("/")
+        if slash:
+            under.setdefault(fine_name, []).append(coarse_name)
+    twice = [f"{name}: {', '.join(coarse)}" for name, coarse in under.items() if len(coarse) > 1]
     facts["fine_under_two_coarse"] = twice
     if twice:
         warnings.append(
-            "fine classes under two coarse ones or more (a wrong label, or two classes of one "
-            f"name?), {len(twice):,}:" + _list(twice)
+            "fine classes under two coarse ones or more (wrong labels? In a tree they count as "
+            f"different classes), {len(twice):,}:" + _list(twice)
         )
 
 
@@ -262,9 +279,12 @@ def _duplicates(found: Found, seen: Mapping[str, _Seen], facts: dict, warnings: 
     def pair(a: int, b: int) -> str:
         return f"{train.pictures.name(a)}  =  {test.pictures.name(b)}"
 
-    first = {digest: row for row, digest in seen["train"].digests.items()}
+    first: dict[bytes, int] = {}
+    for row, digest in seen["train"].digests.items():
+        first.setdefault(digest, row)
     exact = [(first[d], row) for row, d in seen["test"].digests.items() if d in first]
-    near = [p for p in _near(seen["train"], seen["test"]) if p not in set(exact)]
+    the_same = {row for _, row in exact}
+    near = [(a, row) for a, row in _near(seen["train"], seen["test"]) if row not in the_same]
     within = len(seen["train"].digests) - len(first)
     conflicting = [
         (first[d], row)
@@ -307,15 +327,16 @@ def _near(train: _Seen, test: _Seen) -> Iterator[tuple[int, int]]:
     usable_b = (b.std(1) > FLAT).nonzero()[:, 0] if len(b) else torch.empty(0, dtype=torch.long)
     if not len(usable_a):
         return
-    gallery = a[usable_a]
     for rows in usable_b.split(_CHUNK):
-        nearest = torch.cdist(b[rows], gallery).argmin(1)
-        difference = (b[rows] - gallery[nearest]).abs().mean(1)
-        for row, other, off in zip(
-            rows.tolist(), usable_a[nearest].tolist(), difference.tolist(), strict=True
-        ):
-            if off < NEAR:
-                yield other, row
+        least = torch.full((len(rows),), torch.inf)
+        nearest = torch.zeros(len(rows), dtype=torch.long)
+        for others in usable_a.split(8 * _CHUNK):
+            distance, place = torch.cdist(b[rows], a[others]).min(1)
+            nearest = torch.where(distance < least, others[place], nearest)
+            least = least.minimum(distance)
+        off = (b[rows] - a[nearest]).abs().mean(1)
+        close = off < NEAR
+        yield from zip(nearest[close].tolist(), rows[close].tolist(), strict=True)
 
 
 def _settings(config: Config, count: int, facts: dict, lines: list[str]) -> None:
@@ -330,12 +351,14 @@ def _settings(config: Config, count: int, facts: dict, lines: list[str]) -> None
         "query_view": config.query_view,
         "key_view": config.key_view,
     }
-    kept = "images in memory" if size <= SMALL_IMAGE else "pictures read from disk in each epoch"
+    packed = "packed RGB" in facts.get("kinds", ())
+    large = "read from the pack" if packed else "pictures read from disk in each epoch"
+    kept = "images in memory" if size <= SMALL_IMAGE else large
     lines += [
         f"training    would use views of {size} px ({config.query_view} and {config.key_view}), "
         f"{kept},",
         f"              a ResNet's {stem} stem, a bank of {bank:,} and batches of "
         f"{config.batch_size}",
     ]
-    if size > SMALL_IMAGE:
+    if size > SMALL_IMAGE and not packed:
         lines.append("              `maskcon data pack` makes every epoch cheaper")

@@ -36,6 +36,7 @@ class Columns:
             InputError: a column that was named is not there, or none for image or coarse.
         """
         picked = {}
+        known = {name.lower(): name for name in reversed(there)}
         for role, usual in USUAL.items():
             named = getattr(self, role)
             if named == NONE:
@@ -48,9 +49,9 @@ class Columns:
                     )
                 picked[role] = named
                 continue
-            guess = next((name for name in usual if name in there), None)
+            guess = next((name for name in usual if name in known), None)
             if guess is not None:
-                picked[role] = guess
+                picked[role] = known[guess]
         for role in ("image", "coarse"):
             if role not in picked:
                 raise InputError(

@@ -18,7 +18,17 @@ class _Row:
 
 def found(path: Path) -> bool:
     """Whether the folder has class folders with images in them, under splits or not."""
-    return path.is_dir() and any(_rows(part) for part in _parts(path)[0].values())
+    if not path.is_dir():
+        return False
+    return any(_images(f) or any(_images(d) for d in _folders(f)) for f in _deep(path))
+
+
+def _deep(path: Path) -> list[Path]:
+    """Folders that may be classes: those of the root, and those of its splits."""
+    folders = _folders(path)
+    return folders + [
+        f for split in folders if split.name.lower() in SPLITS for f in _folders(split)
+    ]
 
 
 def read(path: Path) -> Found:
@@ -57,8 +67,17 @@ def read(path: Path) -> Found:
 def _parts(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The folders of the splits; the root alone as "train", where it has none; and notes."""
     folders = _folders(path)
-    if not folders or any(folder.name.lower() not in SPLITS for folder in folders):
+    splits = [folder for folder in folders if folder.name.lower() in SPLITS]
+    if not splits:
         return {"train": path}, ()
+    others = [f.name for f in folders if f not in splits and (_images(f) or _rows(f))]
+    if others:
+        raise InputError(
+            f"{path} has folders of splits ({', '.join(folder.name for folder in splits)}) and "
+            f"others with images beside them ({', '.join(others)}): put all classes into the "
+            "splits, or, if these are classes, all of them into a folder train/"
+        )
+    folders = splits
     parts: dict[str, Path] = {}
     for folder in folders:
         name = SPLITS[folder.name.lower()]
@@ -74,6 +93,12 @@ def _parts(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 def _rows(path: Path) -> list[_Row]:
     """Every image below a split's folder."""
     rows: list[_Row] = []
+    loose = _images(path)
+    if loose:
+        raise InputError(
+            f"{loose[0]} lies beside the class folders, and so has no label: put it into one, or "
+            "move it away"
+        )
     for coarse in _folders(path):
         rows += [_Row(file, coarse.name, None) for file in _images(coarse)]
         for fine in _folders(coarse):
@@ -96,4 +121,7 @@ def _images(path: Path) -> list[Path]:
 
 
 def _visible(path: Path) -> Sequence[Path]:
-    return [p for p in path.iterdir() if not p.name.startswith(".")] if path.is_dir() else []
+    try:
+        return [p for p in path.iterdir() if not p.name.startswith(".")] if path.is_dir() else []
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be read: {error}") from error

@@ -5,6 +5,7 @@ batch on the device. Each batch is a function of its number alone, so neither th
 workers nor a resumption changes it.
 """
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from maskcon.augment import Crops
@@ -62,7 +64,7 @@ def batches(
     """
     if not len(numbers):
         return
-    source = _Batches(photos.pictures, plan, numbers, size, workers * AHEAD, exact)
+    source = _Batches(photos, plan, numbers, size, workers * AHEAD, exact)
     loader = DataLoader(
         source,
         batch_size=None,
@@ -70,6 +72,7 @@ def batches(
         num_workers=workers,
         prefetch_factor=AHEAD,
         worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # the global one's state is the training's
     )
     try:
         for place, (rows, error) in enumerate(loader):
@@ -84,9 +87,8 @@ def batches(
 
 
 def _start_worker(worker: int) -> None:
-    """Leave Ctrl-C and a cluster's SIGTERM to the training process, which ends the workers."""
+    """Leave Ctrl-C to the training process, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     reuse_memory()
 
 
@@ -99,19 +101,28 @@ class _Batches(Dataset):
 
     def __init__(
         self,
-        pictures: Pictures,
+        photos: Photos,
         plan: Callable[[int], Batch],
         numbers: range,
         size: int,
         ahead: int,
         exact: bool,
     ) -> None:
-        self.pictures, self.plan, self.numbers = pictures, plan, numbers
+        self.pictures, self.sizes = photos.pictures, photos.sizes
+        self.plan, self.numbers = plan, numbers
         self.size, self.exact = size, exact
         first = plan(numbers[0])  # no batch is larger
         slots = min(ahead + 2, len(numbers))
         shape = (slots, len(first.crops), len(first.rows), size, size, 3)
-        self.ring = torch.empty(shape, dtype=torch.uint8).share_memory_()
+        try:
+            self.ring = torch.empty(shape, dtype=torch.uint8).share_memory_()
+        except RuntimeError as error:
+            needed = math.prod(shape) / 2**20
+            raise InputError(
+                f"the workers need {needed:,.0f} MiB of shared memory, and there is less "
+                f"({error}): take fewer --workers or a smaller --batch-size, or give a container "
+                "more (docker run --shm-size)"
+            ) from error
 
     def slot(self, place: int) -> Tensor:
         """Where the batch of a place among the numbers is written."""
@@ -124,7 +135,8 @@ class _Batches(Dataset):
             for number, row in enumerate(batch.rows.tolist()):
                 boxes = [crops.boxes[number].tolist() for crops in batch.crops]
                 squares = list(views[:, number])
-                cut_picture(self.pictures, row, boxes, squares, exact=self.exact)
+                size = self.sizes[row].tolist()
+                cut_picture(self.pictures, row, size, boxes, squares, exact=self.exact)
                 for crops, square in zip(batch.crops, squares, strict=True):
                     if crops.mirrored is not None and crops.mirrored[number]:
                         square.copy_(square.flip(1))
@@ -136,6 +148,7 @@ class _Batches(Dataset):
 def cut_picture(
     pictures: Pictures,
     row: int,
+    size: Sequence[int],
     boxes: Sequence[Sequence[int]],
     squares: Sequence[Tensor],
     *,
@@ -149,6 +162,7 @@ def cut_picture(
     Args:
         pictures: among which it is.
         row: of the picture.
+        size: its full height and width.
         boxes: (top, left, height, width) of each crop, in the picture's full size.
         squares: where each crop goes, uint8 [S, S, 3], contiguous.
         exact: decode in full size.
@@ -157,9 +171,9 @@ def cut_picture(
     smallest = min(min(box[2:]) for box in boxes)
     reduce = 1 if exact else next(r for r in (8, 4, 2, 1) if smallest >= side * r or r == 1)
     picture = pictures.decode(row, reduce)
-    if reduce > 1:
-        height, width = pictures.size(row)
-        boxes = [_scaled(box, picture.shape[0] / height, picture.shape[1] / width) for box in boxes]
+    if list(picture.shape[:2]) != list(size):
+        down, across = picture.shape[0] / size[0], picture.shape[1] / size[1]
+        boxes = [_scaled(box, down, across) for box in boxes]
     for (top, left, height, width), square in zip(boxes, squares, strict=True):
         _resize(picture[top : top + height, left : left + width], square)
 
@@ -183,6 +197,10 @@ def _resize(picture: np.ndarray, square: Tensor) -> None:
     keeps channels last, which saves a transposing copy as slow as the resizing itself.
     """
     source = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    if 1 in picture.shape[:2]:  # whose memory tells nothing of the order of its channels
+        resized = functional.interpolate(source, square.shape[:2], mode="bilinear", antialias=True)
+        square.copy_(resized[0].permute(1, 2, 0))
+        return
     target = square.permute(2, 0, 1)[None]
     torch.ops.aten._upsample_bilinear2d_aa.out(
         source, list(square.shape[:2]), False, None, None, out=target

@@ -86,7 +86,6 @@ class NamedSet:
         download: the file to fetch, for sets that can be fetched.
         make: makes the set, for the one that needs no files.
         recipe: name of the recipe of the paper's rows.
-        best: hyper-parameters of MaskCon that were the best in the paper.
     """
 
     summary: str
@@ -97,7 +96,6 @@ class NamedSet:
     download: Remote | None = None
     make: Callable[[], Found] | None = None
     recipe: str | None = None
-    best: Mapping[str, float] = field(default_factory=dict)
 
     def find(self, name: str, path: Path) -> Found:
         """The set in a folder, whole.
@@ -130,11 +128,10 @@ def _sop_counts(split: str) -> Counts:
 
 
 def _imagenet32_counts() -> Counts:
-    names, coarse_of = imagenet32.coarse_classes()
-    fine_classes = torch.tensor(coarse_of).bincount(minlength=len(names)).tolist()
+    fine_classes = [61, 123, 59, 95, 60, 130, 70, 53, 105, 71, 93, 80]
     test = [50 * count for count in fine_classes]
     images = {"train": 1_281_167, "test": 50_000}
-    return Counts(images, len(names), 1000, fine_classes, {"test": test})
+    return Counts(images, 12, 1000, fine_classes, {"test": test})
 
 
 def _toy(name: str, groups: Mapping[str, Sequence[str]], summary: str) -> NamedSet:
@@ -152,11 +149,10 @@ def _toy(name: str, groups: Mapping[str, Sequence[str]], summary: str) -> NamedS
         ),
         download=cifar.CIFAR10.remote,
         recipe="cifartoy_paper",
-        best={"w": 1.0, "tau": 0.05},
     )
 
 
-def _sop(name: str, summary: str, best: Mapping[str, float]) -> NamedSet:
+def _sop(name: str, summary: str) -> NamedSet:
     return NamedSet(
         summary,
         read=partial(sop.read, name=name),
@@ -164,7 +160,6 @@ def _sop(name: str, summary: str, best: Mapping[str, float]) -> NamedSet:
         source="https://cvgl.stanford.edu/projects/lifted_struct (Stanford_Online_Products.zip)",
         counts=partial(_sop_counts, name),
         recipe=f"{name}_paper",
-        best=best,
     )
 
 
@@ -187,7 +182,6 @@ DATA_SETS: dict[str, NamedSet] = {
         ),
         download=cifar.CIFAR100.remote,
         recipe="cifar100_paper",
-        best={"w": 1.0, "tau": 0.05},
     ),
     "cifartoy_good": _toy(
         "cifartoy_good",
@@ -210,12 +204,10 @@ DATA_SETS: dict[str, NamedSet] = {
     "sop_split1": _sop(
         "sop_split1",
         "Stanford Online Products, other products to test: 12 coarse classes, 5,035 fine",
-        {"w": 0.8, "tau": 0.1},
     ),
     "sop_split2": _sop(
         "sop_split2",
         "Stanford Online Products, other views to test: 12 coarse classes, 1,498 fine",
-        {"w": 0.5, "tau": 0.05},
     ),
     "cars196": NamedSet(
         "Stanford Cars: 8 body types, 196 models; 8,144 train and 8,041 test images",
@@ -229,6 +221,5 @@ DATA_SETS: dict[str, NamedSet] = {
             {"train": 8_144, "test": 8_041}, 8, 196, [18, 50, 36, 30, 29, 14, 6, 13]
         ),
         recipe="cars196_paper",
-        best={"w": 1.0, "tau": 0.1},
     ),
 }

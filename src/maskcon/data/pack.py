@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from maskcon.data.pictures import Pictures, choose
+from maskcon.data.pictures import Pictures, choose, content_hash
 from maskcon.data.table import Found, Part
 from maskcon.errors import InputError, TrainingError
 from maskcon.progress import Progress
@@ -84,11 +84,11 @@ class Packed:
         return self._map[start : start + height * width * 3].reshape(height, width, 3)
 
     def digest(self, row: int) -> bytes:
-        """The checksum, compared with the pixels."""
-        found = zlib.crc32(self.decode(row).data)
-        if found != self.crc[row]:
+        """Hash of the pixels, after a look at their checksum."""
+        pixels = self.decode(row)
+        if zlib.crc32(pixels.data) != self.crc[row]:
             raise InputError(f"{self.name(row)} is damaged: its checksum differs; pack again")
-        return bytes(f"{found} {self.size(row)}", "ascii")
+        return content_hash(pixels)
 
     def kind(self, row: int) -> str:
         """All are pixels."""
@@ -231,6 +231,8 @@ def read(path: Path) -> Found:
         fine = table["fine"].to_pylist()
         split = table["split"].to_pylist()
         names = table["name"].to_pylist()
+    except InputError:
+        raise
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged, or no pack of maskcon: {error}") from error
     sizes = np.stack([columns["height"], columns["width"]], 1).astype(np.int64)

@@ -98,6 +98,15 @@ class Files(Encoded):
 
     def __init__(self, paths: Sequence[str | Path]):
         self.paths = [str(path) for path in paths]
+        try:
+            "\n".join(self.paths).encode()
+        except UnicodeEncodeError:
+            odd = next(
+                p
+                for p in self.paths
+                if not p.isprintable() and p != p.encode(errors="replace").decode()
+            )
+            raise InputError(f"the name of {odd!r} is no UTF-8: rename it") from None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -177,12 +186,13 @@ class Arrays:
     def decode(self, row: int, reduce: int = 1) -> np.ndarray:
         """The array, uint8 [H, W, 3], in full size."""
         image = self.images[row]
-        return image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image
+        if isinstance(image, Tensor):
+            return image.permute(1, 2, 0).contiguous().numpy()
+        return np.ascontiguousarray(image)
 
     def digest(self, row: int) -> bytes:
         """Hash of the pixels."""
-        image = np.ascontiguousarray(self.decode(row))
-        return _hash(str(image.shape).encode() + image.tobytes())
+        return content_hash(self.decode(row))
 
     def kind(self, row: int) -> str:
         """All are arrays."""
@@ -262,11 +272,11 @@ def _rgb(image: Image.Image) -> np.ndarray:
         low, high = float(levels.min()), float(levels.max())
         if not (np.isfinite(levels).all() and low >= 0 and high <= 65535):
             raise ValueError(f"its levels go from {low:g} to {high:g}: expected 0 to 65,535")
-        if image.mode == "I" or high > 255:  # 16 bits; TIFF and PNG readers widen them
-            levels = levels / 257
-        elif high <= 1:
-            levels = levels * 255
-        return _grey(levels.round().astype(np.uint8))
+        if high > 255:  # 16 bits, as above
+            levels = levels // 256
+        elif image.mode == "F" and high <= 1:
+            levels = (levels * 255).round()
+        return _grey(levels.astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
@@ -315,13 +325,22 @@ def _empty(name: str) -> bool:
 
 
 def _orientation(file: Image.Image) -> int:
-    return cast(int, file.getexif().get(_ORIENTATION, 1)) if file.format != "GIF" else 1
+    # Pillow would decode a whole PNG to look for EXIF behind its pixels, where hardly any has it.
+    if file.format == "GIF" or (file.format == "PNG" and "exif" not in file.info):
+        return 1
+    return cast(int, file.getexif().get(_ORIENTATION, 1))
 
 
 def _seen_size(file: Image.Image) -> tuple[int, int]:
     if _orientation(file) in (5, 6, 7, 8):
         return file.width, file.height
     return file.height, file.width
+
+
+def content_hash(pixels: np.ndarray) -> bytes:
+    """Tells different pixels or shapes apart."""
+    pixels = np.ascontiguousarray(pixels)
+    return _hash(str(pixels.shape).encode() + pixels.tobytes())
 
 
 def _hash(data: bytes) -> bytes:

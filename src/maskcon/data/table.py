@@ -78,7 +78,7 @@ class Found:
         """The same with a test part; where there is none, one is drawn from the seed.
 
         From each class (fine where known, else coarse) a share of the images, rounded, but
-        at least two of four or more, so that a test image has another to find.
+        at least two of four or more and never one, so that a test image has another to find.
 
         Raises:
             InputError: there are test images alone, or too few to split.
@@ -94,7 +94,8 @@ class Found:
         test = torch.zeros(len(whole), dtype=torch.bool)
         for members in _by_class(label[order]):
             n = len(members)
-            count = max(min(max(round(share * n), 2 if n >= 4 else 0), n - 1), 0)
+            count = max(round(share * n), 2 if n >= 4 else 0)
+            count = max(min(count, n - 1), 0) if count > 1 else 0
             test[order[members[:count]]] = True
         if not test.any():
             raise InputError(
@@ -264,4 +265,4 @@ def numbered(values: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def _number(name: str) -> bool:
-    return name.isascii() and name.removeprefix("-").isdigit()
+    return len(name) < 20 and name.isascii() and name.removeprefix("-").isdigit()

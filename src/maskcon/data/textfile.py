@@ -1,6 +1,7 @@
 """A table of paths and labels: .csv, .tsv or .jsonl."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -21,11 +22,13 @@ def read(path: Path, columns: Columns) -> Found:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from error
+        raise InputError(
+            f"{path} cannot be read as UTF-8 text ({error}): save it as UTF-8"
+        ) from error
     rows = _json_lines(text, path) if path.suffix.lower() == ".jsonl" else _cells(text, path)
     if not rows:
         raise InputError(f"{path} has no rows")
-    picked = columns.pick(list(rows[0]), str(path))
+    picked = columns.pick(list(dict.fromkeys(name for row in rows for name in row)), str(path))
 
     def column(role: str) -> list:
         name = picked[role]
@@ -49,13 +52,19 @@ def read(path: Path, columns: Columns) -> Found:
 def _cells(text: str, path: Path) -> list[dict[str, str]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        lines = list(csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True))
+        source = io.StringIO(text, newline="")
+        lines = list(csv.reader(source, delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from error
     lines = [line for line in lines if line]
     if not lines:
         return []
     head = [name.strip() for name in lines[0]]
+    if len(head) == 1 and ";" in head[0]:
+        raise InputError(f"{path} separates its cells by semicolons: save it with commas")
+    twice = [name for name in head if head.count(name) > 1]
+    if twice:
+        raise InputError(f"{path} has two columns {twice[0]!r}: rename one")
     for number, line in enumerate(lines[1:]):
         if len(line) != len(head):
             raise InputError(
