@@ -314,10 +314,16 @@ def check(data: str | Path | Found, *, progress: Progress | None = None, **optio
     """
     progress = progress or Silent()
     config = _resolve({"data": _name(data), **options}, None)
-    found = data if isinstance(data, Found) else _find(config, progress)
-    fits = fitting_size(found)
+    there = isinstance(data, Found) or str(data) in DATA_SETS or Path(data).exists()
     try:
-        return look_through(found.with_test(config.test_share, config.seed), config, fits, progress)
+        found = data if isinstance(data, Found) else _find(config, progress)
+        fits = fitting_size(found)
+        split = found.with_test(config.test_share, config.seed)
+        return look_through(split, config, fits, progress)
+    except InputError as error:
+        if not there:
+            raise
+        return Report((str(error),), (), {"name": _name(data)}, ())
     finally:
         progress.close()
 

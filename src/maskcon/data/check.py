@@ -201,6 +201,8 @@ def _classes(
             for i, name in enumerate(names)
         }
         used = [i for i in range(len(names)) if count["train"][i] or count["test"][i]]
+        if not used:
+            continue
         each_has = sorted(count["train"][i] for i in used)
         lines.append(
             f"{level:11} {len(used):,} classes of {each_has[0]:,} to {each_has[-1]:,} train images"
