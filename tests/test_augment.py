@@ -321,6 +321,7 @@ def test_corners_are_drawn_like_torchvision_draws_them():
     assert (ours.std() - theirs.std()).abs() < 0.1 * theirs.std()
 
 
+@pytest.mark.heavy
 def test_colour_has_the_statistics_of_torchvision(photographs):
     """Over many draws from one image, as for the pipelines of small images."""
     n = 1000

@@ -198,7 +198,7 @@ def columns(form: str) -> dict[str, str]:
     return COLUMNS if form.startswith("hugging") else {}
 
 
-@pytest.mark.parametrize("size", [32, 80])
+@pytest.mark.parametrize("size", [32, pytest.param(80, marks=pytest.mark.heavy)])
 def test_the_form_changes_nothing(tmp_path, size):
     """The same rows in every form: the same losses and recalls, to the last digit; for images
     in memory and for pictures that workers read.
@@ -406,7 +406,7 @@ def spoil(root: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("image_size", [32, 72])
+@pytest.mark.parametrize("image_size", [32, pytest.param(72, marks=pytest.mark.heavy)])
 def test_unreadable_pictures(tmp_path, image_size):
     write_tree(tmp_path / "set")
     bad = spoil(tmp_path / "set")
@@ -547,6 +547,7 @@ def photos(tmp_path_factory) -> Path:
 LARGE = {**SMALL, "image_size": 72, "batch_size": 10, "epochs": 3, "log_every": 1}
 
 
+@pytest.mark.heavy
 def test_workers_and_resumption_change_nothing(photos, tmp_path, monkeypatch):
     lines = fitted(find(str(photos)), tmp_path / "a", workers=1, **LARGE)
     assert lines == fitted(find(str(photos)), tmp_path / "b", workers=3, **LARGE)
@@ -626,6 +627,7 @@ def test_a_picture_that_vanishes_is_named(photos, tmp_path):
 # Packs --------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_pack_of_pictures_that_fit_changes_nothing(photos, tmp_path):
     """Where nothing is made smaller, the exact pixels come back in their order; JPEGs are
     decoded in full size, so that training sees what it sees without a pack if no picture is
@@ -751,6 +753,7 @@ def cli(*words: object, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.heavy
 def test_check_and_pack_as_commands(tmp_path):
     write_tree(tmp_path / "set", 80)
     done = cli("data", "check", "set", "--json", "report.json", cwd=tmp_path)
@@ -866,6 +869,7 @@ def test_check_of_what_cannot_be_split_or_read(tmp_path):
         commands.check(tmp_path / "nowhere")
 
 
+@pytest.mark.heavy
 def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
     """Workers are daemons: what a script leaves open must not keep it from ending."""
     script = tmp_path / "script.py"
@@ -884,6 +888,7 @@ def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
     subprocess.run([sys.executable, script], check=True, timeout=120)
 
 
+@pytest.mark.heavy
 def test_resumption_with_random_layers(photos, tmp_path, monkeypatch):
     """Stochastic depth draws from torch's global generator, which loaders must leave alone."""
     options = {**LARGE, "backbone": "torchvision/efficientnet_b0", "epochs": 2, "method": "supce"}

@@ -435,6 +435,7 @@ QUICK = {
 }
 
 
+@pytest.mark.heavy
 def test_reproduce(tiny_cifar100, tmp_path):
     result = commands.reproduce(
         *("cifar100", "maskcon"),
