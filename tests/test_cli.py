@@ -103,6 +103,7 @@ def test_train_eval_resume(tmp_path, quick):
     assert "resumed after step 50 of 50" in done.stdout
 
 
+@pytest.mark.heavy
 def test_recipes(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('method = "grafit"\nw = 0.3\nepoch = 3\n')
@@ -141,6 +142,7 @@ def test_nonsense(words, message, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.heavy
 def test_interrupt_and_resume(tmp_path, quick):
     """Ctrl-C: exit 130, a checkpoint; the resumed run ends like the unbroken one."""
     words = ["train", *quick, "--log-every", "10"]

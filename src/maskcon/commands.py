@@ -166,6 +166,7 @@ def eval(
     """
     progress = progress or Silent()
     folder = Path(run)
+    before = runs.read(folder)["config"]
     encoder, description = checkpoint.load_encoder(folder)
     given = reading({k: v for k, v in options.items() if k not in ("device", "precision")})
     where = pick_device(options.get("device", "auto"))
@@ -173,7 +174,7 @@ def eval(
     if json is not None and not Path(json).absolute().parent.is_dir():
         raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
     if data is None:
-        config = _resolve({**runs.read(folder)["config"], **given}, None)
+        config = _resolve({**before, **given}, None)
         found = _split(_find(config, progress), config, progress)
     else:
         config = _resolve({"data": _name(data), **given}, None)
