@@ -66,11 +66,26 @@ def equal(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_learns_a_batch_by_heart(name, tiny, monkeypatch):
+    """The same images against the same bank, again and again: the loss falls, for every method.
+
+    In a run it need not, in so few steps: the bank fills with newer keys, which are harder.
+    """
+    training = Training(config(method=name, epochs=10), tiny)
+    training.fill_bank()
+    if training.bank is not None:
+        monkeypatch.setattr(training.bank, "enqueue", lambda z, label: None)
+    batch = training.batch()
+    losses = [training.step(*batch).item() for _ in range(40)]
+    assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_trains(name, tmp_path, tiny):
     training = run(tmp_path, tiny, method=name)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
-    assert min(losses[1:]) < losses[0]
+    assert all(map(math.isfinite, losses))
     # 6 steps an epoch: a line every 4 steps and at each epoch's end; evaluations after
     # epoch 2 and after the last.
     assert [line["step"] for line in lines if "loss" in line] == [4, 6, 8, 12, 16, 18]

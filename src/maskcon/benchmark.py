@@ -89,8 +89,10 @@ def loader(
         torch.set_num_threads(threads)
     progress.close()
     middle = {name: statistics.median(values) for name, values in speeds.items()}
+    about = provenance()
+    del about["command"]  # says where files lay, not what was measured; the settings do
     return {
-        **provenance(),
+        **about,
         "hardware": hardware(torch.device("cpu")),
         "settings": {
             "data": None if data is None else str(data),

@@ -151,9 +151,7 @@ def _pictures(seen: Mapping[str, _Seen], facts: dict, lines: list[str]) -> None:
             f"sizes       {width} x {height} px in the middle; widths {low[1]} to {high[1]}, "
             f"heights {low[0]} to {high[0]}"
         )
-    lines.append(
-        "kinds       " + ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common(SHOWN))
-    )
+    lines.append("kinds       " + ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common()))
 
 
 def _unreadable(

@@ -133,7 +133,6 @@ def write(
         "size": size,
         "coarse_names": found.coarse_names,
         "fine_names": found.fine_names,
-        "made_split": found.made_split,
     }
     schema = _COLUMNS.with_metadata({_KEY: json.dumps(about)})
     count = sum(map(len, found.parts.values()))
@@ -254,7 +253,6 @@ def read(path: Path) -> Found:
         parts,
         tuple(about["coarse_names"]),
         tuple(about["fine_names"]),
-        made_split=about["made_split"],
     )
 
 
