@@ -23,8 +23,9 @@ from maskcon.data.table import IMAGENET_STATISTICS, Photos
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.evaluate import pixel_recall
 from maskcon.feed import plain_squares
+from maskcon.fit import fit
 from maskcon.methods import METHODS
-from maskcon.train import Training, fit
+from maskcon.train import Training
 
 CLASSES = {"fruit": ("apple", "pear"), "fish": ("trout", "carp")}
 FINE = [f"{coarse}/{fine}" for coarse, fines in sorted(CLASSES.items()) for fine in sorted(fines)]

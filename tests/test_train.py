@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from maskcon import checkpoint, commands, runs
-from maskcon import train as loop
+from maskcon import fit as loop
 from maskcon.config import Config, resolve
 from maskcon.data import DATA_SETS, DataSet, NamedSet
 from maskcon.errors import InputError, Interrupted, TrainingError
+from maskcon.fit import fit
 from maskcon.methods import METHODS, Method, Step
 from maskcon.progress import Silent
-from maskcon.train import Training, fit, schedule
+from maskcon.train import Training, schedule
 from tests.conftest import as_found, subset
 
 KNOWN = {name: method.hyper_parameters for name, method in METHODS.items()}

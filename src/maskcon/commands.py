@@ -30,9 +30,10 @@ from maskcon.data.check import check as look_through
 from maskcon.device import Precision, hardware, pick_device
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.evaluate import Preparation, embed, pixel_recall, recall_of
+from maskcon.fit import fit
 from maskcon.methods import METHODS
 from maskcon.progress import Progress, Silent
-from maskcon.train import Training, fit
+from maskcon.train import Training
 
 # What `demo` trains: small enough for two cores and two minutes.
 # Short runs want many steps and fresh keys, so batches, bank and momentum are
@@ -133,8 +134,9 @@ def train(
         raise
     pixels = pixel_recall(loaded.test, config.readers)
     results = {**training.last, "best": training.best, "pixels": pixels}
+    outcome["compile_seconds"] = training.compile_seconds
     record("finished", results=results, training=outcome)
-    features = training.features(loaded.test.images).cpu()
+    features = training.features(loaded.test.images, progress).cpu()
     report.write(folder, run, loaded, features, progress)
     return run
 
@@ -185,9 +187,9 @@ def eval(
     )
     for name, _ in skipped:
         progress.note(f"left out: {name}")
-    progress.update(f"embedding {len(split):,} images")
     preparation = Preparation.of(description)
-    features = embed(encoder.to(where), split.images, preparation, numbers, config.readers)
+    readers = config.readers
+    features = embed(encoder.to(where), split.images, preparation, numbers, readers, progress)
     progress.close()
     results = {
         **recall_of(features, split),

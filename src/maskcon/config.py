@@ -73,6 +73,9 @@ class Config:
         None, "epochs of linear warm-up, inside the epochs [a fortieth of them]"
     )
     batch_size: int = _option(0, "images of a step; 0 is 128, or fewer for a small set")
+    micro_batch: int = _option(
+        0, "images whose activations are in memory at a time, where a batch's do not fit; 0 is all"
+    )
     lr: float = _option(0.02, "learning rate, at the end of the warm-up")
     momentum: float = _option(0.9, "of SGD")
     weight_decay: float = _option(5e-4, "of SGD, on every parameter")
@@ -81,6 +84,9 @@ class Config:
     device: str = _option("auto", "auto, cpu, cuda, cuda:1")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _option(
         "auto", "of the networks; auto is bf16 where the hardware has units for it"
+    )
+    compile: bool = _option(
+        False, "compile the networks first: a minute, and faster steps from then on"
     )
     eval_every: int = _option(10, "epochs between evaluations; the last epoch always has one")
     log_every: int = _option(50, "steps between lines of metrics.jsonl")
@@ -98,6 +104,7 @@ class Config:
             "workers",
             "image_size",
             "batch_size",
+            "micro_batch",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")

@@ -1,7 +1,9 @@
 """What a trained encoder is worth: features and Recall@K."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,7 +14,8 @@ from maskcon.device import Precision
 from maskcon.errors import InputError
 from maskcon.feed import plain_squares
 from maskcon.model import Encoder
-from maskcon.retrieval import nearest_others, recall
+from maskcon.progress import Progress, Silent, duration
+from maskcon.retrieval import recall, strangers_before
 
 BATCH = 500
 PHOTO_BATCH = 100  # of large pictures; each worker has several
@@ -36,19 +39,29 @@ class Preparation:
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> "Preparation":
         """Read from the content of encoder.json."""
-        return cls(**{field.name: description[field.name] for field in fields(cls)})
+        return cls(
+            description["image_size"], tuple(description["mean"]), tuple(description["deviation"])
+        )
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images uint8 [N, 3, H, W] as float32 of mean 0 and deviation 1; channels last."""
         n, _, height, width = images.shape
         levels = images.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)
-        scale = 1 / (255 * torch.tensor(self.deviation))
-        shift = -torch.tensor(self.mean) / torch.tensor(self.deviation)
         # A row of pixels at a time, since the three channels alone are too short to be fast.
         rows = levels.view(n * height, width * 3)
-        scale, shift = (row.repeat(width).to(rows.device) for row in (scale, shift))
+        scale, shift = _row(self.mean, self.deviation, width, images.device)
         torch.addcmul(shift, rows, scale, out=rows)
         return levels.permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=8)
+def _row(
+    mean: tuple[float, ...], deviation: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Factor and summand of each level of a row of pixels [W * 3]; kept where they are used."""
+    scale = 1 / (255 * torch.tensor(deviation))
+    shift = -torch.tensor(mean) / torch.tensor(deviation)
+    return scale.repeat(width).to(device), shift.repeat(width).to(device)
 
 
 @torch.no_grad()
@@ -58,25 +71,35 @@ def embed(
     preparation: Preparation,
     precision: Precision,
     workers: int = 1,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Features before the projector, of unit length: float32 [N, F] on the encoder's device.
 
     The images (uint8 [N, 3, H, W], or pictures that as many processes as `workers` read) are
     resized to a square, not cropped; the encoder runs in evaluation mode and is put back in
-    the mode it was in.
+    the mode it was in. Only the features of a set are ever in memory, not its pictures.
     """
+    progress = progress or Silent()
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
-    features = []
+    features = torch.empty(len(images), encoder.width, device=device)
     size = preparation.image_size
     batch_size = BATCH if isinstance(images, Tensor) else PHOTO_BATCH
+    start, done = time.perf_counter(), 0
     for batch in plain_squares(images, size=size, workers=workers, batch_size=batch_size):
         with precision.autocast():
-            feature = encoder(preparation.normalise(batch.to(device))).feature
-        features.append(nn.functional.normalize(feature.float(), dim=1))
+            feature = encoder(preparation.normalise(batch.to(device, non_blocking=True))).feature
+        part = features[done : done + len(batch)]
+        torch.nn.functional.normalize(feature.float(), dim=1, out=part)
+        done += len(batch)
+        speed = done / (time.perf_counter() - start)
+        progress.update(
+            f"embedding: {done:,} of {len(images):,} images  {speed:,.0f} images/s  "
+            f"{duration((len(images) - done) / speed)} left"
+        )
     encoder.train(was_training)
-    return torch.cat(features)
+    return features
 
 
 def recall_of(features: Tensor, split: Split) -> dict[str, float]:
@@ -90,7 +113,7 @@ def recall_of(features: Tensor, split: Split) -> dict[str, float]:
         raise InputError("one test image has no other to find: an evaluation needs two or more")
     ks = [k for k in KS if k < len(split)]
     label, level = (split.coarse, "/coarse") if split.fine is None else (split.fine, "")
-    found = recall(nearest_others(features, max(ks)), label.to(features.device), ks)
+    found = recall(strangers_before(features, label), ks)
     return {name + level: value for name, value in found.items()}
 
 

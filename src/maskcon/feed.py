@@ -6,18 +6,32 @@ which a loader's worker can call as well as the training process.
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from maskcon.augment import Crops, cut, draw_crops
+from maskcon.augment import VIEWS, Crops, cut, draw_crops
 from maskcon.augment.crop import whole
 from maskcon.data.loader import Batch, batches, cut_picture
 from maskcon.data.table import Photos
 from maskcon.seeds import generator
 
-Plan = Callable[[int], Batch]
 Squares = Generator[tuple[Tensor, list[Tensor]], None, None]  # rows, and views of them
+
+
+class Plan(Protocol):
+    """What the batches of a run hold."""
+
+    kinds: tuple[str, ...]  # of the views, names in `VIEWS`
+
+    def __call__(self, number: int) -> Batch:
+        """The rows of a batch and how they are cut."""
+        ...
+
+    def changes(self, number: int) -> torch.Generator:
+        """What the changes of its views are drawn from, one view after the other."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,15 +64,19 @@ class StepPlan:
         self.steps_per_epoch = len(rule.sizes) // batch_size
         self._epoch, self._order = -1, torch.empty(0)
 
-    def __call__(self, step: int) -> Batch:
+    def __call__(self, number: int) -> Batch:
         """The batch of a step."""
-        epoch, position = divmod(step, self.steps_per_epoch)
+        epoch, position = divmod(number, self.steps_per_epoch)
         if epoch != self._epoch:
             random = generator(self.seed, "order", epoch)
             self._epoch, self._order = epoch, torch.randperm(len(self.rule.sizes), generator=random)
         rows = self._order[position * self.batch_size : (position + 1) * self.batch_size]
-        random = generator(self.seed, "crops", step)
+        random = generator(self.seed, "crops", number)
         return Batch(rows, tuple(self.rule.draw(kind, rows, random) for kind in self.kinds))
+
+    def changes(self, number: int) -> torch.Generator:
+        """Of the views of a step."""
+        return generator(self.seed, "views", number)
 
 
 class PrefillPlan:
@@ -80,13 +98,18 @@ class PrefillPlan:
         self.order = torch.randperm(len(rule.sizes), generator=random)[: max(count, batch_size)]
         last = len(self.order) - batch_size
         self.starts = [*range(0, last, batch_size), last]
-        self.rule, self.kind, self.batch_size, self.seed = rule, kind, batch_size, seed
+        self.kinds: tuple[str, ...] = (kind,)
+        self.rule, self.batch_size, self.seed = rule, batch_size, seed
 
     def __call__(self, number: int) -> Batch:
         """The batch of a number."""
         rows = self.order[self.starts[number] : self.starts[number] + self.batch_size]
         random = generator(self.seed, "prefill", 1 + 2 * number)
-        return Batch(rows, (self.rule.draw(self.kind, rows, random),))
+        return Batch(rows, (self.rule.draw(self.kinds[0], rows, random),))
+
+    def changes(self, number: int) -> torch.Generator:
+        """Of the view of a batch."""
+        return generator(self.seed, "prefill", 2 + 2 * number)
 
 
 class _InOrder:
@@ -108,9 +131,72 @@ def sizes_of(images: Tensor | Photos) -> Tensor:
     return torch.tensor(images.shape[2:]).expand(len(images), 2)
 
 
-def squares(
+@dataclass(frozen=True)
+class _Together:
+    """Several batches of a plan as one."""
+
+    plan: Plan
+    groups: list[range]  # the numbers of the batches
+
+    def __call__(self, number: int) -> Batch:
+        parts = [self.plan(one) for one in self.groups[number]]
+        crops = zip(*(part.crops for part in parts), strict=True)
+        return Batch(torch.cat([part.rows for part in parts]), tuple(map(Crops.of, crops)))
+
+
+def views(
     images: Tensor | Photos,
     plan: Plan,
+    numbers: range,
+    *,
+    size: int,
+    workers: int,
+    device: torch.device,
+    together: int = 1,
+) -> Squares:
+    """Rows and their finished views, batch by batch.
+
+    Args:
+        images: of a split; those in memory lie on the device.
+        plan: what each batch holds.
+        numbers: of the batches.
+        size: side of the views in pixels.
+        workers: processes that read pictures, where they are not in memory.
+        device: where the views are wanted.
+        together: batches whose views are made in one go, of images in memory. Each draws its
+            own random numbers all the same, so this changes nothing but the speed: a GPU does
+            an operation to a thousand images in the time that it takes to start it.
+
+    Yields:
+        int64 [N] and a list of uint8 [N, 3, size, size], one for each view, on the device;
+        good until the next are asked for.
+    """
+    groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]
+    joined = squares(
+        images, _Together(plan, groups), range(len(groups)), size=size, workers=workers
+    )
+    for group, (rows, cuts) in zip(groups, joined, strict=True):
+        count = len(rows) // len(group)
+        drawn = [_draws(plan, number, count) for number in group]  # [batch][view]
+        rows = rows.to(device, non_blocking=True)
+        changed = []
+        for place, (kind, squares_of_all) in enumerate(zip(plan.kinds, cuts, strict=True)):
+            there = squares_of_all.to(device, non_blocking=True)
+            changed.append(VIEWS[kind].apply(there, [one[place] for one in drawn]))
+        for start in range(0, len(rows), count):
+            batch = slice(start, start + count)
+            yield rows[batch], [view[batch] for view in changed]
+
+
+def _draws(plan: Plan, number: int, count: int) -> list[list[Tensor]]:
+    """What the images of a batch draw for each of its views."""
+    random = plan.changes(number)
+    return [VIEWS[kind].draw(count, random) for kind in plan.kinds]
+
+
+def squares(
+    images: Tensor | Photos,
+    plan: Callable[[int], Batch],
     numbers: range,
     *,
     size: int,

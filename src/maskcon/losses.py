@@ -40,13 +40,15 @@ def contrast(
     with torch.autocast(query.device.type, enabled=False):
         query, key, bank = query.float(), key.detach().float(), bank.detach().float()
         own = (query * key).sum(1) / t  # [N]
-        others = query @ bank.T / t  # [N, M]
+        others = (query / t) @ bank.T  # [N, M]
         normaliser = torch.logaddexp(own, others.logsumexp(1))  # [N]
         if weights is None:
             return (normaliser - own).mean()
         weights = weights.detach().float()
         share = w / (1 + weights.sum(1))  # [N]
-        attraction = (share + 1 - w) * own + share * (weights * others).sum(1)  # [N]
+        # <weights, others> row by row, as q.(weights B) / t: no product [N, M] is kept
+        pulled = (query * (weights @ bank)).sum(1) / t  # [N]
+        attraction = (share + 1 - w) * own + share * pulled  # [N]
         return (normaliser - attraction).mean()
 
 

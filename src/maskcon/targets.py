@@ -42,4 +42,4 @@ def nearest_same_class(similarity: Tensor, same: Tensor, *, tau: float) -> Tenso
     similarity = similarity.masked_fill(~same, -torch.inf)  # [N, M]
     nearest = similarity.amax(1, keepdim=True)  # [N, 1], -inf where the class is absent
     nearest = nearest.masked_fill(nearest.isneginf(), 0.0)
-    return ((similarity - nearest) / tau).exp()
+    return similarity.sub_(nearest).div_(tau).exp_()  # of a tensor of its own

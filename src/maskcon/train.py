@@ -1,29 +1,23 @@
-"""The training loop: one step, and the run that repeats it."""
+"""The training step, and all that changes while it is repeated."""
 
-import errno
-import json
 import math
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from maskcon import checkpoint
 from maskcon.augment import VIEWS
 from maskcon.bank import MemoryBank
+from maskcon.capture import Captured
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import IMAGE_SIZES, DataSet, Photos
 from maskcon.device import Precision, pick_device, reuse_memory
-from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
-from maskcon.evaluate import Preparation, embed, recall_of
+from maskcon.errors import DivergedError, InputError
+from maskcon.evaluate import Preparation, embed
 from maskcon.feed import (
     CropRule,
     Plan,
@@ -32,16 +26,55 @@ from maskcon.feed import (
     StepPlan,
     first_squares,
     sizes_of,
-    squares,
+    views,
 )
-from maskcon.methods import METHODS, Step, check_hyper_parameters
+from maskcon.methods import METHODS, Output, Step, check_hyper_parameters
+from maskcon.microbatch import backward_in_parts, join, parts_of
 from maskcon.model import Architecture, Encoder, EncoderPair
-from maskcon.progress import Progress, Silent, duration
-from maskcon.seeds import generator, seed_of
+from maskcon.progress import Progress, Silent
+from maskcon.seeds import seed_of
 
-CHECKPOINT = "last.ckpt"
-METRICS = "metrics.jsonl"
 CHECKPOINT_FORMAT = 1
+TOGETHER = 1024  # images whose views are made in one go, on a GPU
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of some steps, perhaps still on their way from the device.
+
+    Attributes:
+        first: the step of the first one.
+        values: float32 on the processor, once they have `arrived`.
+        arrived: None where they have been there from the beginning.
+        steps_per_epoch: to say in which epoch one is not finite.
+    """
+
+    first: int
+    values: Tensor
+    arrived: torch.cuda.Event | None
+    steps_per_epoch: int
+
+    @property
+    def here(self) -> bool:
+        """Whether they can be read without waiting."""
+        return self.arrived is None or self.arrived.query()
+
+    def mean(self) -> float:
+        """Their mean; waits for them.
+
+        Raises:
+            DivergedError: one of the losses is not finite; the message names its step.
+        """
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        broken = (~self.values.isfinite()).nonzero()
+        if len(broken):
+            step = self.first + int(broken[0])
+            raise DivergedError(
+                f"the loss is {self.values[broken[0]].item()} at step {step} "
+                f"(epoch {step // self.steps_per_epoch + 1})"
+            )
+        return self.values.double().mean().item()
 
 
 class Training:
@@ -52,6 +85,7 @@ class Training:
         pair: the query and key encoder; None for methods without keys.
         bank: earlier keys; None for methods without keys.
         steps: optimizer steps done.
+        compile_seconds: that `torch.compile` took; 0.0 if it was not asked for.
         last: the last evaluation, {"recall@1": r, ...}.
         best: the best one by recall@1, with its "epoch".
     """
@@ -99,10 +133,13 @@ class Training:
         encoder = Encoder(architecture, init=config.init)
         _check_network(encoder, config)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
+        # The networks, or what they are compiled to.
+        self._query: Callable[[Tensor], Output] = self.encoder
         self.pair: EncoderPair | None = None
         self.bank: MemoryBank | None = None
         if self.method.key == "momentum":
             self.pair = EncoderPair(self.encoder, config.ema)
+            self._key: Callable[[Tensor], Output] = self.pair.key
             size = config.bank_size
             if size > len(self.images):
                 size = len(self.images)
@@ -111,18 +148,22 @@ class Training:
                     "image: in a larger bank every image would meet its own old key"
                 )
             self.bank = MemoryBank(size, config.projection).to(self.device)
+        self.scaler = self.precision.scaler()
         self.optimizer = torch.optim.SGD(
             self.encoder.parameters(),
-            lr=config.lr,
+            lr=torch.tensor(config.lr, device=self.device),  # which a CUDA graph reads anew
             momentum=config.momentum,
             weight_decay=config.weight_decay,
+            fused=not self.scaler.is_enabled(),  # the processor's fused step ignores the scale
         )
-        self.scaler = self.precision.scaler()
         self.steps = 0
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self._stream: Squares | None = None  # from this step on
-        self._losses: list[Tensor] = []  # since the last line of metrics; on the device
+        self._losses: list[Tensor] = []  # not taken yet; on the device
+        self._notify = notify
+        self._run = self._runner()
+        self.compile_seconds = self._compile() if config.compile else 0.0
 
     def fill_bank(self) -> None:
         """Fill the bank with keys of train images drawn at random, before the first step."""
@@ -133,23 +174,22 @@ class Training:
             self._plan.rule, config.key_view, len(self.bank), config.batch_size, config.seed
         )
         filled = 0
-        for number, (rows, (view,)) in enumerate(self._squares(plan, range(len(plan.starts)))):
-            random = generator(config.seed, "prefill", 2 + 2 * number)
-            z = self._key(self._changed(view, config.key_view, random))
+        for number, (rows, (view,)) in enumerate(self._views(plan, range(len(plan.starts)))):
+            z = self._encode_key(view).z
+            assert z is not None
             new = filled - plan.starts[number]
-            self.bank.enqueue(z[new:], self.label[rows.to(self.device)][new:])
+            self.bank.enqueue(z[new:], self.label[rows][new:])
             filled = plan.starts[number] + config.batch_size
 
-    def batch(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Query images, key images (None without keys) and labels of the next step."""
+    def batch(self) -> tuple[Tensor, ...]:
+        """Labels [N] of the next step, its query views and, with keys, its key views.
+
+        Views are uint8 [N, 3, S, S] on the device, good until the next batch.
+        """
         if self._stream is None:
-            self._stream = self._squares(self._plan, range(self.steps, self.total_steps))
-        rows, views = next(self._stream)
-        random = generator(self.config.seed, "views", self.steps)
-        query, *key = (
-            self._changed(view, kind, random) for view, kind in zip(views, self._kinds, strict=True)
-        )
-        return query, key[0] if key else None, self.label[rows.to(self.device)]
+            self._stream = self._views(self._plan, range(self.steps, self.total_steps))
+        rows, made = next(self._stream)
+        return self.label[rows], *made
 
     def close(self) -> None:
         """End the processes that read pictures; the next batch starts new ones."""
@@ -157,72 +197,132 @@ class Training:
             self._stream.close()
             self._stream = None
 
-    def step(self, query_images: Tensor, key_images: Tensor | None, label: Tensor) -> Tensor:
+    def step(self, label: Tensor, query_views: Tensor, key_views: Tensor | None = None) -> Tensor:
         """One optimizer step; returns the loss, still on the device.
 
         The key encoder follows first, and the keys enter the bank last, after the loss: no
         query meets its own key among its negatives.
         """
-        self._set_lr()
+        rate = self.lr
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(rate)
+        if key_views is None:
+            (loss,) = self._run(label, query_views)
+        else:
+            loss, z = self._run(label, query_views, key_views)
+            assert self.bank is not None
+            self.bank.enqueue(z, label)
+        self.steps += 1
+        loss = loss.clone()  # whose memory the next step uses again
+        self._losses.append(loss)
+        return loss
+
+    def _compute(self, label: Tensor, *views: Tensor) -> tuple[Tensor, ...]:
+        """What a step does to the weights: the loss, and the keys if there are any.
+
+        Nothing here waits for the device or depends on the number of the step, so that a
+        CUDA graph can stand in for it.
+        """
+        key = None
         if self.pair is not None:
             self.pair.update_key()
-        with self.precision.autocast():
-            query = self.encoder(query_images)
-        key = self._key_output(key_images) if key_images is not None else None
+            key = self._encode_key(views[1])
         bank = self.bank
-        seen = Step(
-            query=query,
-            key=key,
-            label=label,
-            bank_z=bank.z if bank is not None else None,
-            bank_label=bank.label if bank is not None else None,
-        )
-        loss = self.method.loss(seen, **self.config.hyper)
+
+        def backward(query: Output) -> Tensor:
+            seen = Step(
+                query=query,
+                key=key,
+                label=label,
+                bank_z=bank.z if bank is not None else None,
+                bank_label=bank.label if bank is not None else None,
+            )
+            loss = self.method.loss(seen, **self.config.hyper)
+            self.scaler.scale(loss).backward()
+            return loss.detach()
+
         self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
+        loss = backward_in_parts(
+            self.encoder,
+            lambda part: self._encode(self._query, part),
+            parts_of(views[0], self.config.micro_batch),
+            backward,
+        )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if bank is not None and key is not None and key.z is not None:
-            bank.enqueue(key.z, label)
-        self.steps += 1
-        self._losses.append(loss.detach())
-        return loss.detach()
+        return (loss,) if key is None or key.z is None else (loss, key.z)
 
-    def mean_loss(self) -> float:
-        """Mean loss since the last call.
+    def _runner(self) -> Callable[..., tuple[Tensor, ...]]:
+        """`_compute`, as a CUDA graph where that is possible.
 
-        Raises:
-            DivergedError: one of the losses is not finite; the message names its step.
+        Loss scaling waits for the device, and so do parts of a batch, whose dropout has to be
+        drawn twice alike.
         """
-        losses = self._finite_losses()
+        graph = self.device.type == "cuda" and not self.scaler.is_enabled()
+        if not graph or self.config.micro_batch:
+            return self._compute
+        return Captured(self._compute, self._notify)
+
+    def _compile(self) -> float:
+        """Compile the networks for training; return the seconds that it took."""
+        self._notify.update("compiling the networks")
+        start = time.perf_counter()
+        size = self.config.image_size
+        images = torch.zeros(
+            self.config.batch_size, 3, size, size, dtype=torch.uint8, device=self.device
+        )
+        before = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+        part = parts_of(images, self.config.micro_batch)[0]
+        try:
+            self._query = torch.compile(self.encoder, dynamic=False)
+            output = self._encode(self._query, part)
+            heads = [value for value in vars(output).values() if value is not None]
+            torch.stack([value.float().sum() for value in heads]).sum().backward()
+            if self.pair is not None:
+                self._key = torch.compile(self.pair.key, dynamic=False)
+                self._encode_key(part)
+        except Exception as error:  # whatever compilers raise
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"torch.compile does not work here ({reason}): on a processor it needs a C++ "
+                "compiler such as g++. Install one, or leave --compile out"
+            ) from error
+        self.encoder.load_state_dict(before)  # batch norms have seen the zeros
+        if self.pair is not None:
+            self.pair.key.load_state_dict(before, strict=False)
+        self.optimizer.zero_grad()
+        return time.perf_counter() - start
+
+    def take_losses(self) -> Losses:
+        """The losses since the last call, on their way to the processor; waits for nothing."""
+        values = torch.stack(self._losses)
+        first = self.steps - len(self._losses)
         self._losses = []
-        return losses.mean().item()
+        if self.device.type != "cuda":
+            return Losses(first, values, None, self.steps_per_epoch)
+        there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        there.copy_(values, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        return Losses(first, there, arrived, self.steps_per_epoch)
 
     def check_finite(self) -> None:
         """See that this state is worth keeping, before it takes the place of an earlier one.
 
         Raises:
-            DivergedError: a loss since the last line of metrics, or a feature, is not finite.
+            DivergedError: a loss that was not taken yet, or a feature, is not finite.
         """
         if self._losses:
-            self._finite_losses()
+            first = self.steps - len(self._losses)
+            losses = torch.stack(self._losses).cpu()
+            Losses(first, losses, None, self.steps_per_epoch).mean()
         if not self.features(self._probe).isfinite().all():
             raise DivergedError(f"the features are not finite after step {self.steps - 1}")
 
-    def _finite_losses(self) -> Tensor:
-        losses = torch.stack(self._losses).cpu().double()
-        broken = (~losses.isfinite()).nonzero()
-        if len(broken):
-            step = self.steps - len(losses) + int(broken[0])
-            raise DivergedError(
-                f"the loss is {losses[broken[0]].item()} at step {step} "
-                f"(epoch {step // self.steps_per_epoch + 1})"
-            )
-        return losses
-
-    def features(self, images: Tensor | Photos) -> Tensor:
+    def features(self, images: Tensor | Photos, progress: Progress | None = None) -> Tensor:
         """Features of the query encoder: float32 [N, F], unit length."""
-        return embed(self.encoder, images, self.preparation, self.precision, self.config.readers)
+        workers = self.config.readers
+        return embed(self.encoder, images, self.preparation, self.precision, workers, progress)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs."""
@@ -262,43 +362,44 @@ class Training:
             self.pair.key.load_state_dict(state["key"])
             self.bank.load_state_dict(state["bank"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.tensor(self.config.lr, device=self.device)
         self.scaler.load_state_dict(state["scaler"])
         self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
         self.close()
+        self._run = self._runner()  # a graph writes to the momenta of before
         self._losses = list(state["losses"].to(self.device))
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
-    def _squares(self, plan: Plan, numbers: range) -> Squares:
-        size, workers = self.config.image_size, self.config.readers
-        return squares(self.images, plan, numbers, size=size, workers=workers)
+    def _views(self, plan: Plan, numbers: range) -> Squares:
+        config = self.config
+        on_gpu = self.device.type == "cuda" and isinstance(self.images, Tensor)
+        return views(
+            self.images,
+            plan,
+            numbers,
+            size=config.image_size,
+            workers=config.readers,
+            device=self.device,
+            together=max(1, TOGETHER // config.batch_size) if on_gpu else 1,
+        )
 
-    def _changed(self, view: Tensor, kind: str, random: torch.Generator) -> Tensor:
-        """Squares as the input of an encoder."""
-        view = VIEWS[kind].change(view.to(self.device, non_blocking=True), random)
-        return self.preparation.normalise(view)
+    def _encode(self, network: Callable[[Tensor], Output], views: Tensor) -> Output:
+        with self.precision.autocast():
+            return network(self.preparation.normalise(views))
 
     @torch.no_grad()
-    def _key_output(self, images: Tensor):
-        assert self.pair is not None
-        with self.precision.autocast():
-            return self.pair.key(images)
-
-    def _key(self, images: Tensor) -> Tensor:
-        return self._key_output(images).z
-
-    def _set_lr(self) -> None:
-        lr = self.config.lr * schedule(
-            self.steps, self.total_steps, (self.config.warmup_epochs or 0) * self.steps_per_epoch
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def _encode_key(self, views: Tensor) -> Output:
+        parts = parts_of(views, self.config.micro_batch)
+        return join([self._encode(self._key, part) for part in parts])
 
     @property
     def lr(self) -> float:
-        """Learning rate of the last step."""
-        return self.optimizer.param_groups[0]["lr"]
+        """Learning rate of the next step."""
+        warmup = (self.config.warmup_epochs or 0) * self.steps_per_epoch
+        return self.config.lr * schedule(self.steps, self.total_steps, warmup)
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
@@ -354,221 +455,9 @@ def _check_network(encoder: Encoder, config: Config) -> None:
         ) from error
     encoder.train()
     has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
-    if has_batch_norm and config.batch_size < 2:
+    parts = parts_of(torch.empty(config.batch_size), config.micro_batch)
+    if has_batch_norm and min(map(len, parts)) < 2:
         raise InputError(
             "a batch of one image and a network with batch norm: statistics of one image mean "
-            "nothing; set --batch-size 2 or more"
+            f"nothing; set {'--micro-batch' if len(parts) > 1 else '--batch-size'} larger"
         )
-
-
-def fit(
-    training: Training,
-    data: DataSet,
-    folder: Path,
-    *,
-    resume: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train to the end, or to an interruption; evaluate; leave a checkpoint each epoch.
-
-    Args:
-        training: fresh, or to be resumed.
-        data: its data set; the test split is evaluated on.
-        folder: of the run, for last.ckpt, metrics.jsonl and the encoder.
-        resume: go on from the folder's checkpoint.
-        progress: told how the run goes.
-
-    Returns:
-        "seconds" of training without evaluations and checkpoints, "images_per_second", and
-        "waiting_for_data", a share of the seconds. The evaluations are in `training.last` and
-        `training.best`, empty without fine labels.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM; the step at hand was finished and saved.
-        TrainingError: a loss that is not finite, or a file that cannot be written.
-    """
-    progress = progress or Silent()
-    config = training.config
-    clock = _Clock(training)
-    try:
-        if resume:
-            saved = checkpoint.load_checkpoint(folder / CHECKPOINT)
-            training.load_state_dict(saved["training"])
-            _truncate(folder / METRICS, saved["metrics_bytes"])
-            clock = _Clock(training, saved["seconds"], saved["waited"])
-            progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
-        else:
-            (folder / METRICS).write_bytes(b"")
-        with _signals() as received, open(folder / METRICS, "a") as metrics:
-
-            def write(line: dict[str, Any]) -> None:
-                metrics.write(json.dumps(line) + "\n")
-                metrics.flush()
-
-            def save() -> None:
-                training.check_finite()
-                metrics.flush()
-                os.fsync(metrics.fileno())
-                checkpoint.save_checkpoint(
-                    folder / CHECKPOINT,
-                    {
-                        "training": training.state_dict(),
-                        "metrics_bytes": metrics.tell(),
-                        "seconds": clock.seconds,
-                        "waited": clock.wait,
-                    },
-                )
-
-            if not resume:
-                with clock.paused():
-                    progress.update("filling the bank")
-                    training.fill_bank()
-                    save()
-            while training.steps < training.total_steps:
-                if received:
-                    save()
-                    raise Interrupted(received[0])
-                try:
-                    with clock.waiting():
-                        batch = training.batch()
-                except TrainingError:
-                    if received:  # a signal to all processes ended the workers first
-                        save()
-                        raise Interrupted(received[0]) from None
-                    raise
-                training.step(*batch)
-                epoch, position = divmod(training.steps, training.steps_per_epoch)
-                epoch_ends = position == 0
-                if training.steps % config.log_every == 0 or epoch_ends:
-                    loss = training.mean_loss()
-                    write({"step": training.steps, "loss": loss, "lr": training.lr})
-                    clock.tick()
-                    progress.update(clock.line(loss))
-                if epoch_ends:
-                    if epoch % config.eval_every == 0 or epoch == config.epochs:
-                        progress.update(f"epoch {epoch}/{config.epochs}: evaluating")
-                        with clock.paused():
-                            last = training.last = recall_of(
-                                training.features(data.test.images), data.test
-                            )
-                            checkpoint.save_encoder(
-                                folder, training.encoder, asdict(training.preparation)
-                            )
-                        if last:
-                            write({"step": training.steps, "epoch": epoch, **last})
-                            first = next(iter(last))  # recall@1, of fine labels if there are any
-                            if last[first] > training.best.get(first, -1.0):
-                                training.best = {"epoch": epoch, **last}
-                            shown = "  ".join(f"{k} {v:.2%}" for k, v in last.items())
-                            progress.note(f"epoch {epoch}/{config.epochs}: {shown}")
-                    with clock.paused():
-                        save()
-    except DivergedError as error:
-        raise TrainingError(_advice(str(error), folder, training)) from error
-    except TrainingError as error:  # a file that could not be written
-        raise TrainingError(f"{error}. Make room, then go on with --resume") from error
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise TrainingError(
-            f"{error}; the last checkpoint is kept in {folder}: "
-            f"{'make room' if full else 'mend that'}, then go on with --resume"
-        ) from error
-    finally:
-        training.close()
-        progress.close()
-    return clock.summary()
-
-
-def _advice(message: str, folder: Path, training: Training) -> str:
-    kept = "no checkpoint was written yet"
-    if (folder / CHECKPOINT).exists():
-        step = checkpoint.load_checkpoint(folder / CHECKPOINT)["training"]["steps"]
-        kept = f"the last good checkpoint, of step {step}, is kept in {folder / CHECKPOINT}"
-    return f"{message}; {kept}. Start again with a lower --lr than {training.config.lr:g}" + (
-        ", or --precision fp32" if training.precision.name != "fp32" else ""
-    )
-
-
-def _truncate(path: Path, size: int) -> None:
-    """Drop the lines that were written after the checkpoint."""
-    if not path.exists() or path.stat().st_size < size:
-        raise InputError(
-            f"{path} is missing or shorter than when the checkpoint was written: put it back, "
-            "or start a new run"
-        )
-    with open(path, "r+b") as file:
-        file.truncate(size)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, so that a step is never cut; a second one acts at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = [signal.signal(number, handle) for number in numbers]
-    except ValueError:  # not the main thread: whoever is there handles signals
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-class _Clock:
-    """Speed, time left and share of time spent waiting for data."""
-
-    def __init__(self, training: Training, before: float = 0.0, waited: float = 0.0):
-        self.training = training
-        self.start = time.perf_counter() - before  # seconds of the run before it was resumed
-        self.wait = waited
-        self.pause = 0.0
-        self.recent: list[tuple[float, int]] = [(before, training.steps)]
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.wait += time.perf_counter() - start
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.pause += time.perf_counter() - start
-
-    @property
-    def seconds(self) -> float:
-        """Time spent training, without evaluations and checkpoints."""
-        return time.perf_counter() - self.start - self.pause
-
-    def tick(self) -> None:
-        self.recent = [*self.recent[-10:], (self.seconds, self.training.steps)]
-
-    def line(self, loss: float) -> str:
-        training = self.training
-        (t0, s0), (t1, s1) = self.recent[0], self.recent[-1]
-        speed = (s1 - s0) / max(t1 - t0, 1e-9)  # steps a second
-        left = (training.total_steps - training.steps) / max(speed, 1e-9)
-        epoch = (training.steps - 1) // training.steps_per_epoch + 1
-        return (
-            f"epoch {epoch}/{training.config.epochs}  loss {loss:.4f}  "
-            f"{speed * training.config.batch_size:,.0f} images/s  {duration(left)} left  "
-            f"waiting for data {self.wait / max(self.seconds, 1e-9):.1%}"
-        )
-
-    def summary(self) -> dict[str, float]:
-        images = self.training.steps * self.training.config.batch_size
-        return {
-            "seconds": round(self.seconds, 2),
-            "images_per_second": round(images / max(self.seconds, 1e-9), 1),
-            "waiting_for_data": round(self.wait / max(self.seconds, 1e-9), 4),
-        }

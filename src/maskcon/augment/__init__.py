@@ -7,20 +7,19 @@ random numbers are drawn on the generator's device (the processor, in training),
 seed gives the same views on every device.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 from maskcon.augment.autoaugment import cifar10_policy
+from maskcon.augment.change import Change
 from maskcon.augment.crop import Crops, random_crops, resample, whole
 from maskcon.augment.photo import colour, perspective
 from maskcon.errors import InputError
 
 __all__ = ["VIEWS", "Crops", "View", "draw_crops", "views"]
-
-_Change = Callable[[Tensor, Generator | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,26 @@ class View:
         summary: one line for people.
         crops: a crop at random (torchvision's RandomResizedCrop, aspect 3/4-4/3, and a
             horizontal flip); else the whole image, resized to a square.
-        changes: what happens to the squares, in this order: uint8 [N, 3, S, S] to the same.
+        changes: what happens to the squares, in this order.
     """
 
     summary: str
     crops: bool = True
-    changes: tuple[_Change, ...] = ()
+    changes: tuple[Change, ...] = ()
 
-    def change(self, images: Tensor, generator: Generator | None) -> Tensor:
-        """All changes, one after the other."""
-        for change in self.changes:
-            images = change(images, generator)
+    def draw(self, n: int, generator: Generator | None) -> list[Tensor]:
+        """What n images draw for each change."""
+        return [change.draw(n, generator) for change in self.changes]
+
+    def apply(self, images: Tensor, drawn: Sequence[list[Tensor]]) -> Tensor:
+        """All changes, one after the other.
+
+        Args:
+            images: uint8 [N, 3, S, S] of one batch or of several together.
+            drawn: for each batch, what `draw` gave.
+        """
+        for number, change in enumerate(self.changes):
+            images = change.apply(images, torch.cat([one[number] for one in drawn]))
         return images
 
 
@@ -109,7 +117,8 @@ def views(
     sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
     crops = draw_crops(kind, sizes, crop_area=crop_area, flip=flip, generator=generator)
     squares = cut(images, crops, size)
-    return VIEWS[kind].change(squares, generator).float().div_(255)
+    view = VIEWS[kind]
+    return view.apply(squares, [view.draw(len(squares), generator)]).float().div_(255)
 
 
 def cut(images: Tensor, crops: Crops, size: int) -> Tensor:

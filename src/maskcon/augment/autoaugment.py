@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from maskcon.augment import operations
+from maskcon.augment.change import Change
 
 # The 25 sub-policies: two operations each, as (name, probability, level 0-9).
 CIFAR10_POLICY = (
@@ -77,17 +78,8 @@ _LEVELS = torch.tensor([[op[2] for op in sub] for sub in CIFAR10_POLICY])
 _MAGNITUDE = torch.stack([torch.stack([minus, plus]) for _, minus, plus in OPERATIONS.values()])
 
 
-def cifar10_policy(images: Tensor, generator: Generator | None = None) -> Tensor:
-    """Apply to each image a sub-policy of its own draw.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-        generator: source of the random numbers; None is torch's global one.
-
-    Returns:
-        uint8 [N, 3, H, W].
-    """
-    n = len(images)
+def _draw(n: int, generator: Generator | None) -> Tensor:
+    """Operation (-1: none) and magnitude of both stages, for each image: float64 [N, 2, 2]."""
     device = generator.device if generator is not None else torch.device("cpu")
     sub = torch.randint(len(CIFAR10_POLICY), (n,), generator=generator, device=device).cpu()
     u = torch.rand(2, n, 2, generator=generator, device=device).cpu()
@@ -95,7 +87,11 @@ def cifar10_policy(images: Tensor, generator: Generator | None = None) -> Tensor
     plus = (u[1] < 0.5).long()
     magnitude = _MAGNITUDE[_OPERATION[sub], plus, _LEVELS[sub]]  # [N, 2]
     operation = _OPERATION[sub].where(applied, -1)
+    return torch.stack([operation.double(), magnitude], 1)
 
+
+def _apply(images: Tensor, drawn: Tensor) -> Tensor:
+    operation, magnitude = drawn.unbind(1)  # [N, 2] each
     images = images.clone()
     for stage in range(2):
         # Images that draw the same operation go through it together. Which they are is known
@@ -107,3 +103,6 @@ def cifar10_policy(images: Tensor, generator: Generator | None = None) -> Tensor
                 rows = rows.to(images.device, non_blocking=True)
                 images[rows] = apply(images[rows], strength)
     return images
+
+
+cifar10_policy = Change(_draw, _apply)  # to each image a sub-policy of its own draw

@@ -5,6 +5,7 @@ the rows and one for the columns of each image, and a batch is two batched matri
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,15 @@ class Crops:
     boxes: Tensor
     mirrored: Tensor | None = None
     whole: bool = False
+
+    @classmethod
+    def of(cls, parts: Sequence["Crops"]) -> "Crops":
+        """Those of several batches of one view, one after the other."""
+        first = parts[0]
+        mirrored = None
+        if first.mirrored is not None:
+            mirrored = torch.cat([part.mirrored for part in parts if part.mirrored is not None])
+        return cls(torch.cat([part.boxes for part in parts]), mirrored, first.whole)
 
 
 def whole(sizes: Tensor) -> Crops:

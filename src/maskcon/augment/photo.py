@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from maskcon.augment.change import Change
 from maskcon.augment.operations import brightness, color, contrast
 
 DISTORTION = 0.5  # how far a corner moves at most, as a share of half the side
@@ -19,21 +20,21 @@ SIGMA = (0.1, 2.0)  # pixels, of the blur
 RADIUS = 6  # pixels of the blur's window on either side: three deviations
 
 
-def perspective(images: Tensor, generator: Generator | None) -> Tensor:
-    """Half of the images seen from another side: torchvision's RandomPerspective(0.5)."""
-    n, _, height, width = images.shape
-    chosen = _draw(n, generator=generator) < 0.5
+def _perspective(images: Tensor, drawn: Tensor) -> Tensor:
+    """See half of the images from another side; drawn [N, 9] in 0..1."""
+    height, width = images.shape[2:]
+    chosen = drawn[:, 0] < 0.5
     reach = torch.tensor([width, height]) // 2 * DISTORTION
     # How far each corner moves inwards, in whole pixels: [N, 4 corners, 2]
-    moved = (_draw(n, 4, 2, generator=generator) * (reach.long() + 1)).floor()
+    moved = (drawn[:, 1:].view(-1, 4, 2) * (reach.long() + 1)).floor()
     corners = torch.tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
     inwards = torch.tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]])
     seen = corners + inwards * moved
     rows = chosen.nonzero()[:, 0]
     if not len(rows):
         return images
-    grid = _grid(seen[rows], corners, height, width).to(images.device)
-    rows = rows.to(images.device)
+    grid = _grid(seen[rows], corners, height, width).to(images.device, non_blocking=True)
+    rows = rows.to(images.device, non_blocking=True)
     out = images.clone()
     picked = functional.grid_sample(images[rows].float(), grid, align_corners=False)
     out[rows] = picked.round_().clamp_(0, 255).to(torch.uint8)  # black outside
@@ -63,27 +64,21 @@ def _grid(seen: Tensor, corners: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([across, down], 3).float()
 
 
-def colour(images: Tensor, generator: Generator | None) -> Tensor:
-    """Jitter of brightness, contrast, colour and hue (p 0.8), grey (p 0.2) and blur (p 0.5).
-
-    The four jitters come in an order of each image's own, as in torchvision's ColorJitter.
-    """
-    n = len(images)
-    jittered = _draw(n, generator=generator) < 0.8
-    factors = 1 + JITTER * (2 * _draw(n, 3, generator=generator) - 1)
-    turn = HUE * (2 * _draw(n, generator=generator) - 1)
-    order = _draw(n, 4, generator=generator).argsort(1)
-    grey = _draw(n, generator=generator) < 0.2
-    blurred = _draw(n, generator=generator) < 0.5
-    sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * _draw(n, generator=generator)
+def _colour(images: Tensor, drawn: Tensor) -> Tensor:
+    """Jitter, grey and blur; drawn [N, 12] in 0..1."""
+    jittered, grey, blurred = drawn[:, 0] < 0.8, drawn[:, 9] < 0.2, drawn[:, 10] < 0.5
+    factors = 1 + JITTER * (2 * drawn[:, 1:4] - 1)
+    turn = HUE * (2 * drawn[:, 4:5] - 1)
+    magnitudes = torch.cat([factors, turn], 1)  # [N, 4]
+    order = drawn[:, 5:9].argsort(1)
+    sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * drawn[:, 11]
 
     out = images.clone()
     operations = (brightness, contrast, color, hue)
-    magnitudes = torch.cat([factors, turn[:, None]], 1)  # [N, 4]
     for place in range(4):
         for number, operation in enumerate(operations):
             _apply(out, jittered & (order[:, place] == number), operation, magnitudes[:, number])
-    _apply(out, grey, color, torch.zeros(n))
+    _apply(out, grey, color, torch.zeros(len(out)))
     _apply(out, blurred, blur, sigma)
     return out
 
@@ -97,8 +92,8 @@ def _apply(
     """Change the chosen images in place."""
     rows = chosen.nonzero()[:, 0]
     if len(rows):
-        magnitude = magnitude[rows].to(images.device)
-        rows = rows.to(images.device)
+        magnitude = magnitude[rows].to(images.device, non_blocking=True)
+        rows = rows.to(images.device, non_blocking=True)
         images[rows] = operation(images[rows], magnitude)
 
 
@@ -145,7 +140,20 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     return x.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _draw(*shape: int, generator: Generator | None) -> Tensor:
-    """Uniform numbers in 0..1 on the processor or the generator's device, as float64."""
-    device = generator.device if generator is not None else torch.device("cpu")
-    return torch.rand(*shape, generator=generator, device=device, dtype=torch.float64).cpu()
+def _uniform(width: int) -> Callable[[int, Generator | None], Tensor]:
+    """A draw of some numbers in 0..1 for each image."""
+
+    def draw(n: int, generator: Generator | None) -> Tensor:
+        device = generator.device if generator is not None else torch.device("cpu")
+        shape = (n, width)
+        return torch.rand(shape, generator=generator, device=device, dtype=torch.float64).cpu()
+
+    return draw
+
+
+# Half of the images seen from another side: torchvision's RandomPerspective(0.5).
+perspective = Change(_uniform(9), _perspective)
+
+# Jitter of brightness, contrast, colour and hue (p 0.8), grey (p 0.2) and blur (p 0.5). The four
+# jitters come in an order of each image's own, as in torchvision's ColorJitter.
+colour = Change(_uniform(12), _colour)

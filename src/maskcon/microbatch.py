@@ -1,0 +1,117 @@
+"""A backward pass through a batch that does not fit into memory at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from maskcon.methods import Output
+
+
+def parts_of(images: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Images in parts of at most some size, the sizes as even as can be; 0 is one part."""
+    count = -(-len(images) // size) if size else 1
+    return images.tensor_split(count)
+
+
+def join(outputs: Sequence[Output]) -> Output:
+    """The outputs of the parts of a batch as that of the batch."""
+    if len(outputs) == 1:
+        return outputs[0]
+    joined = {}
+    for field in fields(Output):
+        values = [getattr(output, field.name) for output in outputs]
+        joined[field.name] = None if values[0] is None else torch.cat(values)
+    return Output(**joined)
+
+
+def backward_in_parts(
+    network: nn.Module,
+    encode: Callable[[Tensor], Output],
+    parts: Sequence[Tensor],
+    backward: Callable[[Output], Tensor],
+) -> Tensor:
+    """The loss of a whole batch and its gradients, with the activations of one part in memory.
+
+    Each part is encoded twice: without activations, for the outputs of the whole batch, on
+    which the loss and its gradient are those of the undivided batch; then with them, to take
+    that gradient further to the weights. Only batch norm can tell the difference, since its
+    statistics are those of a part. Reference: Gao et al., Scaling Deep Contrastive Learning
+    Batch Size under Memory Limited Setup, 2021.
+
+    Args:
+        network: that `encode` calls; its parameters' gradients are added to.
+        encode: images to their output.
+        parts: of the batch.
+        backward: makes the loss of an output and calls `backward()` on it.
+
+    Returns:
+        The loss, as `backward` returned it.
+    """
+    if len(parts) == 1:
+        return backward(encode(parts[0]))
+    device = parts[0].device
+    states, outputs = [], []
+    with torch.no_grad():
+        for part in parts:
+            states.append(_random_state(device))
+            outputs.append(encode(part))
+    whole = join(outputs)
+    leaves = {
+        field.name: value.requires_grad_()
+        for field in fields(Output)
+        if (value := getattr(whole, field.name)) is not None
+    }
+    loss = backward(whole)
+    gradients = {
+        name: leaf.grad.tensor_split(len(parts))
+        for name, leaf in leaves.items()
+        if leaf.grad is not None
+    }
+    with _kept_statistics(network), _kept_random_state(device):
+        for number, part in enumerate(parts):
+            _set_random_state(device, states[number])  # the same units are dropped again
+            output = encode(part)
+            torch.autograd.backward(
+                [getattr(output, name) for name in gradients],
+                [gradient[number] for gradient in gradients.values()],
+            )
+    return loss
+
+
+@contextmanager
+def _kept_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norms leave their running statistics alone: the first pass has updated them."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
+@contextmanager
+def _kept_random_state(device: torch.device) -> Iterator[None]:
+    after = _random_state(device)
+    try:
+        yield
+    finally:
+        _set_random_state(device, after)
