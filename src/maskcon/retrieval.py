@@ -9,7 +9,7 @@ from torch import Tensor
 from maskcon.errors import InputError
 
 ELEMENTS = 2**25  # of the largest matrix of similarities in memory: 128 MiB
-TILE = {"cpu": 1024, "cuda": 8192}  # rows and columns of a tile: what the caches hold
+TILE = {"cpu": 512, "cuda": 8192}  # rows and columns of a tile: what the caches hold
 LANES = 128  # masks whose sum fits into a byte; a tile of more than 1024 is a multiple of 1024
 
 
@@ -75,7 +75,7 @@ def strangers_before(features: Tensor, label: Tensor) -> Tensor:
     # Sorted by class, rows of one class meet only in tiles near the diagonal.
     order = label.to(device).argsort(stable=True)
     unit = LANES if n <= 8 * LANES else 8 * LANES
-    tile = min(TILE.get(device.type, 1024), -(-n // unit) * unit)
+    tile = min(TILE[device.type], -(-n // unit) * unit)
     tiles = -(-n // tile)
     x = features.new_full((tiles * tile, features.shape[1]), torch.nan)  # NaN is near to nothing
     x[:n] = features[order]

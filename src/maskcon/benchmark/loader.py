@@ -1,9 +1,8 @@
-"""Speeds beside what people would otherwise run: in one process, in turn, as ratios."""
+"""Views of large pictures: from JPEG files, from a pack, and as torchvision loads them."""
 
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,21 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from maskcon import commands
+from maskcon.benchmark.sides import Side, Turn, compare
 from maskcon.config import Config
 from maskcon.data import Found, find, load
 from maskcon.data.table import IMAGENET_STATISTICS
-from maskcon.device import hardware, reuse_memory
+from maskcon.device import reuse_memory
 from maskcon.errors import InputError
 from maskcon.evaluate import Preparation
 from maskcon.feed import CropRule, StepPlan, sizes_of, squares
 from maskcon.progress import Progress, Silent
-from maskcon.runs import provenance
 
 BATCH = 64
 SIZE = 224  # pixels, of a view
 AREA = (0.2, 1.0)  # of a crop
-PACK_PASSES = 8  # over a pack in a repeat, since one is over too soon to time
+PACK_PASSES = 8  # over a pack in a turn, since one is over too soon to time
+HERE = __name__
 
 
 def loader(
@@ -41,12 +41,12 @@ def loader(
     repeats: int = 5,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Views of large pictures: from JPEG files, from a pack, and as torchvision loads them.
+    """Images per second of views of large pictures, beside torchvision's loader.
 
     Each side makes normalised float batches of 64 views of 224 px (crop of a fifth to the whole
     of the area, flip) with the same number of worker processes. The other one is torchvision's
     ImageFolder with RandomResizedCrop, RandomHorizontalFlip, ToTensor and Normalize in torch's
-    DataLoader. The clock starts when the first batch is there, and the sides take turns.
+    DataLoader. The clock starts when the first batch is there.
 
     Args:
         data: a folder tree of pictures; without one, JPEGs are cut from the two photographs
@@ -59,14 +59,12 @@ def loader(
         progress: told how it goes.
 
     Returns:
-        "speeds" (images/s of each repeat), "vs_torchvision" (ratios of the medians),
-        "hardware", "settings" and so on.
+        A record, as `maskcon.benchmark` describes it.
     """
     progress = progress or Silent()
-    reuse_memory()  # the other side gains as well
     readers = Config(workers=workers).readers
-    if repeats < 1 or images < 2 * BATCH:
-        raise InputError(f"{repeats} repeats of {images} images: expected 1 of {2 * BATCH} or more")
+    if images < 2 * BATCH:
+        raise InputError(f"{images} images: expected {2 * BATCH} or more")
     with tempfile.TemporaryDirectory(prefix="maskcon-") as scratch:
         root = Path(scratch) / "set" if data is None else Path(data)
         if data is None:
@@ -74,40 +72,32 @@ def loader(
             _photographs(root, images, width, height)
         pack = Path(scratch) / "set.pack"
         commands.pack(root, pack, progress=progress, workers=workers)
-        sides: Mapping[str, Callable[[], Iterator[Tensor]]] = {
-            "torchvision": lambda: _torchvision(root, readers),
-            "jpeg": _ours(find(str(root)), readers, 1, progress),
-            "pack": _ours(find(str(pack)), readers, PACK_PASSES, progress),
-        }
-        speeds: dict[str, list[float]] = {name: [] for name in sides}
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the cores are the workers'
-        for repeat in range(repeats):
-            for name, side in sides.items():
-                progress.update(f"repeat {repeat + 1} of {repeats}: {name}")
-                speeds[name].append(_images_per_second(side()))
-        torch.set_num_threads(threads)
-    progress.close()
-    middle = {name: statistics.median(values) for name, values in speeds.items()}
-    about = provenance()
-    del about["command"]  # says where files lay, not what was measured; the settings do
-    return {
-        **about,
-        "hardware": hardware(torch.device("cpu")),
-        "settings": {
-            "data": None if data is None else str(data),
-            **({} if data else {"images": images, "width": width, "height": height}),
-            "workers": readers,
-            "batch": BATCH,
-            "size": SIZE,
-        },
-        "speeds": speeds,
-        "vs_torchvision": {
-            name: value / middle["torchvision"]
-            for name, value in middle.items()
-            if name != "torchvision"
-        },
-    }
+        files = {"root": str(root), "workers": readers}
+        record, _ = compare(
+            "loader",
+            [
+                Side("torchvision", f"{HERE}:plain", files),
+                Side("maskcon", f"{HERE}:ours", {**files, "passes": 1}),
+                Side(
+                    "maskcon, pack",
+                    f"{HERE}:ours",
+                    {"root": str(pack), "workers": readers, "passes": PACK_PASSES},
+                ),
+            ],
+            baselines=("torchvision",),
+            repeats=repeats,
+            unit="images/s",
+            settings={
+                "data": None if data is None else "a folder",
+                **({} if data else {"images": images, "width": width, "height": height}),
+                "workers": readers,
+                "batch_size": BATCH,
+                "image_size": SIZE,
+            },
+            device="cpu",
+            progress=progress,
+        )
+    return {**record, "targets": []}
 
 
 def _photographs(root: Path, count: int, width: int, height: int) -> None:
@@ -130,7 +120,8 @@ def _photographs(root: Path, count: int, width: int, height: int) -> None:
         image.save(place / f"{row:05d}.jpg", quality=90)
 
 
-def _torchvision(root: Path, workers: int) -> Iterator[Tensor]:
+def plain(*, root: str, workers: int) -> Turn:
+    """Torchvision's ImageFolder in torch's DataLoader."""
     pipeline = transforms.Compose(
         [
             transforms.RandomResizedCrop(SIZE, AREA),
@@ -139,39 +130,46 @@ def _torchvision(root: Path, workers: int) -> Iterator[Tensor]:
             transforms.Normalize(*IMAGENET_STATISTICS),
         ]
     )
-    folder = datasets.ImageFolder(str(root), pipeline)
-    for batch, _ in DataLoader(folder, BATCH, shuffle=True, drop_last=True, num_workers=workers):
-        yield batch
+    folder = datasets.ImageFolder(root, pipeline)
+
+    def batches() -> Iterator[Tensor]:
+        loaded = DataLoader(folder, BATCH, shuffle=True, drop_last=True, num_workers=workers)
+        return (batch for batch, _ in loaded)
+
+    return _turn(batches)
 
 
-def _ours(
-    found: Found, workers: int, passes: int, progress: Progress
-) -> Callable[[], Iterator[Tensor]]:
+def ours(*, root: str, workers: int, passes: int) -> Turn:
+    """A folder or a pack, as training reads it."""
+    found = find(root)
     if len(found.parts) > 1:
         raise InputError(f"{found.name} is split: give the folder of one split, class/image.jpg")
     (part,) = found.parts.values()
     if len(part) < 2 * BATCH:
         raise InputError(f"{found.name} has {len(part)} pictures: expected {2 * BATCH} or more")
-    split = load(
-        Found(found.name, {"train": part, "test": part}, found.coarse_names, found.fine_names),
-        image_size=SIZE,
-        workers=workers,
-        progress=progress,
-    ).train
+    both = Found(found.name, {"train": part, "test": part}, found.coarse_names, found.fine_names)
+    split = load(both, image_size=SIZE, workers=workers).train
     preparation = Preparation(SIZE, *IMAGENET_STATISTICS)
     plan = StepPlan(CropRule(AREA[0], True, sizes_of(split.images)), ("weak",), BATCH, 0)
 
-    def run() -> Iterator[Tensor]:
+    def batches() -> Iterator[Tensor]:
         numbers = range(passes * plan.steps_per_epoch)
         for _, (view,) in squares(split.images, plan, numbers, size=SIZE, workers=workers):
             yield preparation.normalise(view)
 
-    return run
+    return _turn(batches)
 
 
-def _images_per_second(batches: Iterator[Tensor]) -> float:
-    next(batches)
-    start, count = time.perf_counter(), 0
-    for batch in batches:
-        count += len(batch)
-    return count / (time.perf_counter() - start)
+def _turn(make: Callable[[], Iterator[Tensor]]) -> Turn:
+    reuse_memory()  # the other side gains as well
+    torch.set_num_threads(1)  # the cores are the workers'
+
+    def turn() -> dict[str, float]:
+        batches = make()
+        next(batches)
+        start, count = time.perf_counter(), 0
+        for batch in batches:
+            count += len(batch)
+        return {"count": count, "seconds": time.perf_counter() - start}
+
+    return turn

@@ -1,0 +1,28 @@
+"""Speeds beside what people would otherwise run: in turn, on one machine, as ratios.
+
+Each of `BENCHMARKS` compares some sides and returns a record, plain data for JSON:
+
+    "benchmark", "settings", "hardware", "versions", "commit", "started"
+    "unit"             of the speeds, such as "images/s"
+    "speeds"           {side: median}; with a unit of images/s again as "images_per_second"
+    "repeats"          {side: [speed of each turn]}
+    "ratios"           {side: {baseline: ratio}}, medians over the turns of a round
+    "vs_BASELINE"      that of the side "maskcon", where there is one of that name
+    "ranges"           {"vs_BASELINE": [lowest, highest ratio of a round]}
+    "peak_host_mib"    {side: most memory of its process}; worker processes are not in it
+    "peak_device_mib"  {side: most memory of the GPU}, where there is one
+    "prepare_seconds"  {side: start of the process, compilation, warm-up}
+    "targets"          [{"what", "target", "measured", "met"}] for a machine of this kind
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from maskcon.benchmark import loader, recall, step, views
+
+BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "step": step.step,
+    "views": views.views,
+    "loader": loader.loader,
+    "recall": recall.recall,
+}
