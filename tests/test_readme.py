@@ -11,8 +11,9 @@ from maskcon.config import recipes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DATA = (ROOT / "docs" / "data.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README + DATA, re.DOTALL)
+DOCS = [(ROOT / "docs" / name).read_text() for name in ("data.md", "speed.md")]
+TEXT = README + "".join(DOCS)
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_there_are_blocks():
@@ -34,7 +35,7 @@ def test_the_block_that_trains_runs(tmp_path):
 
 
 def test_files_that_are_linked_exist():
-    for page in (README, DATA):
+    for page in (README, *DOCS):
         links = re.findall(r"\]\(([^)#]+)\)", page)
         local = [link for link in links if "://" not in link]
         home = ROOT if page is README else ROOT / "docs"
@@ -52,7 +53,7 @@ def test_flags_in_the_text_exist():
         for option in command.params
         for name in [*option.opts, *option.secondary_opts]
     }
-    assert set(re.findall(r"--[a-z][a-z-]*", README + DATA)) <= known
+    assert set(re.findall(r"--[a-z][a-z-]*", TEXT)) <= known
 
 
 def test_the_tables_of_results_come_from_the_ledger():
@@ -60,11 +61,15 @@ def test_the_tables_of_results_come_from_the_ledger():
     subprocess.run([sys.executable, script, "tables", "--check"], check=True)
 
 
+def test_the_tables_of_speeds_come_from_the_results():
+    script = ROOT / "benchmarks" / "speeds.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
+
+
 def test_commands_of_the_package_are_real():
     from maskcon.cli import cli
 
-    pages = README + DATA
-    code = re.findall(r"```sh\n(.*?)```", pages, re.DOTALL) + re.findall(r"`([^`\n]+)`", pages)
+    code = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) + re.findall(r"`([^`\n]+)`", TEXT)
     words = [word for part in code for word in re.findall(r"(?:^|[ /])maskcon ([a-z]+)", part)]
     assert words
     assert set(words) <= set(cli.commands)

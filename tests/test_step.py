@@ -227,7 +227,7 @@ def test_what_cannot_be_recorded_runs_all_the_same():
     def waits(x: Tensor) -> tuple[Tensor]:
         return (x * x.sum().item(),)
 
-    captured = Captured(waits, Notes())
+    captured = Captured(waits, torch.device("cuda"), Notes())
     x = torch.ones(3, device="cuda")
     assert all(captured(x)[0].tolist() == [3.0, 3.0, 3.0] for _ in range(6))
     assert len(notes) == 1

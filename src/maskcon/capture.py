@@ -22,12 +22,18 @@ class Captured:
 
     Args:
         function: of tensors of always the same shapes, to a tuple of tensors.
+        device: of the tensors.
         notify: told if it cannot be recorded.
     """
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]], notify: Progress):
-        self._function, self._notify = function, notify
-        self._stream = torch.cuda.Stream()
+    def __init__(
+        self,
+        function: Callable[..., tuple[Tensor, ...]],
+        device: torch.device,
+        notify: Progress,
+    ):
+        self._function, self._device, self._notify = function, device, notify
+        self._stream = torch.cuda.Stream(device)
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
@@ -49,10 +55,11 @@ class Captured:
 
     def _beside(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """On another stream, as recording will be, while the usual one waits."""
-        self._stream.wait_stream(torch.cuda.current_stream())
+        usual = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(usual)
         with torch.cuda.stream(self._stream):
             outputs = self._function(*inputs)
-        torch.cuda.current_stream().wait_stream(self._stream)
+        usual.wait_stream(self._stream)
         return outputs
 
     def _record(self, *inputs: Tensor) -> None:

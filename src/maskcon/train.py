@@ -261,7 +261,7 @@ class Training:
         graph = self.device.type == "cuda" and not self.scaler.is_enabled()
         if not graph or self.config.micro_batch:
             return self._compute
-        return Captured(self._compute, self._notify)
+        return Captured(self._compute, self.device, self._notify)
 
     def _compile(self) -> float:
         """Compile the networks for training; return the seconds that it took."""
@@ -303,7 +303,7 @@ class Training:
         there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         there.copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(self.device))
         return Losses(first, there, arrived, self.steps_per_epoch)
 
     def check_finite(self) -> None:

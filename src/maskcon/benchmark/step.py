@@ -1,6 +1,7 @@
 """The training step, end to end with its data, beside a plain one and beside the bare network."""
 
 import copy
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -200,13 +201,15 @@ def floor(*, backbone: str, image_size: int, batch_size: int, device: str, steps
         loss.backward()
         return loss.detach(), z
 
-    run = Captured(networks, Silent()) if where.type == "cuda" else networks
+    run = Captured(networks, where, Silent()) if where.type == "cuda" else networks
     return _turn(lambda: run(*views), batch_size, steps, where)
 
 
 def ours(*, device: str, steps: int, **options: Any) -> Turn:
     """The sides "maskcon"."""
     where = torch.device(device)
+    if options.get("compile"):  # what compiling takes on a machine that has not done it before
+        os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
     images, label = _noise(options["image_size"])
     config = resolve(
         {**options, "device": device, "method": "maskcon"},

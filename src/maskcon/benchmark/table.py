@@ -60,14 +60,19 @@ def growth(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def compiling(record: Mapping[str, Any]) -> str:
+    """What compiling took, and whether it is earned back."""
+    earned = record["compile"]["earned_back_after_steps"]
+    after = f"earned back after {earned:,.0f} steps" if earned else "never earned back"
+    return f"compiling takes {record['compile']['seconds']:.0f} s, {after}"
+
+
 def lines(record: Mapping[str, Any]) -> list[str]:
     """All there is to say of a record, for the screen."""
     about = "  ".join(f"{k} {v}" for k, v in record["settings"].items() if v is not None)
     said = ["", f"{record['benchmark']}: {about}", machine(record), *text(speeds(record))]
     if "compile" in record:
-        earned = record["compile"]["earned_back_after_steps"]
-        after = f"earned back after {earned:,.0f} steps" if earned else "not earned back"
-        said.append(f"compiling took {record['compile']['seconds']:.0f} s: {after}")
+        said.append(compiling(record))
     if "growth" in record:
         said += ["", f"features {record['growth_width']} wide", *text(growth(record))]
     if record["targets"]:
