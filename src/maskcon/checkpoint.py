@@ -108,4 +108,5 @@ def load_encoder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
         safetensors.SafetensorError,
     ) as error:
         raise InputError(f"the encoder in {folder} is damaged: {error}") from error
-    return encoder.eval(), description
+    # the layout that it was trained in: another one's kernels round otherwise
+    return encoder.eval().to(memory_format=torch.channels_last), description

@@ -142,7 +142,7 @@ def train(out: Path, recipe: str | None, resume: bool, overwrite: bool, **option
 @click.option("--data", help="a data set's name, folder or table [the run's own]")
 @_data_options
 @click.option("--device", help="auto, cpu, cuda, cuda:1 [auto]")
-@click.option("--precision", help="auto, fp32, bf16 or fp16 [auto]")
+@click.option("--precision", help="auto, fp32, bf16 or fp16 [the run's own]")
 @click.option("--json", type=_OUT, help="write the results to this file")
 def eval(run: Path, **options: Any) -> None:
     """Recall@K of a run's encoder on fine labels.

@@ -157,7 +157,8 @@ def eval(
             are tested with where it has no test split.
         json: a file to write the results to.
         progress: told how it goes.
-        options: how to read the data, fields `READING_FIELDS` of Config; device and precision.
+        options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
+            which is the run's own unless given, so that the run's own recall comes out again.
 
     Returns:
         {"recall@1": share in [0, 1], ..., "pixels": the same of raw pixels, "images": count};
@@ -168,11 +169,12 @@ def eval(
     """
     progress = progress or Silent()
     folder = Path(run)
-    before = runs.read(folder)["config"]
+    trained = runs.read(folder)
+    before = trained["config"]
     encoder, description = checkpoint.load_encoder(folder)
     given = reading({k: v for k, v in options.items() if k not in ("device", "precision")})
     where = pick_device(options.get("device", "auto"))
-    numbers = Precision.pick(options.get("precision", "auto"), where)
+    numbers = Precision.pick(options.get("precision", trained["precision"]), where)
     if json is not None and not Path(json).absolute().parent.is_dir():
         raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
     if data is None:
