@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskcon import cli
+from maskcon.cli.options import hyper_parameters
 from maskcon.errors import InputError
 from maskcon.methods import METHODS, Output, Step, check_hyper_parameters
 
@@ -296,4 +296,4 @@ def test_a_step_that_lacks_something():
 
 
 def test_the_command_line_reads_the_signatures():
-    assert cli.hyper_parameters() == {n: m.hyper_parameters for n, m in METHODS.items()}
+    assert hyper_parameters() == {n: m.hyper_parameters for n, m in METHODS.items()}

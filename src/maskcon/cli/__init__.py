@@ -1,0 +1,52 @@
+"""The command line. It knows everything; nothing knows it."""
+
+import signal
+import sys
+from importlib import metadata
+
+import click
+
+from maskcon.cli import benchmark, judging, listing, pictures, training
+from maskcon.errors import InputError, Interrupted, TrainingError
+
+PROGRAM = "maskcon"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("maskcon"), prog_name=PROGRAM)
+def cli() -> None:
+    """Learn fine-grained image embeddings from coarse labels."""
+
+
+for command in (
+    training.train,
+    training.demo,
+    training.reproduce,
+    judging.eval,
+    pictures.data,
+    benchmark.benchmark,
+    listing.methods,
+    listing.datasets,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; errors that a person can cause are one message, no traceback."""
+    # So that scratch files are removed; training, while it runs, has a handler of its own.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (InputError, TrainingError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except Interrupted as error:
+        click.echo(f"{error}; go on with --resume", err=True)
+        sys.exit(128 + error.number)

@@ -1,0 +1,117 @@
+"""Speeds."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maskcon.cli.options import PATH
+from maskcon.errors import InputError
+
+
+@click.group()
+def benchmark() -> None:
+    """Measure speeds beside what people would otherwise run."""
+
+
+_DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 [auto]")
+
+
+_REPEATS = click.option("--repeats", type=int, default=5, help="turns of each side [5]")
+
+
+_JSON = click.option("--json", type=PATH, help="write the figures to this file")
+
+
+@benchmark.command()
+@click.option("--sides", help="some of the sides, with commas [all]")
+@click.option("--backbone", default="resnet18", help="of all sides [resnet18]")
+@click.option("--image-size", type=int, default=32, help="in pixels [32]")
+@click.option("--batch-size", type=int, default=128, help="images of a step [128]")
+@click.option("--bank-size", type=int, default=8192, help="keys of the bank [8192]")
+@click.option("--steps", type=int, default=0, help="of a turn; 0 is 4, on a GPU 200 [0]")
+@_REPEATS
+@_DEVICE
+@_JSON
+def step(sides: str | None, **options: Any) -> None:
+    """The training step, end to end with its data.
+
+    Beside a step in plain PyTorch ("reference") and beside the bare networks ("floor"): the
+    forward and backward pass of the query and the forward pass of the key. Takes some minutes.
+    """
+    if sides is not None:
+        options["sides"] = [name.strip() for name in sides.split(",")]
+    _benchmark(["step"], **options)
+
+
+@benchmark.command()
+@click.option("--image-size", type=int, default=32, help="in pixels [32]")
+@click.option("--batch-size", type=int, default=128, help="images of a batch, for ours [128]")
+@_REPEATS
+@_DEVICE
+@_JSON
+def views(**options: Any) -> None:
+    """Weak and strong views, beside image-by-image transforms.
+
+    Those of torchvision on Pillow images, and its v2 on tensors; one thread of a processor each.
+    """
+    _benchmark(["views"], **options)
+
+
+@benchmark.command()
+@click.option("--data", type=PATH, help="a folder tree of pictures [JPEGs made on the fly]")
+@click.option("--images", type=int, default=1024, help="how many of those [1024]")
+@click.option("--width", type=int, default=700, help="of those, in pixels [700]")
+@click.option("--height", type=int, default=480, help="of those [480]")
+@click.option("--workers", type=int, default=0, help="processes; 0 is one for each core [0]")
+@_REPEATS
+@_JSON
+def loader(**options: Any) -> None:
+    """Views of 224 px, beside torchvision's loader.
+
+    From JPEG files and from a pack, with the same number of worker processes.
+    """
+    _benchmark(["loader"], **options)
+
+
+@benchmark.command()
+@_REPEATS
+@_DEVICE
+@_JSON
+def recall(**options: Any) -> None:
+    """Exact Recall@K, beside FAISS and beside a product with topk.
+
+    On sets of 10,000 x 512 and 50,000 x 128; then how time and memory grow, up to the size of
+    ImageNet's train split.
+    """
+    _benchmark(["recall"], **options)
+
+
+@benchmark.command("all")
+@_REPEATS
+@_DEVICE
+@_JSON
+def every(device: str, **options: Any) -> None:
+    """All four, one after the other; about half an hour on two cores.
+
+    Close everything else first.
+    """
+    _benchmark(["step", "views", "loader", "recall"], device=device, **options)
+
+
+def _benchmark(names: list[str], json: Path | None, **options: Any) -> None:
+    """Run benchmarks, print their tables, and write one record or a mapping of several."""
+    from maskcon.benchmark import BENCHMARKS, table
+    from maskcon.checkpoint import write_json
+    from maskcon.progress import screen
+
+    if json is not None and not json.absolute().parent.is_dir():
+        raise InputError(f"{json.parent} is no folder: make it, or give another --json")
+    records = {}
+    for name in names:
+        taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}
+        with screen() as progress:
+            records[name] = BENCHMARKS[name](progress=progress, **taken)
+        click.echo("\n".join(table.lines(records[name])))
+        if json is not None:
+            write_json(json, records if len(names) > 1 else records[name])

@@ -1,0 +1,30 @@
+"""What there is: methods and data sets."""
+
+import click
+
+from maskcon.cli.options import hyper_parameters
+
+
+@click.command()
+def methods() -> None:
+    """The losses, and what each takes."""
+    from maskcon import commands
+
+    taken = hyper_parameters()
+    for name, summary in commands.methods().items():
+        flags = "  ".join(f"--{n} {value:g}" for n, value in taken[name].items())
+        click.echo(f"{name:10} {summary}\n{'':10} {flags or 'no hyper-parameters'}")
+
+
+@click.command()
+def datasets() -> None:
+    """The data sets that --data knows by name."""
+    from maskcon import commands
+
+    for name, summary in commands.datasets().items():
+        click.echo(f"{name:14} " + summary.replace("\n", f"\n{'':15}"))
+    click.echo(
+        "\nYour own: a folder tree [train|test/]coarse/[fine/]image.jpg; a table (.csv, .tsv,\n"
+        ".jsonl, .parquet) with a column of paths; a Hugging Face set, as Parquet shards or saved\n"
+        "to disk; a pack. `maskcon data check PATH` looks through it."
+    )

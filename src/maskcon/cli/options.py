@@ -1,0 +1,102 @@
+"""Flags that are read from elsewhere: the fields of Config, and the methods' signatures.
+
+torch takes seconds to import, so nothing here imports it until a command runs: `--help` reads
+the options of `train` from the fields of `Config`, and the hyper-parameters from the source of
+methods.py.
+"""
+
+import ast
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maskcon.config import READING_FIELDS, Config, option_type
+
+PATH = click.Path(path_type=Path)
+
+
+def hyper_parameters() -> dict[str, dict[str, float]]:
+    """Hyper-parameters of each method and their defaults, read without importing torch.
+
+    The functions' keyword-only arguments, found in the source of methods.py; the same as
+    `Method.hyper_parameters`, which needs the import.
+    """
+    spec = find_spec("maskcon.methods")
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    arguments = {
+        node.name: {
+            a.arg: ast.literal_eval(d)
+            for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            if d is not None
+        }
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    (table,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METHODS"
+    )
+    assert isinstance(table, ast.Dict)
+    return {
+        ast.literal_eval(name): arguments[ast.unparse([*method.args, *_loss(method)][0])]
+        for name, method in zip(table.keys, table.values, strict=True)
+        if name is not None and isinstance(method, ast.Call)
+    }
+
+
+def _loss(method: ast.Call) -> list[ast.expr]:
+    """The value of a call's keyword `loss`."""
+    return [keyword.value for keyword in method.keywords if keyword.arg == "loss"]
+
+
+def train_options(command: Callable, left_out: Sequence[str] = ("hyper",)) -> Callable:
+    """Flags for every hyper-parameter of any method and for every field of Config."""
+    takers: dict[str, list[str]] = {}
+    for method, names in hyper_parameters().items():
+        for name, default in names.items():
+            takers.setdefault(name, []).append(f"{method} [{default:g}]")
+    for name, methods in reversed(takers.items()):
+        text = f"of {', '.join(methods)}; see README"
+        command = click.option(f"--{name}", type=float, help=text)(command)
+    for field in reversed(fields(Config)):
+        if field.name not in left_out:
+            command = option(field)(command)
+    return command
+
+
+def data_options(command: Callable, more: Sequence[str] = ()) -> Callable:
+    """Flags that say where and how to read a set, for commands other than `train`."""
+    for field in reversed(fields(Config)):
+        if field.name in (*READING_FIELDS, *more):
+            command = option(field)(command)
+    return command
+
+
+def option(field: Field) -> Callable:
+    """The flag of a field of Config."""
+    wanted, choices = option_type(field.type)
+    flag = "--" + field.name.replace("_", "-")
+    text = field.metadata["help"]
+    if wanted is bool:
+        text += f" [{'yes' if field.default else 'no'}]"
+    elif field.default is not None:
+        text += f" [{field.default}]"
+    return click.option(
+        f"{flag}/--no-{flag[2:]}" if wanted is bool else flag,
+        field.name,
+        type=click.Choice(choices) if choices else wanted,
+        default=None,
+        help=text,
+    )
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a person gave."""
+    return {name: value for name, value in options.items() if value is not None}

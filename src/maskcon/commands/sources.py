@@ -1,0 +1,101 @@
+"""What a command was given, as a configuration and as a set of pictures."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maskcon import runs
+from maskcon.config import MACHINE_FIELDS, Config, read_recipe, resolve
+from maskcon.data import DATA_SETS, Columns, DataSet, Found, find, load
+from maskcon.errors import InputError
+from maskcon.methods import METHODS
+from maskcon.progress import Progress
+
+
+def name_of(data: str | Path | Found) -> str:
+    """What a configuration calls the data; arrays have a name that no path and no set has."""
+    return f"({data.name})" if isinstance(data, Found) else str(data)
+
+
+def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
+    """A configuration of options and perhaps a recipe, its paths made absolute."""
+    known = {name: method.hyper_parameters for name, method in METHODS.items()}
+    config = resolve(options, hyper_parameters=known, recipe=recipe)
+    # A run must find its files again from any folder.
+    if config.data_dir is not None:
+        config = replace(config, data_dir=str(Path(config.data_dir).resolve()))
+    if config.data not in DATA_SETS and Path(config.data).exists():
+        config = replace(config, data=str(Path(config.data).resolve()))
+    if config.init not in ("scratch", "imagenet"):
+        config = replace(config, init=str(Path(config.init).resolve()))
+    return config
+
+
+def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None) -> Config:
+    """The run's own configuration; options may repeat it, and change where it runs."""
+    before = runs.read(folder)["config"]
+    given = {**(read_recipe(recipe) if recipe is not None else {}), **options}
+    if given.get("method", before["method"]) != before["method"]:
+        raise InputError(
+            f"the run in {folder} is one of {before['method']} and cannot go on with "
+            f"{given['method']}: start a new run"
+        )
+    config = resolved({**before, **given}, None)
+    changed = [
+        f"{name} is {before.get(name)!r}, not {value!r}"
+        for name, value in config.as_dict().items()
+        if value != before.get(name) and name not in MACHINE_FIELDS
+    ]
+    if changed:
+        raise InputError(
+            f"the run in {folder} cannot go on with other options: {'; '.join(changed)}. "
+            "Resume without them, or start a new run"
+        )
+    return config
+
+
+def find_set(config: Config, progress: Progress) -> Found:
+    """The set that a configuration names, nothing of it read yet."""
+    progress.update(f"looking for {config.data}")
+    return find(
+        config.data,
+        data_dir=Path(config.data_dir) if config.data_dir else None,
+        download=config.download,
+        columns=Columns(
+            config.image_column, config.coarse_column, config.fine_column, config.split_column
+        ),
+        progress=progress,
+    )
+
+
+def split_set(found: Found, config: Config, progress: Progress) -> Found:
+    """The set with a test split, and what there is to say of it."""
+    for note in found.notes:
+        progress.note(note)
+    found = found.with_test(config.test_share, config.seed)
+    if found.made_split:
+        progress.note(
+            f"{found.name} has no test split: {len(found.parts['test']):,} images drawn from seed "
+            f"{config.seed} are left out of training to test with"
+        )
+    return found
+
+
+def load_set(found: Found, config: Config, progress: Progress) -> DataSet:
+    """Every picture of a set with both splits, read once."""
+    data = load(
+        found,
+        image_size=config.image_size,
+        workers=config.readers,
+        skip_unreadable=config.skip_unreadable,
+        progress=progress,
+    )
+    if data.skipped:
+        progress.note(f"left out: {len(data.skipped):,} pictures that cannot be read")
+    progress.note(
+        f"{data.name}: {len(data.train):,} train and {len(data.test):,} test images, "
+        f"{len(data.coarse_names)} coarse and {len(data.fine_names) or 'no'} fine classes; "
+        f"views of {config.image_size} px"
+    )
+    return data
