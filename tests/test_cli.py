@@ -69,7 +69,7 @@ def test_every_option_has_a_flag():
     for name in [*Config.__dataclass_fields__, *METHODS["maskcon"].hyper_parameters]:
         if name != "hyper":
             assert f"--{name.replace('_', '-')} " in text
-    assert "of maskcon [0.05]" in text
+    assert "of maskcon, ascl [0.05]; ressl [0.04]" in " ".join(text.split())
 
 
 def test_version_methods_and_datasets():

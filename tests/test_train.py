@@ -17,9 +17,10 @@ from maskcon.config import Config, resolve
 from maskcon.data import DATA_SETS, DataSet, NamedSet
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.fit import fit
-from maskcon.methods import METHODS, Method, Step
+from maskcon.methods import METHODS, Method, Objective, Step
 from maskcon.progress import Silent
-from maskcon.train import Training, schedule
+from maskcon.schedules import learning_rate
+from maskcon.train import Training
 from tests.conftest import as_found, subset
 
 KNOWN = {name: method.hyper_parameters for name, method in METHODS.items()}
@@ -77,7 +78,7 @@ def test_every_method_learns_a_batch_by_heart(name, tiny, monkeypatch):
     if training.bank is not None:
         monkeypatch.setattr(training.bank, "enqueue", lambda z, label: None)
     batch = training.batch()
-    losses = [training.step(*batch).item() for _ in range(40)]
+    losses = [training.step(batch).item() for _ in range(40)]
     assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
 
 
@@ -153,8 +154,8 @@ def test_the_order_within_a_step(tiny, monkeypatch):
         assert torch.equal(step.bank_z, bank_before)
         return METHODS["maskcon"].loss(step, **hyper)
 
-    training.method = Method(see, key="momentum", heads=("z",))
-    training.step(*training.batch())
+    training.objective = Objective(Method(see, key="momentum", heads=("z",)))
+    training.step(training.batch())
     assert events == ["follow", "loss", "enqueue"]
     assert training.pair.key.training
 
@@ -188,12 +189,12 @@ def test_methods_never_see_fine_labels_unless_asked(tiny):
 
 
 def test_schedule():
-    rates = [schedule(step, 100, 10) for step in range(100)]
+    rates = [learning_rate(step, 100, 10) for step in range(100)]
     assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
     assert rates[10] == max(rates) == 1
     assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
     assert 0 < rates[-1] < 0.001
-    assert schedule(0, 100, 0) == 1
+    assert learning_rate(0, 100, 0) == 1
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -203,7 +204,7 @@ def test_half_precision_stays_close_to_float32(precision, tmp_path, tiny):
         # a small rate, so that rounding does not send the two along different paths
         training = Training(config(precision=name, lr=1e-4), tiny)
         training.fill_bank()
-        losses[name] = [training.step(*training.batch()).item() for _ in range(4)]
+        losses[name] = [training.step(training.batch()).item() for _ in range(4)]
     assert losses[precision] == pytest.approx(losses["fp32"], rel=0.03)
     resumed = run(tmp_path, tiny, precision=precision)
     assert all(p.isfinite().all() for p in resumed.encoder.parameters())
@@ -268,13 +269,14 @@ def test_options_that_cannot_train(changes, message, tiny):
 
 def broken_after(training: Training, good_steps: int) -> None:
     """From some step on, the loss is not a number."""
-    sound = training.method
+    sound = training.objective
 
     def loss(step: Step, **hyper: float) -> torch.Tensor:
-        value = sound.loss(step, **hyper)
+        value = sound(step, **hyper)
         return value if training.steps < good_steps else value * float("nan")
 
-    training.method = dataclasses.replace(sound, loss=loss)
+    broken = dataclasses.replace(sound.method, loss=loss)
+    training.objective = dataclasses.replace(sound, method=broken)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_path, tiny):

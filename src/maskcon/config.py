@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maskcon.errors import InputError
+from maskcon.schedules import Schedule
 
 SMALL_IMAGE = 64  # pixels; up to here images are in memory and ResNets have the small-image stem
 BATCH_SIZE = 128  # of the paper
@@ -46,6 +47,13 @@ class Config:
     image_size: int = _option(0, "side of the views in pixels; 0 is chosen from the pictures")
 
     method: str = _option("maskcon", "the loss (see `maskcon methods`)")
+    mixup: float = _option(
+        0.0, "share of the loss of mixed images, with methods that have a bank; 0 is none"
+    )
+    kappa: float = _option(2.0, "of the Beta distribution that shares in mixed images come from")
+    ce_weight: float = _option(
+        0.0, "weight of a linear classifier's cross-entropy, added to the method's loss"
+    )
     label: Literal["coarse", "fine"] = _option(
         "coarse", "the labels that training sees; fine only for the upper bound"
     )
@@ -91,10 +99,10 @@ class Config:
     eval_every: int = _option(10, "epochs between evaluations; the last epoch always has one")
     log_every: int = _option(50, "steps between lines of metrics.jsonl")
 
-    hyper: Mapping[str, float] = field(default_factory=dict)
+    hyper: Mapping[str, float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        positive = ("projection", "bank_size", "epochs", "lr")
+        positive = ("projection", "bank_size", "epochs", "lr", "kappa")
         for name in (*positive, "eval_every", "log_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a value above 0")
@@ -184,7 +192,7 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
 def resolve(
     options: Mapping[str, Any],
     *,
-    hyper_parameters: Mapping[str, Mapping[str, float]],
+    hyper_parameters: Mapping[str, Mapping[str, float | str]],
     recipe: str | Path | None = None,
 ) -> Config:
     """Make a Config of a recipe file and of options that win over it.
@@ -214,7 +222,7 @@ def resolve(
         if name in known:
             given[name] = _typed(name, value, known[name].type)
         elif name in takes:
-            hyper[name] = _typed(name, value, float)
+            hyper[name] = _hyper(name, value)
         elif name in of_any:
             raise InputError(
                 f"method {method} does not take {name}: it takes "
@@ -262,6 +270,16 @@ def option_type(annotation: Any) -> tuple[type, tuple[str, ...]]:
     if get_origin(annotation) in (Union, types.UnionType):
         return next(a for a in get_args(annotation) if a is not type(None)), ()
     return annotation, ()
+
+
+def _hyper(name: str, value: Any) -> float | str:
+    """A number, or the text of a schedule."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return str(Schedule.parse(name, value))
+    return _typed(name, value, float)
 
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:

@@ -63,7 +63,8 @@ def fit(
             progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
         else:
             (folder / METRICS).write_bytes(b"")
-        under_way: list[tuple[Losses, int, float]] = []  # with the step and its learning rate
+        # with what else their line says: the step and its rate, and values that change
+        under_way: list[tuple[Losses, dict[str, float]]] = []
         loss = math.nan
         with _signals() as received, open(folder / METRICS, "a") as metrics:
 
@@ -74,9 +75,9 @@ def fit(
             def write_losses() -> None:
                 nonlocal loss
                 if under_way:
-                    losses, step, lr = under_way.pop()
+                    losses, state = under_way.pop()
                     loss = losses.mean()
-                    write({"step": step, "loss": loss, "lr": lr})
+                    write({"step": state.pop("step"), "loss": loss, **state})
 
             def save() -> None:
                 write_losses()
@@ -110,14 +111,14 @@ def fit(
                         save()
                         raise Interrupted(received[0]) from None
                     raise
-                lr = training.lr
-                training.step(*batch)
+                state = {"lr": training.lr, **training.scheduled_values()}
+                training.step(batch)
                 epoch, position = divmod(training.steps, training.steps_per_epoch)
                 epoch_ends = position == 0
                 if training.steps % config.log_every == 0 or epoch_ends:
                     write_losses()
                     # They are read when they have arrived: the device does not stand still.
-                    under_way.append((training.take_losses(), training.steps, lr))
+                    under_way.append((training.take_losses(), {"step": training.steps, **state}))
                     if epoch_ends or under_way[0][0].here:
                         write_losses()
                 if clock.due():

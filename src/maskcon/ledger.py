@@ -11,10 +11,17 @@ from maskcon import paper
 from maskcon.config import COLUMN_FIELDS, MACHINE_FIELDS, Config
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
+from maskcon.schedules import shown
 
 KS = ("recall@1", "recall@2", "recall@5", "recall@10")
 # Fields in which runs of one table may differ; the seeds of a row are averaged.
-ROW_FIELDS = {"method", "label", "seed", "w", "tau", "t", "hyper", *MACHINE_FIELDS, *COLUMN_FIELDS}
+ADDED = ("mixup", "ce_weight")  # to a method's loss
+ROW_FIELDS = {
+    *("method", "label", "seed", "hyper", "kappa", *ADDED),
+    *(name for method in METHODS.values() for name in method.hyper_parameters),
+    *MACHINE_FIELDS,
+    *COLUMN_FIELDS,
+}
 
 
 def home() -> Path:
@@ -111,7 +118,9 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _name(config: Mapping[str, Any]) -> str:
-    hyper = [f"{n} {config[n]:g}" for n in METHODS[config["method"]].hyper_parameters if n != "t"]
+    known = METHODS[config["method"]].hyper_parameters
+    hyper = [f"{n} {shown(config[n])}" for n in known if n != "t"]
+    hyper += [f"{n} {config[n]:g}" for n in ADDED if config[n]]
     label = "" if config["label"] == "coarse" else ", fine labels"
     return ", ".join([config["method"], *hyper]) + label
 

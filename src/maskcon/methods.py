@@ -8,17 +8,22 @@ line, the recipes and the help read the signature.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from maskcon import losses, targets
 from maskcon.errors import InputError
+from maskcon.graph import nearest_components
+from maskcon.schedules import scheduled
 
 Rule = Callable[[Tensor, Tensor], Tensor]  # (similarity [N, M], same [N, M]) -> weights
+Number = float | Tensor  # a tensor of no dimensions, where a schedule changes the value
+Head = Literal["z", "logits", "graph", "centres"]
 
 
 @dataclass(frozen=True)
@@ -27,42 +32,103 @@ class Output:
 
     feature: Tensor | None = None  # [N, F] of the backbone
     z: Tensor | None = None  # [N, D] projection, unit length, float32
-    logits: Tensor | None = None  # [N, C] of the linear classifier on the feature
+    logits: Tensor | None = None  # [N, C] of the linear classifier
+    graph: Tensor | None = None  # [N, D] of a second projector, unit length, float32
+
+    def rows(self, index: Tensor) -> "Output":
+        """Some rows, in that order."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Output(**{n: None if x is None else x[index] for n, x in parts.items()})
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Queries whose images are mixtures of two.
+
+    Attributes:
+        query: of share * query view + (1 - share) * the partner's key view, mixed as images.
+        share: of the row's own image, in [0, 1] [N].
+        partner: the row of the batch whose key view was mixed in [N].
+    """
+
+    query: Output
+    share: Tensor
+    partner: Tensor
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a method may look at."""
+    """What a method may look at.
+
+    Attributes:
+        query: of the query views.
+        key: of the key views of the same images; None for methods without keys.
+        label: of each image [N].
+        bank_z: rows of the bank, unit length [M, D].
+        bank_label: their labels [M].
+        batch_z: keys of the whole batch, unit length [B, D], where ranks share one; by default
+            those of `key`.
+        own: the row of `batch_z` that is each image's own key [N]; by default 0, 1, 2, ...
+        centres: rows of a classifier on the projection, one for each class [C, D].
+        mixed: queries of mixed images, for methods that want them.
+        weight: of each row's loss in the mean over N [N]; by default 1.
+    """
 
     query: Output
     key: Output | None = None
-    label: Tensor | None = None  # [N]
-    bank_z: Tensor | None = None  # [M, D] unit length
-    bank_label: Tensor | None = None  # [M]
+    label: Tensor | None = None
+    bank_z: Tensor | None = None
+    bank_label: Tensor | None = None
+    batch_z: Tensor | None = None
+    own: Tensor | None = None
+    centres: Tensor | None = None
+    mixed: Mixed | None = None
+    weight: Tensor | None = None
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """The mean of a loss of each row [N], weighted by `weight`."""
+        return rows.mean() if self.weight is None else (self.weight * rows).mean()
 
 
 @dataclass(frozen=True)
 class Method:
-    """A loss and what it needs of the training loop.
+    """A loss, and what it needs of the training loop: all of it stands here.
 
     Attributes:
         loss: (step, *, hyper-parameters) -> scalar.
-        key: where the keys come from: "momentum" (a moving average of the query encoder, with
-            a bank of earlier keys) or "none".
-        heads: the fields of the query's `Output` that the loss reads besides the feature.
+        key: where the key Outputs come from: "momentum" (a moving average of the query
+            encoder, without gradient, with a bank of earlier keys), "shared" (the query
+            encoder itself, with gradient) or "none".
+        heads: the fields of `Output` that the loss reads besides the feature; "centres" is a
+            classifier on the projection, whose rows are in `Step.centres`.
         labels: whether the loss reads labels.
+        mixes: whether it reads `Step.mixed`.
+        crops: whether the bank holds the `graph` of small crops in place of keys.
+        deep: whether its projectors have three layers with batch norm, as SimCLR's.
+        schedules: hyper-parameters that change over a run unless they are given:
+            {name: "from:to:shape"}.
     """
 
     loss: Callable[..., Tensor]
-    key: Literal["momentum", "none"]
-    heads: tuple[Literal["z", "logits"], ...]
+    key: Literal["momentum", "shared", "none"]
+    heads: tuple[Head, ...]
     labels: bool = True
+    mixes: bool = False
+    crops: bool = False
+    deep: bool = False
+    schedules: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def hyper_parameters(self) -> dict[str, float]:
+    def bank(self) -> bool:
+        """Whether there is a bank."""
+        return self.key == "momentum" or self.crops
+
+    @property
+    def hyper_parameters(self) -> dict[str, float | str]:
         """Names and default values, read from the signature of the loss."""
         parameters = inspect.signature(self.loss).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        numbers = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {**numbers, **self.schedules}
 
     @property
     def summary(self) -> str:
@@ -70,7 +136,7 @@ class Method:
         return (inspect.getdoc(self.loss) or "").split("\n\n")[0].replace("\n", " ")
 
 
-def selfcon(step: Step, *, t: float = 0.1) -> Tensor:
+def selfcon(step: Step, *, t: Number = 0.1) -> Tensor:
     """Each image is its own class; labels are ignored.
 
     InfoNCE of the query with its own key against the bank: `contrast` with zero weights.
@@ -79,7 +145,7 @@ def selfcon(step: Step, *, t: float = 0.1) -> Tensor:
     return _contrast(step, None, w=1.0, t=t)
 
 
-def supcon(step: Step, *, t: float = 0.1) -> Tensor:
+def supcon(step: Step, *, t: Number = 0.1) -> Tensor:
     """The own key and every bank row of the class are positives alike.
 
     `grafit` with w = 1. Reference: SupCon (Khosla et al., NeurIPS 2020), equation 2, with a
@@ -88,7 +154,7 @@ def supcon(step: Step, *, t: float = 0.1) -> Tensor:
     return _contrast(step, targets.same_class, w=1.0, t=t)
 
 
-def grafit(step: Step, *, w: float = 0.8, t: float = 0.1) -> Tensor:
+def grafit(step: Step, *, w: Number = 0.8, t: Number = 0.1) -> Tensor:
     """SupCon and SelfCon, mixed: w * supcon + (1 - w) * selfcon.
 
     The comparison of that name in MaskCon (CVPR 2023), equation 4; the original Grafit
@@ -97,7 +163,7 @@ def grafit(step: Step, *, w: float = 0.8, t: float = 0.1) -> Tensor:
     return _contrast(step, targets.same_class, w=w, t=t)
 
 
-def maskcon(step: Step, *, w: float = 1.0, tau: float = 0.05, t: float = 0.1) -> Tensor:
+def maskcon(step: Step, *, w: Number = 1.0, tau: Number = 0.05, t: Number = 0.1) -> Tensor:
     """Bank rows of the class are positives by their nearness to the key; other classes are not.
 
     `targets.nearest_same_class` at temperature tau, with share w. w = 0 is `selfcon`;
@@ -105,25 +171,153 @@ def maskcon(step: Step, *, w: float = 1.0, tau: float = 0.05, t: float = 0.1) ->
     key and one half on the nearest row of the class. Reference: MaskCon (Feng and Patras,
     CVPR 2023), equations 5-8.
     """
-    _check(tau > 0, "tau", tau, "a temperature above 0")
+    _temperature(tau=tau)
     return _contrast(step, partial(targets.nearest_same_class, tau=tau), w=w, t=t)
 
 
-def coins(step: Step, *, w: float = 0.5, t: float = 0.1) -> Tensor:
+def coins(step: Step, *, w: Number = 0.5, t: Number = 0.1) -> Tensor:
     """Cross-entropy on the label and SelfCon, mixed: w * supce + (1 - w) * selfcon.
 
     The comparison of that name in MaskCon (CVPR 2023): a plain linear layer with bias on the
-    feature. The original (Xu et al., ICCV 2021) has unit-length class centres.
+    feature. The original is `coins_original`.
     """
-    _check(0 <= w <= 1, "w", w, "a share in [0, 1]")
+    _share(w=w)
     return w * supce(step) + (1 - w) * selfcon(step, t=t)
+
+
+def coins_original(
+    step: Step, *, w: Number = 0.5, t_class: Number = 0.2, t: Number = 0.1
+) -> Tensor:
+    """SelfCon, and cross-entropy of the query with unit-length class centres.
+
+        selfcon + w * CE(q . centre / t_class, y)
+
+    The centres are learned, and lie in the space of the projection; `coins` has a classifier
+    on the feature, and shares that sum to 1. Reference: CoIns (Xu et al., ICCV 2021).
+    """
+    _temperature(t_class=t_class)
+    _at_least_zero(w=w)
+    query, label, centres = _needed(step, "query.z", "label", "centres")
+    with torch.autocast(query.device.type, enabled=False):
+        logits = query.float() @ normalize(centres.float(), dim=1).T / t_class  # [N, C]
+    return selfcon(step, t=t) + w * step.mean(losses.cross_entropy(logits, label))
 
 
 def supce(step: Step) -> Tensor:
     """Cross-entropy of a linear classifier on the feature; no keys, no bank. `coins`, w = 1."""
-    if step.query.logits is None or step.label is None:
-        raise InputError("the loss needs step.query.logits and step.label; one of them is None")
-    return losses.cross_entropy(step.query.logits, step.label)
+    logits, label = _needed(step, "query.logits", "label")
+    return step.mean(losses.cross_entropy(logits, label))
+
+
+def ancor(step: Step, *, t: Number = 0.2) -> Tensor:
+    """Cross-entropy on the label, and a contrast of directions from the class's centre.
+
+        CE(logits, y) + InfoNCE on A(x) = normalise(x - W_y / |W_y|), x of unit length
+
+    W is the classifier, on the projection and without bias; no gradient goes into it from the
+    second term, whose negatives are the bank rows of the query's own class: what all of a
+    class have in common cannot tell them apart. Reference: ANCOR (Bukchin et al., CVPR 2021).
+    """
+    _temperature(t=t)
+    query, key, bank = _keys(step)
+    label, bank_label, centres = _needed(step, "label", "bank_label", "centres")
+    with torch.autocast(query.device.type, enabled=False):
+        centres = normalize(centres.detach().float(), dim=1)  # [C, D]
+
+        def turned(x: Tensor, y: Tensor) -> Tensor:
+            # where x is the centre itself there is no direction, and no large gradient either
+            return normalize(x.float() - centres[y], dim=1, eps=1e-3)
+
+        with torch.no_grad():
+            key, bank = turned(key, label), turned(bank, bank_label)
+        same = label[:, None] == bank_label  # [N, M]
+        contrast = losses.angular(turned(query, label), key, bank, same, t=t)
+    return supce(step) + step.mean(contrast)
+
+
+def ascl(step: Step, *, tau: Number = 0.05, neighbours: Number = 1.0, t: Number = 0.1) -> Tensor:
+    """The nearest bank rows are positives, as far as the key is sure of them; no labels.
+
+    `targets.confident_neighbours`; the paper takes 5 neighbours on CIFAR-100. Reference: ASCL
+    (Feng and Patras, Adaptive Soft Contrastive Learning, ICPR 2022).
+    """
+    _temperature(tau=tau, t=t)
+    _at_least_zero(neighbours=neighbours)
+    query, key, bank = _keys(step)
+    weights = targets.confident_neighbours(_similarity(key, bank), tau=tau, neighbours=neighbours)
+    return step.mean(losses.contrast(query, key, bank, weights, t=t))
+
+
+def ressl(step: Step, *, tau: Number = 0.04, t: Number = 0.1) -> Tensor:
+    """The query must be as near to each bank row as the key is; no labels, no own key.
+
+        cross-entropy(softmax(k B^T / tau), softmax(q B^T / t))
+
+    Reference: ReSSL (Zheng et al., NeurIPS 2021).
+    """
+    _temperature(tau=tau, t=t)
+    query, key, bank = _keys(step)
+    target = targets.softmax_over_bank(_similarity(key, bank), tau=tau)
+    return step.mean(losses.soft_cross_entropy(query, bank, target, t=t))
+
+
+def sane(
+    step: Step,
+    *,
+    tau_sharpen: Number = 0.8,
+    mu: Number = 1.0,
+    lam: Number = 0.5,
+    t: Number = 0.2,
+) -> Tensor:
+    """Labels over the keys of batch and bank that keys refine, for mixed images; no labels.
+
+        (1 - lam) * CE(onehot, query) + lam * CE(refined labels, mixed query)
+
+    over the key set [keys of the batch | bank], with `targets.refined_labels` mixed as the
+    images are. mu = 0 and lam = 0 is `selfcon` on that key set. Reference: SANE (Zhou
+    et al., NeurIPS 2021), self-labelling refinery and momentum mixup.
+    """
+    _temperature(t=t)
+    _share(lam=lam)
+    _at_least_zero(mu=mu)
+    if not isinstance(tau_sharpen, Tensor):
+        _check(0 < tau_sharpen <= 1, "tau_sharpen", tau_sharpen, "a factor above 0, up to 1")
+
+    def towards(step: Step, mu: Number) -> Tensor:
+        query, key, bank = _keys(step)
+        batch, own = _batch_keys(step)
+        keys = torch.cat([batch, bank])  # [K, D]
+        labels = targets.refined_labels(
+            _similarity(key, keys), own, t=t, tau_sharpen=tau_sharpen, mu=mu
+        )
+        return step.mean(losses.soft_cross_entropy(query, keys, labels, t=t))
+
+    plain = (1 - lam) * towards(step, 0.0)
+    if not isinstance(lam, Tensor) and lam == 0:
+        return plain
+    return plain + lam * of_mixed(step, lambda part: towards(part, mu))
+
+
+def wcl(step: Step, *, t: Number = 0.1) -> Tensor:
+    """Two views find each other, and rows that nearest neighbours connect; no labels, no bank.
+
+        pairs(z, z', t) + mean of both views' same_group(graph, components of the other, t)
+
+    The components of the graph that joins each row to its nearest other row (`graph`) are
+    weak labels; those of one view group the other. Reference: WCL (Zheng et al., ICCV 2021).
+    """
+    return _weak(step, 0, t=t)
+
+
+def wcl_crops(step: Step, *, neighbours: Number = 4.0, t: Number = 0.1) -> Tensor:
+    """WCL, with small crops of the nearest other images as further positives; no labels.
+
+    The bank holds the graph projections of small crops of earlier images; for each row, those
+    nearest to its other view join the positives of the second loss. Reference: WCL (Zheng et
+    al., ICCV 2021), K-NN multi-crop; its details are not stated there.
+    """
+    _check(neighbours >= 1 and neighbours % 1 == 0, "neighbours", neighbours, "1, 2, 3, ...")
+    return _weak(step, int(neighbours), t=t)
 
 
 METHODS: dict[str, Method] = {
@@ -132,41 +326,211 @@ METHODS: dict[str, Method] = {
     "supcon": Method(supcon, key="momentum", heads=("z",)),
     "selfcon": Method(selfcon, key="momentum", heads=("z",), labels=False),
     "coins": Method(coins, key="momentum", heads=("z", "logits")),
+    "coins_original": Method(coins_original, key="momentum", heads=("z", "centres")),
     "supce": Method(supce, key="none", heads=("logits",)),
+    "ancor": Method(ancor, key="momentum", heads=("z", "centres")),
+    "ascl": Method(ascl, key="momentum", heads=("z",), labels=False),
+    "ressl": Method(ressl, key="momentum", heads=("z",), labels=False),
+    "sane": Method(
+        sane,
+        key="momentum",
+        heads=("z",),
+        labels=False,
+        mixes=True,
+        schedules={"mu": "0:1:cosine"},
+    ),
+    "wcl": Method(wcl, key="shared", heads=("z", "graph"), labels=False, deep=True),
+    "wcl_crops": Method(
+        wcl_crops, key="shared", heads=("z", "graph"), labels=False, deep=True, crops=True
+    ),
 }
 
 
-def check_hyper_parameters(method: Method, hyper: Mapping[str, float]) -> None:
-    """Raise the loss's own `InputError` for values out of range, before any data are read."""
+@dataclass(frozen=True)
+class Objective:
+    """A method, with what can be added to any of them.
+
+    Attributes:
+        method: of `METHODS`.
+        mixup: share of the loss of mixed images in that of the method, in [0, 1); 0 is none.
+            A loss is linear in its target, so that of a mixture is the mixture of the losses
+            of its two images' targets.
+        ce_weight: of a linear classifier's cross-entropy on the label, added to the loss.
+    """
+
+    method: Method
+    mixup: float = 0.0
+    ce_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.mixup < 1, "mixup", self.mixup, "a share from 0 to below 1")
+        _at_least_zero(ce_weight=self.ce_weight)
+        if self.mixup and self.method.mixes:
+            raise InputError("the method mixes images by itself: set --lam in place of --mixup")
+        if self.mixup and self.method.key != "momentum":
+            raise InputError(
+                f"mixup is {self.mixup}, but the method has no key encoder: mixed images are made "
+                "of query and key views of a method with a bank"
+            )
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """What the encoder must have."""
+        heads = self.method.heads
+        if self.ce_weight and not {"logits", "centres"} & set(heads):
+            return (*heads, "logits")
+        return heads
+
+    @property
+    def labels(self) -> bool:
+        """Whether labels are read."""
+        return self.method.labels or self.ce_weight > 0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether `Step.mixed` is read."""
+        return self.method.mixes or self.mixup > 0
+
+    def __call__(self, step: Step, **hyper: Number) -> Tensor:
+        """The loss of a step."""
+
+        def of_method(step: Step) -> Tensor:
+            return self.method.loss(step, **hyper)
+
+        loss = of_method(step)
+        if self.mixup:
+            loss = (1 - self.mixup) * loss + self.mixup * of_mixed(step, of_method)
+        if self.ce_weight:
+            loss = loss + self.ce_weight * supce(step)
+        return loss
+
+
+def of_mixed(step: Step, loss: Callable[[Step], Tensor]) -> Tensor:
+    """The loss of the mixed queries: each against the targets of both of its images.
+
+    share * loss(mixed query, the own key and label) + (1 - share) * loss(mixed query, the
+    partner's key and label), row by row.
+    """
+    mixed, key = step.mixed, step.key
+    if mixed is None or key is None:
+        raise InputError("the loss needs step.mixed and step.key; one of them is None")
+    partner = mixed.partner
+    batch, own = _batch_keys(step)
+    first = replace(step, query=mixed.query, mixed=None, weight=mixed.share)
+    second = replace(
+        first,
+        key=key.rows(partner),
+        label=None if step.label is None else step.label[partner],
+        batch_z=batch,  # where partners, of whom two may be the same, are some of the rows
+        own=own[partner],
+        weight=1 - mixed.share,
+    )
+    return loss(first) + loss(second)
+
+
+def check_hyper_parameters(objective: Objective, hyper: Mapping[str, float | str]) -> None:
+    """Raise the loss's own `InputError` for values out of range, before any data are read.
+
+    Of a schedule, both ends are looked at.
+    """
     z = torch.eye(2)
     label = torch.zeros(2, dtype=torch.long)
-    output = Output(feature=z, z=z, logits=z)
-    method.loss(Step(output, output, label, bank_z=z, bank_label=label), **hyper)
+    output = Output(feature=z, z=z, logits=z, graph=z)
+    mixed = Mixed(output, torch.ones(2), label)
+    step = Step(output, output, label, bank_z=z, bank_label=label, centres=z, mixed=mixed)
+    changing = scheduled(hyper)
+    for end in (0.0, 1.0):
+        numbers = {name: v for name, v in hyper.items() if not isinstance(v, str)}
+        objective(step, **numbers, **{name: value(end) for name, value in changing.items()})
 
 
-def _contrast(step: Step, rule: Rule | None, *, w: float, t: float) -> Tensor:
+def _contrast(step: Step, rule: Rule | None, *, w: Number, t: Number) -> Tensor:
     """`losses.contrast` of a step, the weights given by a rule (none: all zero)."""
-    _check(0 <= w <= 1, "w", w, "a share in [0, 1]")
-    _check(t > 0, "t", t, "a temperature above 0")
-    query, bank = step.query.z, step.bank_z
-    key = step.key.z if step.key is not None else None
-    if query is None or key is None or bank is None:
-        raise InputError("the loss needs step.query.z, step.key.z and step.bank_z; one is None")
+    _share(w=w)
+    _temperature(t=t)
+    query, key, bank = _keys(step)
+    weights = None
+    if rule is not None:
+        label, bank_label = _needed(step, "label", "bank_label")
+        weights = rule(_similarity(key, bank), label[:, None] == bank_label)
+    return step.mean(losses.contrast(query, key, bank, weights, w=w, t=t))
+
+
+def _weak(step: Step, neighbours: int, *, t: Number) -> Tensor:
+    """`wcl`, with some neighbours' crops if there are to be any."""
+    _temperature(t=t)
+    first, second, h1, h2 = _needed(step, "query.z", "key.z", "query.graph", "key.graph")
+    loss = step.mean(losses.pairs(first, second, t=t))
+    for own, other in ((h1, h2), (h2, h1)):
+        more = None
+        if neighbours:
+            (bank,) = _needed(step, "bank_z")
+            near = _similarity(other, bank).topk(min(neighbours, len(bank)), 1).indices
+            more = bank[near]  # [N, neighbours, D]
+        group = nearest_components(other)
+        loss = loss + 0.5 * step.mean(losses.same_group(own, group, more, t=t))
+    return loss
+
+
+def _keys(step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and bank rows, all of one width."""
+    query, key, bank = _needed(step, "query.z", "key.z", "bank_z")
     if not query.shape[1] == key.shape[1] == bank.shape[1]:
         raise InputError(
             f"queries are {query.shape[1]} wide, keys {key.shape[1]} and bank rows "
             f"{bank.shape[1]}: all come from one projector, so all must be of one width"
         )
-    weights = None
-    if rule is not None:
-        if step.label is None or step.bank_label is None:
-            raise InputError("the loss needs step.label and step.bank_label; one is None")
-        with torch.no_grad(), torch.autocast(key.device.type, enabled=False):
-            similarity = key.float() @ bank.float().T  # [N, M]
-            weights = rule(similarity, step.label[:, None] == step.bank_label)
-    return losses.contrast(query, key, bank, weights, w=w, t=t)
+    return query, key.detach(), bank
 
 
-def _check(ok: bool, name: str, value: float, expected: str) -> None:
+def _batch_keys(step: Step) -> tuple[Tensor, Tensor]:
+    """Keys of the whole batch [B, D], and the row of each image's own among them [N]."""
+    (key,) = _needed(step, "key.z")
+    key = key.detach()
+    batch = key if step.batch_z is None else step.batch_z
+    own = torch.arange(len(key), device=key.device) if step.own is None else step.own
+    return batch, own
+
+
+@torch.no_grad()
+def _similarity(key: Tensor, rows: Tensor) -> Tensor:
+    """Cosines [N, K] of keys and rows, in float32 under any autocast; without gradient."""
+    with torch.autocast(key.device.type, enabled=False):
+        return key.float() @ rows.float().T
+
+
+def _needed(step: Step, *names: str) -> list[Tensor]:
+    """Fields of a step, such as "query.z", all of which must be there."""
+    found = []
+    for name in names:
+        value: object = step
+        for part in name.split("."):
+            value = getattr(value, part, None)
+        found.append(value)
+    missing = [name for name, value in zip(names, found, strict=True) if value is None]
+    if missing:
+        raise InputError(f"the loss needs step.{' and step.'.join(missing)}, which is None")
+    return found  # type: ignore[return-value]
+
+
+def _check(ok: object, name: str, value: Number, expected: str) -> None:
     if not ok:
         raise InputError(f"{name} is {value}: expected {expected}")
+
+
+def _temperature(**values: Number) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor):  # a schedule's, which was looked at before the run
+            _check(value > 0, name, value, "a temperature above 0")
+
+
+def _share(**values: Number) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            _check(0 <= value <= 1, name, value, "a share in [0, 1]")
+
+
+def _at_least_zero(**values: Number) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            _check(value >= 0, name, value, "0 or more")

@@ -31,8 +31,8 @@ def join(outputs: Sequence[Output]) -> Output:
 def backward_in_parts(
     network: nn.Module,
     encode: Callable[[Tensor], Output],
-    parts: Sequence[Tensor],
-    backward: Callable[[Output], Tensor],
+    batches: Sequence[Sequence[Tensor]],
+    backward: Callable[[Sequence[Output]], Tensor],
 ) -> Tensor:
     """The loss of a whole batch and its gradients, with the activations of one part in memory.
 
@@ -45,40 +45,46 @@ def backward_in_parts(
     Args:
         network: that `encode` calls; its parameters' gradients are added to.
         encode: images to their output.
-        parts: of the batch.
-        backward: makes the loss of an output and calls `backward()` on it.
+        batches: the parts of each batch that the loss needs: of queries, and perhaps of others.
+        backward: makes the loss of the batches' outputs and calls `backward()` on it.
 
     Returns:
         The loss, as `backward` returned it.
     """
-    if len(parts) == 1:
-        return backward(encode(parts[0]))
-    device = parts[0].device
+    if all(len(parts) == 1 for parts in batches):
+        return backward([encode(parts[0]) for parts in batches])
+    device = batches[0][0].device
     states, outputs = [], []
     with torch.no_grad():
-        for part in parts:
-            states.append(_random_state(device))
-            outputs.append(encode(part))
-    whole = join(outputs)
-    leaves = {
-        field.name: value.requires_grad_()
-        for field in fields(Output)
-        if (value := getattr(whole, field.name)) is not None
-    }
-    loss = backward(whole)
-    gradients = {
-        name: leaf.grad.tensor_split(len(parts))
-        for name, leaf in leaves.items()
-        if leaf.grad is not None
-    }
+        for parts in batches:
+            encoded = []
+            for part in parts:
+                states.append(_random_state(device))
+                encoded.append(encode(part))
+            outputs.append(join(encoded))
+    for whole in outputs:
+        for value in vars(whole).values():
+            if value is not None:
+                value.requires_grad_()
+    loss = backward(outputs)
     with _kept_statistics(network), _kept_random_state(device):
-        for number, part in enumerate(parts):
-            _set_random_state(device, states[number])  # the same units are dropped again
-            output = encode(part)
-            torch.autograd.backward(
-                [getattr(output, name) for name in gradients],
-                [gradient[number] for gradient in gradients.values()],
-            )
+        remembered = iter(states)
+        for parts, whole in zip(batches, outputs, strict=True):
+            gradients = {
+                name: leaf.grad.tensor_split(len(parts))
+                for name, leaf in vars(whole).items()
+                if leaf is not None and leaf.grad is not None
+            }
+            for number, part in enumerate(parts):
+                state = next(remembered)
+                if not gradients:
+                    continue
+                _set_random_state(device, state)  # the same units are dropped again
+                output = encode(part)
+                torch.autograd.backward(
+                    [getattr(output, name) for name in gradients],
+                    [gradient[number] for gradient in gradients.values()],
+                )
     return loss
 
 

@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock
 
 from maskcon.config import similar
 from maskcon.errors import InputError
-from maskcon.methods import Output
+from maskcon.methods import Head, Output
 
 
 class NarrowResNet(nn.Module):
@@ -58,6 +58,7 @@ NARROW: dict[str, Callable[[], NarrowResNet]] = {
     "resnet10w16": lambda: NarrowResNet(16),
     "resnet10w32": lambda: NarrowResNet(32),
 }
+DEEP = 2048  # width of the hidden layers of a deep projector
 RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
@@ -190,22 +191,43 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return content
 
 
+def projector(width: int, projection: int) -> nn.Sequential:
+    """MaskCon's: two layers, no batch norm."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
+
+
+def deep_projector(width: int, projection: int) -> nn.Sequential:
+    """WCL's: three layers, batch norm and ReLU after the first two, 2,048 wide."""
+    return nn.Sequential(
+        nn.Linear(width, DEEP),
+        nn.BatchNorm1d(DEEP),
+        nn.ReLU(),
+        nn.Linear(DEEP, DEEP),
+        nn.BatchNorm1d(DEEP),
+        nn.ReLU(),
+        nn.Linear(DEEP, projection),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What it takes to build an encoder again."""
 
     backbone: str
     stem: Literal["small", "large"]
-    heads: tuple[str, ...]  # fields of Output: "z", "logits"
+    heads: tuple[Head, ...]
     projection: int  # D
     classes: int  # C
+    deep: bool = False  # projectors of three layers with batch norm
 
 
 class Encoder(nn.Module):
     """A backbone with the heads that a method reads.
 
-    The projector is Linear(F, F)-ReLU-Linear(F, D) without batch norm, its output scaled to
-    unit length in float32; the classifier is Linear(F, C).
+    The projector ("z") is Linear(F, F)-ReLU-Linear(F, D) without batch norm, its output scaled
+    to unit length in float32; a deep one is that of `deep_projector`. A second one ("graph") is
+    of the same kind. The classifier is Linear(F, C) on the feature ("logits"), or Linear(D, C)
+    without bias on the projection before it is scaled ("centres").
     """
 
     def __init__(self, architecture: Architecture, *, init: str = "scratch"):
@@ -215,26 +237,34 @@ class Encoder(nn.Module):
             architecture.backbone, init=init, stem=architecture.stem
         )
         self.width = width
-        self.projector = (
-            nn.Sequential(
-                nn.Linear(width, width), nn.ReLU(), nn.Linear(width, architecture.projection)
-            )
-            if "z" in architecture.heads
-            else None
-        )
-        self.classifier = (
-            nn.Linear(width, architecture.classes) if "logits" in architecture.heads else None
-        )
+        heads, narrow = architecture.heads, architecture.projection
+        project = deep_projector if architecture.deep else projector
+        self.projector = project(width, narrow) if "z" in heads else None
+        self.classifier: nn.Linear | None = None
+        if "logits" in heads:
+            self.classifier = nn.Linear(width, architecture.classes)
+        elif "centres" in heads:
+            self.classifier = nn.Linear(narrow, architecture.classes, bias=False)
+        self.grapher = project(width, narrow) if "graph" in heads else None
+
+    @property
+    def centres(self) -> Tensor | None:
+        """Rows of a classifier on the projection, one for each class [C, D]."""
+        on_projection = "centres" in self.architecture.heads and self.classifier is not None
+        return cast(nn.Linear, self.classifier).weight if on_projection else None
 
     def forward(self, images: Tensor) -> Output:
         """Normalised images [N, 3, H, W] -> feature [N, F] and the heads there are."""
         feature = self.backbone(images)
-        z = logits = None
+        raw = z = logits = graph = None
         if self.projector is not None:
-            z = nn.functional.normalize(self.projector(feature).float(), dim=1)
+            raw = self.projector(feature)
+            z = nn.functional.normalize(raw.float(), dim=1)
         if self.classifier is not None:
-            logits = self.classifier(feature)
-        return Output(feature=feature, z=z, logits=logits)
+            logits = self.classifier(feature if "logits" in self.architecture.heads else raw)
+        if self.grapher is not None:
+            graph = nn.functional.normalize(self.grapher(feature).float(), dim=1)
+        return Output(feature=feature, z=z, logits=logits, graph=graph)
 
     def describe(self) -> dict[str, Any]:
         """The architecture as plain data, for encoder.json."""

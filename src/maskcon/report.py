@@ -17,6 +17,7 @@ from maskcon.feed import picture
 from maskcon.methods import METHODS
 from maskcon.progress import Progress, duration
 from maskcon.retrieval import nearest_others
+from maskcon.schedules import shown
 from maskcon.seeds import generator, seed_of
 
 MAP_POINTS = 2000  # t-SNE of more takes minutes
@@ -206,7 +207,13 @@ def _name(data: DataSet, row: int) -> str:
 def _card(run: Mapping[str, Any]) -> str:
     """The model card: what it is, how good, how it was made, how to use it."""
     config, results, data = run["config"], run["results"], run["data"]
-    hyper = ", ".join(f"{n} = {config[n]:g}" for n in METHODS[config["method"]].hyper_parameters)
+    known = METHODS[config["method"]].hyper_parameters
+    hyper = ", ".join(
+        [
+            *(f"{n} = {shown(config[n])}" for n in known),
+            *(f"{n} = {config[n]:g}" for n in ("mixup", "ce_weight") if config[n]),
+        ]
+    )
     lines = [
         f"# {config['backbone']} trained on {data['name']} with {config['method']}",
         "",

@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["weights", "order", "views", "prefill", "data", "map", "split", "crops"]
+Purpose = Literal[
+    "weights", "order", "views", "prefill", "data", "map", "split", "crops", "mix", "small"
+]
 _STREAM: dict[str, int] = {
     "weights": 0,
     "order": 1,
@@ -20,6 +22,8 @@ _STREAM: dict[str, int] = {
     "map": 5,
     "split": 6,
     "crops": 7,
+    "mix": 8,
+    "small": 9,
 }
 
 

@@ -1,16 +1,17 @@
 """The training step, and all that changes while it is repeated."""
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from maskcon.augment import VIEWS
+from maskcon import mixing
+from maskcon.augment import VIEWS, cut
+from maskcon.augment.crop import SMALL, small_crops, whole
 from maskcon.bank import MemoryBank
 from maskcon.capture import Captured
 from maskcon.config import SMALL_IMAGE, Config
@@ -28,11 +29,19 @@ from maskcon.feed import (
     sizes_of,
     views,
 )
-from maskcon.methods import METHODS, Output, Step, check_hyper_parameters
+from maskcon.methods import (
+    METHODS,
+    Mixed,
+    Objective,
+    Output,
+    Step,
+    check_hyper_parameters,
+)
 from maskcon.microbatch import backward_in_parts, join, parts_of
 from maskcon.model import Architecture, Encoder, EncoderPair
 from maskcon.progress import Progress, Silent
-from maskcon.seeds import seed_of
+from maskcon.schedules import learning_rate, scheduled
+from maskcon.seeds import generator, seed_of
 
 CHECKPOINT_FORMAT = 1
 TOGETHER = 1024  # images whose views are made in one go, on a GPU
@@ -77,6 +86,26 @@ class Losses:
         return self.values.double().mean().item()
 
 
+class Batch(NamedTuple):
+    """What one step sees, on the device.
+
+    Attributes:
+        label: [N].
+        query: views uint8 [N, 3, S, S].
+        key: views of the same images, likewise; None for methods without keys.
+        crops: small crops of the key views, uint8 [N, 3, s, s].
+        partner: with whose key view each query view is mixed [N].
+        share: of the query view in the mixture [N].
+    """
+
+    label: Tensor
+    query: Tensor
+    key: Tensor | None = None
+    crops: Tensor | None = None
+    partner: Tensor | None = None
+    share: Tensor | None = None
+
+
 class Training:
     """Everything that changes while a run trains: networks, bank, optimizer, step count.
 
@@ -98,7 +127,8 @@ class Training:
         config = config.settled(len(data.train), side)
         _check(config, data)
         self.config = config
-        self.method = METHODS[config.method]
+        self.objective = _objective(config)
+        self.method = self.objective.method
         self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
         self.preparation = Preparation(config.image_size, *data.normalisation())
@@ -113,7 +143,7 @@ class Training:
         self.label = label.to(self.device)
         rule = CropRule(config.crop_area, config.flip, sizes_of(images))
         self._kinds: tuple[str, ...] = (config.query_view,)
-        if self.method.key == "momentum":
+        if self.method.key != "none":
             self._kinds = (config.query_view, config.key_view)
         self._plan = StepPlan(rule, self._kinds, config.batch_size, config.seed)
         self.steps_per_epoch = self._plan.steps_per_epoch
@@ -126,12 +156,13 @@ class Training:
         architecture = Architecture(
             backbone=config.backbone,
             stem=stem,
-            heads=self.method.heads,
+            heads=self.objective.heads,
             projection=config.projection,
             classes=len(names),
+            deep=self.method.deep,
         )
         encoder = Encoder(architecture, init=config.init)
-        _check_network(encoder, config)
+        _check_network(encoder, config, self.method.crops)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
         # The networks, or what they are compiled to.
         self._query: Callable[[Tensor], Output] = self.encoder
@@ -140,6 +171,7 @@ class Training:
         if self.method.key == "momentum":
             self.pair = EncoderPair(self.encoder, config.ema)
             self._key: Callable[[Tensor], Output] = self.pair.key
+        if self.method.bank:
             size = config.bank_size
             if size > len(self.images):
                 size = len(self.images)
@@ -148,6 +180,12 @@ class Training:
                     "image: in a larger bank every image would meet its own old key"
                 )
             self.bank = MemoryBank(size, config.projection).to(self.device)
+        # Hyper-parameters that change are tensors, which a CUDA graph reads anew.
+        self.schedules = scheduled(config.hyper)
+        self._hyper: dict[str, Any] = {
+            **config.hyper,
+            **{name: torch.zeros((), device=self.device) for name in self.schedules},
+        }
         self.scaler = self.precision.scaler()
         self.optimizer = torch.optim.SGD(
             self.encoder.parameters(),
@@ -174,22 +212,30 @@ class Training:
             self._plan.rule, config.key_view, len(self.bank), config.batch_size, config.seed
         )
         filled = 0
+        small = round(config.image_size * SMALL)
         for number, (rows, (view,)) in enumerate(self._views(plan, range(len(plan.starts)))):
-            z = self._encode_key(view).z
-            assert z is not None
+            if self.method.crops:
+                view = cut(view, whole(sizes_of(view)), small)
+            z = self._entering(view)
             new = filled - plan.starts[number]
             self.bank.enqueue(z[new:], self.label[rows][new:])
             filled = plan.starts[number] + config.batch_size
 
-    def batch(self) -> tuple[Tensor, ...]:
-        """Labels [N] of the next step, its query views and, with keys, its key views.
-
-        Views are uint8 [N, 3, S, S] on the device, good until the next batch.
-        """
+    def batch(self) -> Batch:
+        """What the next step sees; good until the next batch."""
         if self._stream is None:
             self._stream = self._views(self._plan, range(self.steps, self.total_steps))
         rows, made = next(self._stream)
-        return self.label[rows], *made
+        batch = Batch(self.label[rows], *made)
+        config = self.config
+        if self.method.crops:
+            random = generator(config.seed, "small", self.steps)
+            batch = batch._replace(crops=small_crops(made[1], random))
+        if self.objective.mixes:
+            drawn = mixing.draw(len(rows), config.kappa, config.seed, self.steps)
+            partner, share = (x.to(self.device, non_blocking=True) for x in drawn)
+            batch = batch._replace(partner=partner, share=share)
+        return batch
 
     def close(self) -> None:
         """End the processes that read pictures; the next batch starts new ones."""
@@ -197,7 +243,7 @@ class Training:
             self._stream.close()
             self._stream = None
 
-    def step(self, label: Tensor, query_views: Tensor, key_views: Tensor | None = None) -> Tensor:
+    def step(self, batch: Batch) -> Tensor:
         """One optimizer step; returns the loss, still on the device.
 
         The key encoder follows first, and the keys enter the bank last, after the loss: no
@@ -206,38 +252,62 @@ class Training:
         rate = self.lr
         for group in self.optimizer.param_groups:
             group["lr"].fill_(rate)
-        if key_views is None:
-            (loss,) = self._run(label, query_views)
-        else:
-            loss, z = self._run(label, query_views, key_views)
-            assert self.bank is not None
-            self.bank.enqueue(z, label)
+        for name, value in self.scheduled_values().items():
+            self._hyper[name].fill_(value)
+        loss, *entering = self._run(*(tensor for tensor in batch if tensor is not None))
+        if self.bank is not None:
+            self.bank.enqueue(entering[0], batch.label)
         self.steps += 1
         loss = loss.clone()  # whose memory the next step uses again
         self._losses.append(loss)
         return loss
 
-    def _compute(self, label: Tensor, *views: Tensor) -> tuple[Tensor, ...]:
-        """What a step does to the weights: the loss, and the keys if there are any.
+    def scheduled_values(self) -> dict[str, float]:
+        """Hyper-parameters that change, as they are in the next step."""
+        done = self.steps / self.total_steps
+        return {name: schedule(done) for name, schedule in self.schedules.items()}
+
+    def _compute(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What a step does to the weights: the loss, and what enters the bank if there is one.
 
         Nothing here waits for the device or depends on the number of the step, so that a
         CUDA graph can stand in for it.
-        """
-        key = None
-        if self.pair is not None:
-            self.pair.update_key()
-            key = self._encode_key(views[1])
-        bank = self.bank
 
-        def backward(query: Output) -> Tensor:
+        Args:
+            tensors: those of a `Batch` that are there.
+        """
+        batch = self._as_batch(tensors)
+        bank, method = self.bank, self.method
+        key: Output | None = None
+        entering: tuple[Tensor, ...] = ()
+        if self.pair is not None and batch.key is not None:
+            self.pair.update_key()
+            key = self._encode_key(batch.key)
+            assert key.z is not None
+            entering = (key.z,)
+        if batch.crops is not None:
+            entering = (self._entering(batch.crops),)
+        batches = [batch.query]  # that the query encoder sees, with gradient
+        if method.key == "shared" and batch.key is not None:
+            batches.append(batch.key)
+        if batch.partner is not None and batch.share is not None and batch.key is not None:
+            query, other = map(self.preparation.normalise, (batch.query, batch.key))
+            batches.append(mixing.mix(query, other, batch.partner, batch.share))
+
+        def backward(outputs: Sequence[Output]) -> Tensor:
+            mixed = None
+            if batch.partner is not None and batch.share is not None:
+                mixed = Mixed(outputs[-1], batch.share, batch.partner)
             seen = Step(
-                query=query,
-                key=key,
-                label=label,
+                query=outputs[0],
+                key=outputs[1] if method.key == "shared" else key,
+                label=batch.label,
                 bank_z=bank.z if bank is not None else None,
                 bank_label=bank.label if bank is not None else None,
+                centres=self.encoder.centres,
+                mixed=mixed,
             )
-            loss = self.method.loss(seen, **self.config.hyper)
+            loss = self.objective(seen, **self._hyper)
             self.scaler.scale(loss).backward()
             return loss.detach()
 
@@ -245,12 +315,19 @@ class Training:
         loss = backward_in_parts(
             self.encoder,
             lambda part: self._encode(self._query, part),
-            parts_of(views[0], self.config.micro_batch),
+            [parts_of(images, self.config.micro_batch) for images in batches],
             backward,
         )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return (loss,) if key is None or key.z is None else (loss, key.z)
+        return loss, *entering
+
+    def _as_batch(self, tensors: Sequence[Tensor]) -> Batch:
+        """Those tensors of a batch that this method has, by name."""
+        there = ["label", "query"]
+        there += ["key"] * (self.method.key != "none") + ["crops"] * self.method.crops
+        there += ["partner", "share"] * self.objective.mixes
+        return Batch(**dict(zip(there, tensors, strict=True)))
 
     def _runner(self) -> Callable[..., tuple[Tensor, ...]]:
         """`_compute`, as a CUDA graph where that is possible.
@@ -340,8 +417,9 @@ class Training:
         }
         if self.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        if self.pair is not None and self.bank is not None:
+        if self.pair is not None:
             state["key"] = self.pair.key.state_dict()
+        if self.bank is not None:
             state["bank"] = self.bank.state_dict()
         return state
 
@@ -358,8 +436,9 @@ class Training:
                 "differ. Give --data-dir with the same files, or start a new run"
             )
         self.encoder.load_state_dict(state["encoder"])
-        if self.pair is not None and self.bank is not None:
+        if self.pair is not None:
             self.pair.key.load_state_dict(state["key"])
+        if self.bank is not None:
             self.bank.load_state_dict(state["bank"])
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
@@ -387,35 +466,45 @@ class Training:
         )
 
     def _encode(self, network: Callable[[Tensor], Output], views: Tensor) -> Output:
+        """Outputs of views in uint8, or of floats that are normalised."""
+        if views.dtype == torch.uint8:
+            views = self.preparation.normalise(views)
         with self.precision.autocast():
-            return network(self.preparation.normalise(views))
+            return network(views)
 
     @torch.no_grad()
     def _encode_key(self, views: Tensor) -> Output:
         parts = parts_of(views, self.config.micro_batch)
         return join([self._encode(self._key, part) for part in parts])
 
+    @torch.no_grad()
+    def _entering(self, views: Tensor) -> Tensor:
+        """What enters the bank: keys of key views, or the graph projections of small crops."""
+        if not self.method.crops:
+            z = self._encode_key(views).z
+        else:
+            parts = parts_of(views, self.config.micro_batch)
+            z = join([self._encode(self._query, part) for part in parts]).graph
+        assert z is not None
+        return z
+
     @property
     def lr(self) -> float:
         """Learning rate of the next step."""
         warmup = (self.config.warmup_epochs or 0) * self.steps_per_epoch
-        return self.config.lr * schedule(self.steps, self.total_steps, warmup)
+        return self.config.lr * learning_rate(self.steps, self.total_steps, warmup)
 
 
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the full learning rate at a step: linear warm-up, then a cosine to 0.
-
-    The warm-up lies inside the total and reaches 1 at its end; the cosine begins there.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+def _objective(config: Config) -> Objective:
+    """The loss of a configuration, its numbers looked at."""
+    objective = Objective(METHODS[config.method], config.mixup, config.ce_weight)
+    check_hyper_parameters(objective, config.hyper)
+    return objective
 
 
 def _check(config: Config, data: DataSet) -> None:
     """Refuse what cannot train, before anything is built."""
-    method = METHODS[config.method]
-    check_hyper_parameters(method, config.hyper)
+    objective = _objective(config)
     for name in ("query_view", "key_view"):
         if getattr(config, name) not in VIEWS:
             raise InputError(
@@ -424,7 +513,7 @@ def _check(config: Config, data: DataSet) -> None:
     label = data.train.coarse if config.label == "coarse" else data.train.fine
     if label is None:
         raise InputError(f"{data.name} has no fine labels: train with --label coarse")
-    if method.labels and label.unique().numel() < 2:
+    if objective.labels and label.unique().numel() < 2:
         raise InputError(
             f"all {len(label):,} train images of {data.name} have one {config.label} label: "
             f"{config.method} needs at least two classes; selfcon needs no labels"
@@ -439,14 +528,15 @@ def _check(config: Config, data: DataSet) -> None:
         )
 
 
-def _check_network(encoder: Encoder, config: Config) -> None:
+def _check_network(encoder: Encoder, config: Config, crops: bool) -> None:
     """Refuse a network that cannot train on these images, or not as asked."""
     if config.stem != "auto" and not isinstance(encoder.backbone, ResNet):
         raise InputError(f"stem is {config.stem!r}, but {config.backbone} has no stem to choose")
     size = config.image_size
     try:
         with torch.no_grad():
-            encoder.eval()(torch.zeros(2, 3, size, size))
+            for size in (config.image_size, *[round(config.image_size * SMALL)] * crops):
+                encoder.eval()(torch.zeros(2, 3, size, size))
     except Exception as error:  # whatever a network of another library raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

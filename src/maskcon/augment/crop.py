@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+SMALL = 3 / 7  # side of a small crop, as a share of a view's: 96 px of 224
+SMALL_AREA = (0.1, 0.4)  # of a view, that a small crop shows
 ATTEMPTS = 10  # draws before falling back to the central crop, as in torchvision
 
 
@@ -50,6 +52,21 @@ def random_crops(
     boxes = random_boxes(sizes, scale=(area, 1.0), generator=generator)
     mirrored = torch.rand(len(sizes), generator=generator, device=boxes.device) < 0.5
     return Crops(boxes, mirrored if flip else None)
+
+
+def small_crops(squares: Tensor, generator: Generator | None = None) -> Tensor:
+    """A small crop of each view, as multi-crop methods take them.
+
+    Args:
+        squares: views uint8 [N, 3, S, S].
+        generator: source of the random numbers.
+
+    Returns:
+        uint8 [N, 3, s, s], s = 3/7 of S, rounded: a tenth to two fifths of the view's area.
+    """
+    sizes = torch.tensor(squares.shape[2:]).expand(len(squares), 2)
+    boxes = random_boxes(sizes, scale=SMALL_AREA, generator=generator)
+    return resample(squares, boxes, round(squares.shape[2] * SMALL))
 
 
 def random_boxes(

@@ -220,7 +220,7 @@ def ours(*, device: str, steps: int, **options: Any) -> Turn:
     training = Training(config, load(found, image_size=config.image_size, workers=config.readers))
     training.fill_bank()
     batch_size = training.config.batch_size
-    whole = _turn(lambda: training.step(*training.batch()), batch_size, steps, where)
+    whole = _turn(lambda: training.step(training.batch()), batch_size, steps, where)
     views = _turn(training.batch, batch_size, steps, where)
 
     def turn(keep: Any = fresh) -> dict[str, float]:

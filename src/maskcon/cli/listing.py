@@ -3,6 +3,7 @@
 import click
 
 from maskcon.cli.options import hyper_parameters
+from maskcon.schedules import shown
 
 
 @click.command()
@@ -12,8 +13,10 @@ def methods() -> None:
 
     taken = hyper_parameters()
     for name, summary in commands.methods().items():
-        flags = "  ".join(f"--{n} {value:g}" for n, value in taken[name].items())
-        click.echo(f"{name:10} {summary}\n{'':10} {flags or 'no hyper-parameters'}")
+        flags = "  ".join(
+            f"--{n.replace('_', '-')} {shown(value)}" for n, value in taken[name].items()
+        )
+        click.echo(f"{name:14} {summary}\n{'':14} {flags or 'no hyper-parameters'}")
 
 
 @click.command()

@@ -15,11 +15,12 @@ from typing import Any
 import click
 
 from maskcon.config import READING_FIELDS, Config, option_type
+from maskcon.schedules import shown
 
 PATH = click.Path(path_type=Path)
 
 
-def hyper_parameters() -> dict[str, dict[str, float]]:
+def hyper_parameters() -> dict[str, dict[str, float | str]]:
     """Hyper-parameters of each method and their defaults, read without importing torch.
 
     The functions' keyword-only arguments, found in the source of methods.py; the same as
@@ -45,26 +46,43 @@ def hyper_parameters() -> dict[str, dict[str, float]]:
     )
     assert isinstance(table, ast.Dict)
     return {
-        ast.literal_eval(name): arguments[ast.unparse([*method.args, *_loss(method)][0])]
+        ast.literal_eval(name): {
+            **arguments[ast.unparse([*method.args, *_keyword(method, "loss")][0])],
+            **{n: v for d in _keyword(method, "schedules") for n, v in ast.literal_eval(d).items()},
+        }
         for name, method in zip(table.keys, table.values, strict=True)
         if name is not None and isinstance(method, ast.Call)
     }
 
 
-def _loss(method: ast.Call) -> list[ast.expr]:
-    """The value of a call's keyword `loss`."""
-    return [keyword.value for keyword in method.keywords if keyword.arg == "loss"]
+def _keyword(call: ast.Call, name: str) -> list[ast.expr]:
+    """The value of a call's keyword, if it has it."""
+    return [keyword.value for keyword in call.keywords if keyword.arg == name]
+
+
+class _Hyper(click.ParamType):
+    """A number, or whatever else it is, for `Config` to understand."""
+
+    name = "number|schedule"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        try:
+            return float(value)
+        except ValueError:
+            return str(value)
 
 
 def train_options(command: Callable, left_out: Sequence[str] = ("hyper",)) -> Callable:
     """Flags for every hyper-parameter of any method and for every field of Config."""
-    takers: dict[str, list[str]] = {}
+    takers: dict[str, dict[float | str, list[str]]] = {}  # of each name, by their defaults
     for method, names in hyper_parameters().items():
         for name, default in names.items():
-            takers.setdefault(name, []).append(f"{method} [{default:g}]")
-    for name, methods in reversed(takers.items()):
-        text = f"of {', '.join(methods)}; see README"
-        command = click.option(f"--{name}", type=float, help=text)(command)
+            takers.setdefault(name, {}).setdefault(default, []).append(method)
+    for name, defaults in reversed(takers.items()):
+        groups = (f"{', '.join(methods)} [{shown(value)}]" for value, methods in defaults.items())
+        flag = f"--{name.replace('_', '-')}"
+        text = f"of {'; '.join(groups)}"
+        command = click.option(flag, name, type=_Hyper(), help=text)(command)
     for field in reversed(fields(Config)):
         if field.name not in left_out:
             command = option(field)(command)

@@ -20,7 +20,8 @@ from maskcon.errors import InputError
 def train(out: Path, recipe: str | None, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train an encoder on coarse labels; fill a run folder.
 
-    Defaults, in brackets, are the paper's recipe for small images.
+    Defaults, in brackets, are the paper's recipe for small images. A method's number may follow
+    a schedule over the run, FROM:TO:SHAPE, such as --tau 0.5:0.05:cosine (or linear).
     """
     from maskcon import commands
     from maskcon.progress import screen

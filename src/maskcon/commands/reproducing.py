@@ -56,6 +56,9 @@ def reproduce(
         raise InputError(f"seed is {options['seed']}: give seeds=({options['seed']},)")
     stated: list[str] = [name for name in ("w", "tau") if name in options]
     hyper = {name: options.pop(name) for name in stated}
+    for name, value in hyper.items():
+        if not isinstance(value, int | float):
+            raise InputError(f"{name} is {value!r}: the rows of the paper have a number for it")
     row = paper.row_of(data, method, hyper)
     if upper_bound not in paper.UPPER_BOUND_METHODS:
         raise InputError(
