@@ -5,7 +5,7 @@ import torchvision
 from torch import nn
 
 from maskcon.errors import InputError
-from maskcon.model import Architecture, Encoder, EncoderPair, build_backbone, load_backbone_weights
+from maskcon.model import Architecture, EncoderPair, Network, build_backbone, load_backbone_weights
 
 
 def architecture(**changes) -> Architecture:
@@ -63,18 +63,18 @@ def test_networks_that_do_not_fit(name, init, message):
 
 
 def test_outputs():
-    encoder = Encoder(architecture())
+    encoder = Network(architecture())
     output = encoder(torch.randn(4, 3, 32, 32))
     assert output.feature.shape == (4, 128)
     assert output.logits.shape == (4, 5)
     torch.testing.assert_close(output.z.norm(dim=1), torch.ones(4))
-    only = Encoder(architecture(heads=("logits",)))(torch.randn(4, 3, 32, 32))
+    only = Network(architecture(heads=("logits",)))(torch.randn(4, 3, 32, 32))
     assert only.z is None
-    assert Encoder(architecture(heads=("z",)))(torch.randn(4, 3, 32, 32)).logits is None
+    assert Network(architecture(heads=("z",)))(torch.randn(4, 3, 32, 32)).logits is None
 
 
 def test_projections_are_normalised_in_float32_under_autocast():
-    encoder = Encoder(architecture())
+    encoder = Network(architecture())
     with torch.autocast("cpu", torch.bfloat16):
         output = encoder(torch.randn(8, 3, 32, 32))
     assert output.feature.dtype == torch.bfloat16
@@ -83,7 +83,7 @@ def test_projections_are_normalised_in_float32_under_autocast():
 
 
 def test_the_key_follows_the_query():
-    pair = EncoderPair(Encoder(architecture()), momentum=0.9)
+    pair = EncoderPair(Network(architecture()), momentum=0.9)
     assert pair.key.classifier is None
     before = {n: p.clone() for n, p in pair.key.named_parameters()}
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_the_key_follows_the_query():
 
 
 def test_the_statistics_of_the_key_are_its_own():
-    pair = EncoderPair(Encoder(architecture()), momentum=0.9)
+    pair = EncoderPair(Network(architecture()), momentum=0.9)
     pair.query(torch.randn(4, 3, 32, 32))
     pair.update_key()
     assert pair.key.backbone.stem[1].num_batches_tracked == 0

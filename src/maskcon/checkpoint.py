@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from maskcon.errors import InputError, TrainingError
-from maskcon.model import Architecture, Encoder
+from maskcon.model import Architecture, Network
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -65,7 +65,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_encoder(folder: Path, encoder: Encoder, preparation: Mapping[str, Any]) -> None:
+def save_encoder(folder: Path, encoder: Network, preparation: Mapping[str, Any]) -> None:
     """Write encoder.safetensors and encoder.json: the weights, and how to use them.
 
     Args:
@@ -81,7 +81,7 @@ def save_encoder(folder: Path, encoder: Encoder, preparation: Mapping[str, Any])
     )
 
 
-def load_encoder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
+def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
     """Build the encoder of a run folder; return it, in evaluation mode, and its encoder.json.
 
     Raises:
@@ -91,7 +91,7 @@ def load_encoder(folder: Path) -> tuple[Encoder, dict[str, Any]]:
         description = json.loads((folder / "encoder.json").read_text())
         state = safetensors.torch.load_file(folder / "encoder.safetensors")
         parts = description["architecture"]
-        encoder = Encoder(Architecture(**{**parts, "heads": tuple(parts["heads"])}))
+        encoder = Network(Architecture(**{**parts, "heads": tuple(parts["heads"])}))
         encoder.load_state_dict(state)
         _ = [description[name] for name in ("image_size", "mean", "deviation")]
     except FileNotFoundError as error:

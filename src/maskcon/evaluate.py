@@ -13,7 +13,7 @@ from maskcon.data.table import Photos, Split
 from maskcon.device import Precision
 from maskcon.errors import InputError
 from maskcon.feed import plain_squares
-from maskcon.model import Encoder
+from maskcon.model import Network
 from maskcon.progress import Progress, Silent, duration
 from maskcon.retrieval import recall, strangers_before
 
@@ -66,7 +66,7 @@ def _row(
 
 @torch.no_grad()
 def embed(
-    encoder: Encoder,
+    encoder: Network,
     images: Tensor | Photos,
     preparation: Preparation,
     precision: Precision,

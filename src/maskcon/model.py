@@ -221,7 +221,7 @@ class Architecture:
     deep: bool = False  # projectors of three layers with batch norm
 
 
-class Encoder(nn.Module):
+class Network(nn.Module):
     """A backbone with the heads that a method reads.
 
     The projector ("z") is Linear(F, F)-ReLU-Linear(F, D) without batch norm, its output scaled
@@ -282,7 +282,7 @@ class EncoderPair(nn.Module):
         momentum: share of the key's old parameters that stays at each update.
     """
 
-    def __init__(self, query: Encoder, momentum: float):
+    def __init__(self, query: Network, momentum: float):
         super().__init__()
         self.query = query
         self.key = copy.deepcopy(query).requires_grad_(False)

@@ -38,7 +38,7 @@ from maskcon.methods import (
     check_hyper_parameters,
 )
 from maskcon.microbatch import backward_in_parts, join, parts_of
-from maskcon.model import Architecture, Encoder, EncoderPair
+from maskcon.model import Architecture, EncoderPair, Network
 from maskcon.progress import Progress, Silent
 from maskcon.schedules import learning_rate, scheduled
 from maskcon.seeds import generator, seed_of
@@ -161,7 +161,7 @@ class Training:
             classes=len(names),
             deep=self.method.deep,
         )
-        encoder = Encoder(architecture, init=config.init)
+        encoder = Network(architecture, init=config.init)
         _check_network(encoder, config, self.method.crops)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
         # The networks, or what they are compiled to.
@@ -528,7 +528,7 @@ def _check(config: Config, data: DataSet) -> None:
         )
 
 
-def _check_network(encoder: Encoder, config: Config, crops: bool) -> None:
+def _check_network(encoder: Network, config: Config, crops: bool) -> None:
     """Refuse a network that cannot train on these images, or not as asked."""
     if config.stem != "auto" and not isinstance(encoder.backbone, ResNet):
         raise InputError(f"stem is {config.stem!r}, but {config.backbone} has no stem to choose")

@@ -148,6 +148,11 @@ LAYOUTS = (
 )
 
 
+def is_set(path: Path) -> bool:
+    """Whether a path holds a data set in one of `LAYOUTS`."""
+    return any(layout.there(path) for layout in LAYOUTS)
+
+
 def fitting_size(found: Found) -> int:
     """The side at which to train: of `IMAGE_SIZES` the smallest that most pictures fill."""
     sides = []

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from maskcon.data.pictures import Arrays
+from maskcon.data.pictures import Arrays, rgb
 from maskcon.data.table import Found, Part, numbered
 from maskcon.errors import InputError
 
@@ -59,6 +60,17 @@ def from_arrays(
         start = end
     fine_names = levels["fine"][1] if "fine" in levels else ()
     return Found(name, parts, levels["coarse"][1], fine_names)
+
+
+def pictures_of(images: Any, name: str = "arrays") -> Arrays:
+    """Pictures without labels, of whatever `from_arrays` takes, and of Pillow images.
+
+    Raises:
+        InputError: something has another type or shape.
+    """
+    if not isinstance(images, Tensor | np.ndarray):
+        images = [rgb(image) if isinstance(image, Image.Image) else image for image in images]
+    return Arrays(_images(images, name), name)
 
 
 def _text(value: Any, level: str) -> str:

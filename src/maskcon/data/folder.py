@@ -64,6 +64,15 @@ def read(path: Path) -> Found:
     return Found(path.name, parts, coarse_names, fine_names, notes)
 
 
+def loose(path: Path) -> list[Path]:
+    """Every picture anywhere below a folder, whatever its folders mean; in order of the paths."""
+    here = _images(path)
+    for folder in _folders(path):
+        if not folder.is_symlink():  # which may lead in a circle
+            here += loose(folder)
+    return here
+
+
 def _parts(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The folders of the splits; the root alone as "train", where it has none; and notes."""
     folders = _folders(path)

@@ -229,6 +229,46 @@ class Chosen:
         return self.pictures.kind(int(self.rows[row]))
 
 
+class Joined:
+    """Several lots of pictures, one after the other."""
+
+    def __init__(self, lots: Sequence[Pictures]):
+        self.lots = lots
+        self.starts = np.cumsum([0, *map(len, lots)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def _at(self, row: int) -> tuple[Pictures, int]:
+        lot = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.lots[lot], row - int(self.starts[lot])
+
+    def name(self, row: int) -> str:
+        """The name in its own lot."""
+        pictures, own = self._at(row)
+        return pictures.name(own)
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Height and width."""
+        pictures, own = self._at(row)
+        return pictures.size(own)
+
+    def decode(self, row: int, reduce: int = 1) -> np.ndarray:
+        """RGB, uint8 [H, W, 3]."""
+        pictures, own = self._at(row)
+        return pictures.decode(own, reduce)
+
+    def digest(self, row: int) -> bytes:
+        """Tells different contents apart."""
+        pictures, own = self._at(row)
+        return pictures.digest(own)
+
+    def kind(self, row: int) -> str:
+        """Format and mode."""
+        pictures, own = self._at(row)
+        return pictures.kind(own)
+
+
 def choose(pictures: Pictures, rows: np.ndarray) -> Pictures:
     """Some rows of pictures; memory is not copied, but for arrays of one size."""
     if isinstance(pictures, Arrays) and isinstance(pictures.images, Tensor):
@@ -261,10 +301,11 @@ def decode(content: Path | bytes, name: str, reduce: int = 1) -> np.ndarray:
         image: Image.Image = file
         if _orientation(file) > 1:
             image = ImageOps.exif_transpose(file)
-        return _rgb(image)
+        return rgb(image)
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow image of any mode as uint8 [H, W, 3]."""
     if image.mode.startswith("I;16"):
         return _grey((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):

@@ -1,0 +1,256 @@
+"""A trained encoder as people use it: pictures in, vectors out."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskcon.checkpoint import load_encoder
+from maskcon.config import SMALL_IMAGE, Config
+from maskcon.data import Found, find, folder, is_set
+from maskcon.data.arrays import pictures_of
+from maskcon.data.loader import cut_picture
+from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures
+from maskcon.data.scan import each, square
+from maskcon.device import Precision, pick_device
+from maskcon.errors import InputError
+from maskcon.evaluate import Preparation
+from maskcon.model import Network
+from maskcon.progress import Progress, Silent, duration, screen
+
+BATCH = 256
+SHOWN = 10  # unreadable pictures that an error names
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Some pictures of many, embedded.
+
+    Attributes:
+        rows: of the pictures, int64 [n].
+        vectors: float32 [n, F], unit length.
+        errors: (row, why) of those among them that cannot be read; they have no vector.
+    """
+
+    rows: np.ndarray
+    vectors: np.ndarray
+    errors: tuple[tuple[int, str], ...]
+
+
+class Encoder:
+    """A trained encoder: the backbone of a run, and how pictures become its input.
+
+        encoder = maskcon.Encoder.load("runs/x")
+        vectors = encoder.embed(["a.jpg", "b.jpg"])  # float32 [2, F], unit length
+
+    Attributes:
+        network: the torch module.
+        preparation: size and normalisation of its input.
+        width: F, of a vector.
+        device: where it computes.
+    """
+
+    def __init__(self, network: Network, preparation: Preparation, precision: Precision):
+        self.network = network.to(precision.device).eval()
+        self.preparation, self.precision = preparation, precision
+        self.width, self.device = network.width, precision.device
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: str = "auto", precision: str | None = None
+    ) -> "Encoder":
+        """Load the encoder of a run.
+
+        Args:
+            path: a run folder, or the encoder.safetensors in it (encoder.json lies beside it).
+            device: auto, cpu, cuda, cuda:1.
+            precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
+                run.json, else auto.
+
+        Raises:
+            InputError: there is no encoder, or it is damaged.
+        """
+        folder = Path(path)
+        if folder.suffix == ".safetensors":
+            folder = folder.parent
+        network, description = load_encoder(folder)
+        if precision is None:
+            precision = _trained_in(folder)
+        numbers = Precision.pick(precision, pick_device(device))
+        return cls(network, Preparation.of(description), numbers)
+
+    @property
+    def identity(self) -> str:
+        """Tells this encoder's vectors from those of others: a digest of weights and input."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr(self.preparation).encode())
+        for name, value in sorted(self.network.backbone.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def embed(
+        self,
+        images: Any,
+        *,
+        batch_size: int = BATCH,
+        progress: bool | Progress = False,
+        workers: int = 0,
+    ) -> np.ndarray:
+        """Vectors of pictures, in their order.
+
+        Args:
+            images: paths; arrays (uint8 [N, H, W, 3], [N, H, W], torch [N, 3, H, W], or a
+                sequence of [H, W, 3] of any sizes); Pillow images; the path of a folder or
+                table; or a set that `maskcon.data.find` or `from_arrays` returned, all of its
+                splits.
+            batch_size: pictures that go through the network together.
+            progress: show a line on the terminal; or tell this object.
+            workers: threads that read pictures; 0 is one for each core.
+
+        Returns:
+            float32 [n, F], unit length.
+
+        Raises:
+            InputError: there are no pictures, or some cannot be read; the message names them.
+        """
+        pictures = _pictures(images)
+        vectors = np.empty((len(pictures), self.width), np.float32)
+        if progress is True:
+            with screen() as shown:
+                return self._into(vectors, pictures, batch_size, shown, workers)
+        return self._into(vectors, pictures, batch_size, progress or Silent(), workers)
+
+    def _into(
+        self,
+        vectors: np.ndarray,
+        pictures: Pictures,
+        batch_size: int,
+        progress: Progress,
+        workers: int,
+    ) -> np.ndarray:
+        errors: list[str] = []
+        for part in self.stream(
+            pictures, batch_size=batch_size, progress=progress, workers=workers
+        ):
+            vectors[part.rows] = part.vectors
+            errors += [reason for _, reason in part.errors]
+        if errors:
+            more = f"\n... and {len(errors) - SHOWN:,} more" if len(errors) > SHOWN else ""
+            raise InputError(
+                "\n".join(errors[:SHOWN])
+                + more
+                + f"\n{len(errors):,} of {len(pictures):,} pictures cannot be read: mend or remove "
+                "them"
+            )
+        return vectors
+
+    def stream(
+        self,
+        pictures: Pictures,
+        *,
+        start: int = 0,
+        batch_size: int = BATCH,
+        progress: Progress | None = None,
+        workers: int = 0,
+    ) -> Iterator[Vectors]:
+        """Vectors batch by batch; no more than a few batches are ever in memory.
+
+        Args:
+            pictures: as `maskcon.data` has them.
+            start: row to begin with.
+            batch_size: pictures that go through the network together.
+            progress: told how far it is.
+            workers: threads that read pictures; 0 is one for each core.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: expected 1 or more")
+        progress = progress or Silent()
+        size, count = self.preparation.image_size, len(pictures)
+        readers = Config(workers=workers).readers
+        began = time.perf_counter()
+
+        def read(offset: int) -> np.ndarray:
+            return _square(pictures, start + offset, size)
+
+        rows: list[int] = []
+        squares: list[np.ndarray] = []
+        errors: list[tuple[int, str]] = []
+        for offset, result in each(read, count - start, readers, Silent(), ""):
+            row = start + offset
+            if isinstance(result, InputError):
+                errors.append((row, str(result)))
+            else:
+                rows.append(row)
+                squares.append(result)
+            if len(squares) == batch_size or row + 1 == count:
+                yield Vectors(np.array(rows, np.int64), self._encode(squares), tuple(errors))
+                rows, squares, errors = [], [], []
+                speed = (offset + 1) / max(time.perf_counter() - began, 1e-9)
+                progress.update(
+                    f"embedding: {row + 1:,} of {count:,} images  {speed:,.0f} images/s  "
+                    f"{duration((count - row - 1) / speed)} left"
+                )
+        progress.close()
+
+    @torch.no_grad()
+    def _encode(self, squares: Sequence[np.ndarray]) -> np.ndarray:
+        if not squares:
+            return np.empty((0, self.width), np.float32)
+        images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self.device)
+        with self.precision.autocast():
+            feature = self.network(self.preparation.normalise(images)).feature
+        assert isinstance(feature, Tensor)
+        return torch.nn.functional.normalize(feature.float(), dim=1).cpu().numpy()
+
+
+def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
+    """A picture as the encoder takes it, uint8 [size, size, 3], resized as in evaluation."""
+    if size <= SMALL_IMAGE:
+        return square(pictures.decode(row), size)
+    made = torch.empty(size, size, 3, dtype=torch.uint8)
+    height, width = pictures.size(row)
+    cut_picture(pictures, row, (height, width), [(0, 0, height, width)], [made], exact=True)
+    return made.numpy()
+
+
+def _pictures(images: Any) -> Pictures:
+    """Whatever `Encoder.embed` takes, as pictures."""
+    if isinstance(images, str | Path):
+        path = Path(images)
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            images = [path]
+        elif path.is_dir() and not is_set(path):
+            images = folder.loose(path)
+        else:
+            images = find(str(images))
+    if isinstance(images, Found):
+        return joined(images)
+    if not isinstance(images, np.ndarray | Tensor):
+        images = list(images)
+        if images and all(isinstance(image, str | Path) for image in images):
+            return Files(images)
+    if not len(images):
+        raise InputError("there are no pictures to embed: give paths, arrays or a folder")
+    return pictures_of(images)
+
+
+def joined(found: Found) -> Pictures:
+    """The pictures of all splits of a set, one split after the other."""
+    parts = [part.pictures for part in found.parts.values()]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _trained_in(folder: Path) -> str:
+    """The precision of the run in a folder; "auto" where there is none."""
+    try:
+        return str(json.loads((folder / "run.json").read_text())["precision"])
+    except (OSError, ValueError, KeyError):
+        return "auto"
