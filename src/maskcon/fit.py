@@ -17,10 +17,10 @@ from maskcon.data import DataSet
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.evaluate import recall_of
 from maskcon.progress import Progress, Silent, duration
+from maskcon.runs import METRICS
 from maskcon.train import Losses, Training
 
 CHECKPOINT = "last.ckpt"
-METRICS = "metrics.jsonl"
 TELL_EVERY = 1.0  # seconds between looks at the speed
 RECENT = 20  # of them that the speed on the screen is the mean of
 

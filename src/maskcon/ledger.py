@@ -88,7 +88,7 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
     config, hardware, versions = runs[0]["config"], runs[0]["hardware"], runs[0]["versions"]
     grouped: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
-        grouped.setdefault(_name(run["config"]), []).append(run)
+        grouped.setdefault(name_of(run["config"]), []).append(run)
     commits = sorted({str(run["commit"])[:10] for run in runs})
     lines = [
         f"### {config['data']}: {config['backbone']}, {config['epochs']} epochs, "
@@ -117,7 +117,8 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _name(config: Mapping[str, Any]) -> str:
+def name_of(config: Mapping[str, Any]) -> str:
+    """Method and hyper-parameters of a run, as "maskcon, w 1, tau 0.05"."""
     known = METHODS[config["method"]].hyper_parameters
     hyper = [f"{n} {shown(config[n])}" for n in known if n != "t"]
     hyper += [f"{n} {config[n]:g}" for n in ADDED if config[n]]

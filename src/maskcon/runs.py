@@ -1,5 +1,6 @@
 """The run folder: what a training run leaves, and how to read it again."""
 
+import contextlib
 import csv
 import io
 import json
@@ -15,9 +16,10 @@ from typing import Any
 
 from maskcon.checkpoint import write_atomically, write_json
 from maskcon.data import DataSet, Found
-from maskcon.errors import InputError
+from maskcon.errors import InputError, TrainingError
 
 RUN_FILE = "run.json"
+METRICS = "metrics.jsonl"
 
 
 def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -83,6 +85,19 @@ def read(folder: Path) -> dict[str, Any]:
 def write(folder: Path, content: Mapping[str, Any]) -> None:
     """Write run.json, atomically."""
     write_json(folder / RUN_FILE, content)
+
+
+def note_evaluation(folder: Path, data: str, results: Mapping[str, Any]) -> None:
+    """Add the results of an evaluation to run.json, under the name of the data.
+
+    Those of other protocols stay. A folder that cannot be written is left as it is.
+    """
+    run = read(folder)
+    about = {"maskcon": metadata.version("maskcon"), "commit": source_commit()}
+    kept = run.setdefault("evaluations", {}).get(data, {})
+    run["evaluations"][data] = {**kept, **results, "measured": about}
+    with contextlib.suppress(TrainingError):  # somebody else's run
+        write(folder, run)
 
 
 def write_lists(folder: Path, found: Found, data: DataSet) -> None:

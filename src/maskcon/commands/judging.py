@@ -1,15 +1,18 @@
-"""What a trained encoder is worth."""
+"""What a trained encoder is worth, and several beside each other."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskcon import checkpoint, runs
+from maskcon import checkpoint, comparison, runs
 from maskcon.commands.sources import find_set, name_of, resolved, split_set
 from maskcon.config import reading
 from maskcon.data import Found, hold
+from maskcon.data.table import Part, Split
 from maskcon.device import Precision, pick_device
 from maskcon.errors import InputError
-from maskcon.evaluate import Preparation, embed, pixel_recall, recall_of
+from maskcon.evaluate import Preparation
+from maskcon.judge import TAUGHT, Subject, check_protocols, judge
 from maskcon.progress import Progress, Silent
 
 
@@ -17,33 +20,40 @@ def eval(
     run: str | Path,
     *,
     data: str | Path | Found | None = None,
+    protocol: str | Sequence[str] = ("recall",),
     json: str | Path | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Recall@1, 2, 5, 10 of a run's encoder on a test split's fine labels.
+    """Judge a run's encoder on the fine labels of a test split, and note it in its run.json.
 
     Args:
         run: a run folder.
         data: a data set's name or path, or arrays; by default the run's own. All of its images
             are tested with where it has no test split.
+        protocol: of `maskcon.judge.PROTOCOLS`: recall, knn, linear, fewshot, cluster, health;
+            several as a sequence or with commas; "all" for all of them.
         json: a file to write the results to.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
             which is the run's own unless given, so that the run's own recall comes out again.
 
     Returns:
-        {"recall@1": share in [0, 1], ..., "pixels": the same of raw pixels, "images": count};
-        "recall@1/coarse" and so on where there are no fine labels.
+        {"recall@1": share in [0, 1], ..., "images": count}, as `maskcon.judge.judge` describes
+        it; "recall@1/coarse" and so on where there are no fine labels. run.json has the same,
+        under "evaluations" and the name of the data.
 
     Raises:
-        InputError: no run there, or no such data.
+        InputError: no run there, no such data or protocol.
     """
     progress = progress or Silent()
     folder = Path(run)
     trained = runs.read(folder)
+    names = protocol.split(",") if isinstance(protocol, str) else list(protocol)
+    names = [name.strip() for name in names]
+    check_protocols(names)
     before = trained["config"]
-    encoder, description = checkpoint.load_encoder(folder)
+    network, description = checkpoint.load_encoder(folder)
     given = reading({k: v for k, v in options.items() if k not in ("device", "precision")})
     where = pick_device(options.get("device", "auto"))
     numbers = Precision.pick(options.get("precision", trained["precision"]), where)
@@ -55,21 +65,65 @@ def eval(
     else:
         config = resolved({"data": name_of(data), **given}, None)
         found = data if isinstance(data, Found) else find_set(config, progress)
+
+    def read(part: Part) -> Split:
+        size, skips = description["image_size"], config.skip_unreadable
+        split, skipped = hold(part, size, config.readers, skips, progress)
+        for name, _ in skipped:
+            progress.note(f"left out: {name}")
+        return split
+
     part = found.parts.get("test") or found.parts["train"]
-    split, skipped = hold(
-        part, description["image_size"], config.readers, config.skip_unreadable, progress
+    chosen = check_protocols(names, fine=part.fine is not None)
+    taught = bool(set(chosen) & set(TAUGHT)) and {"train", "test"} <= set(found.parts)
+    subject = Subject(
+        network.to(where),
+        Preparation.of(description),
+        numbers,
+        test=read(part),
+        train=read(found.parts["train"]) if taught else None,
+        coarse_names=found.coarse_names,
+        crop_area=before.get("crop_area", config.crop_area),
+        flip=before.get("flip", config.flip),
+        seed=before["seed"],
+        workers=config.readers,
+        progress=progress,
     )
-    for name, _ in skipped:
-        progress.note(f"left out: {name}")
-    preparation = Preparation.of(description)
-    readers = config.readers
-    features = embed(encoder.to(where), split.images, preparation, numbers, readers, progress)
-    progress.close()
-    results = {
-        **recall_of(features, split),
-        "pixels": pixel_recall(split, config.readers),
-        "images": len(split),
-    }
+    results = {**judge(subject, chosen), "images": len(subject.test)}
     if json is not None:
         checkpoint.write_json(Path(json), results)
+    runs.note_evaluation(folder, found.name, results)
     return results
+
+
+def compare(
+    folders: Sequence[str | Path],
+    *,
+    metrics: Sequence[str] = (),
+    csv: str | Path | None = None,
+    latex: str | Path | None = None,
+    picture: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Several runs beside each other; runs that differ only in their seed are one row.
+
+    Args:
+        folders: of finished runs.
+        metrics: to show, such as "recall@1" or "knn@200"; by default those that all runs have.
+        csv: a file for the table, as comma-separated values in shares.
+        latex: a file for it, as a LaTeX tabular in per cent.
+        picture: a .png or .svg file for the picture.
+
+    Returns:
+        A row for each: "name", "seeds", "runs" (folders), "metrics" ({metric: [share of each
+        seed]}), the best recall@1 first.
+
+    Raises:
+        InputError: a folder is no finished run, or none has a metric.
+    """
+    rows = comparison.rows([Path(folder) for folder in folders], metrics)
+    for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
+        if path is not None:
+            checkpoint.write_atomically(Path(path), made(rows).encode())
+    if picture is not None:
+        comparison.draw(rows, Path(picture))
+    return [row.as_dict() for row in rows]
