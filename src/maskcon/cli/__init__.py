@@ -23,6 +23,7 @@ for command in (
     training.demo,
     training.reproduce,
     judging.eval,
+    judging.compare,
     pictures.data,
     benchmark.benchmark,
     listing.methods,

@@ -5,7 +5,7 @@ run = train(data="cifar100", method="maskcon", tau=0.05, out="runs/x")
 run["results"]["recall@1"]
 """
 
-from maskcon.commands.judging import eval  # noqa: A004 - the command is called so
+from maskcon.commands.judging import compare, eval  # noqa: A004 - the command is called so
 from maskcon.commands.listing import datasets, methods
 from maskcon.commands.pictures import check, pack
 from maskcon.commands.reproducing import reproduce
@@ -13,6 +13,7 @@ from maskcon.commands.training import demo, train
 
 __all__ = [
     "check",
+    "compare",
     "datasets",
     "demo",
     "eval",
