@@ -433,7 +433,9 @@ def test_the_protocol_of_clustering():
     found = cluster.clustering(x, fine, fine // 2)
     names = ["nmi", "ari", "accuracy", "clusters"]
     names += [f"{a}/within_coarse" for a in names[:3]] + ["ari/within_coarse/mean"]
-    assert {*found} == {*names, *(f"{a}/estimated" for a in names)}
+    ends = {"clusters/estimated/low", "clusters/estimated/high"}
+    assert {*found} == {*names, *(f"{a}/estimated" for a in names)} | ends
+    assert found["clusters/estimated/low"] <= 4 <= found["clusters/estimated/high"]
     assert found["clusters"] == found["clusters/estimated"] == 4
     assert all(found[name] == 1 for name in found if not name.startswith("clusters"))
     assert not any("within" in name for name in cluster.clustering(x, fine))

@@ -17,7 +17,13 @@ from maskcon.ledger import cell, name_of
 
 FORMATS = (".png", ".svg", ".pdf")
 # Figures that are no shares of anything, and are shown as they are.
-PLAIN = ("effective_rank", "uniformity", "alignment", "clusters", "clusters/estimated")
+PLAIN = (
+    "effective_rank",
+    "uniformity",
+    "alignment",
+    "clusters",
+    *(f"clusters/estimated{end}" for end in ("", "/low", "/high")),
+)
 SHOWN = ("recall@1", "recall@2", "recall@5", "recall@10")  # in the picture and first in a table
 
 

@@ -147,20 +147,24 @@ def clustering(
     Returns:
         names of `agreement` with the true number of clusters, as they are; with an estimated
         number, followed by "/estimated"; and of `agreement_within` both ways. "clusters" and
-        "clusters/estimated" are the numbers.
+        "clusters/estimated" are the numbers, "clusters/estimated/low" and "/high" the sums of the
+        ends of the estimates' intervals.
     """
     check_rows(features, fine, coarse)
     say = (progress or Silent()).update
     whole = torch.zeros_like(fine) if coarse is None else coarse
     true, guessed = dict[int, int](), dict[int, int]()
+    low = high = 0
     groups = by_class(whole.cpu())
     for i, members in enumerate(groups, 1):
         say(f"clusters: estimating their number, {i} of {len(groups)}")
         name = int(whole[members[0]])
         true[name] = len(fine[members].unique())
         inside = features[members.to(features.device)]
-        guessed[name] = estimate_clusters(inside, most=most, subsamples=0, seed=seed).number
-    found = dict[str, float]()
+        estimate = estimate_clusters(inside, most=most, seed=seed)
+        guessed[name] = estimate.number
+        low, high = low + estimate.low, high + estimate.high
+    found = {f"clusters{ESTIMATED}/low": float(low), f"clusters{ESTIMATED}/high": float(high)}
     ways = ("", true, len(fine.unique())), (ESTIMATED, guessed, sum(guessed.values()))
     for suffix, numbers, number in ways:
         say(f"clusters: {number} of {len(features):,} images")
