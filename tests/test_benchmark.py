@@ -12,8 +12,9 @@ from maskcon.benchmark import recall, step, table
 from maskcon.benchmark.reference import Reference
 from maskcon.benchmark.sides import Side, compare
 from maskcon.errors import InputError, TrainingError
-from maskcon.methods import METHODS, Output, Step
+from maskcon.methods import METHODS
 from maskcon.progress import Silent
+from maskcon.step import Output, Step
 from tests.test_cli import typed
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"

@@ -14,15 +14,9 @@ from torch import Tensor
 from maskcon.cli.options import hyper_parameters
 from maskcon.errors import InputError
 from maskcon.graph import nearest_components
-from maskcon.methods import (
-    METHODS,
-    Mixed,
-    Objective,
-    Output,
-    Step,
-    check_hyper_parameters,
-    of_mixed,
-)
+from maskcon.methods import METHODS
+from maskcon.objective import Objective, check_hyper_parameters
+from maskcon.step import Mixed, Output, Step, of_mixed
 
 N, M, D, C = 6, 11, 8, 4
 

@@ -14,9 +14,10 @@ from maskcon.config import Config, resolve
 from maskcon.data import DataSet
 from maskcon.errors import InputError
 from maskcon.feed import CropRule, StepPlan, sizes_of, views
-from maskcon.methods import METHODS, Output
+from maskcon.methods import METHODS
 from maskcon.microbatch import backward_in_parts, parts_of
 from maskcon.progress import Silent
+from maskcon.step import Output
 from maskcon.train import Training
 
 KNOWN = {name: method.hyper_parameters for name, method in METHODS.items()}

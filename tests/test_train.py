@@ -17,9 +17,11 @@ from maskcon.config import Config, resolve
 from maskcon.data import DATA_SETS, DataSet, NamedSet
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.fit import fit
-from maskcon.methods import METHODS, Method, Objective, Step
+from maskcon.methods import METHODS, Method
+from maskcon.objective import Objective
 from maskcon.progress import Silent
 from maskcon.schedules import learning_rate
+from maskcon.step import Step
 from maskcon.train import Training
 from tests.conftest import as_found, subset
 

@@ -8,7 +8,7 @@ line, the recipes and the help read the signature.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -16,78 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from maskcon import losses, targets
+from maskcon import losses, ranges, targets
 from maskcon.errors import InputError
 from maskcon.graph import nearest_components
-from maskcon.schedules import scheduled
+from maskcon.ranges import Number
+from maskcon.step import Head, Step, batch_keys, needed, of_mixed
 
 Rule = Callable[[Tensor, Tensor], Tensor]  # (similarity [N, M], same [N, M]) -> weights
-Number = float | Tensor  # a tensor of no dimensions, where a schedule changes the value
-Head = Literal["z", "logits", "graph", "centres"]
-
-
-@dataclass(frozen=True)
-class Output:
-    """What an encoder says of N images. Heads that were not asked for are None."""
-
-    feature: Tensor | None = None  # [N, F] of the backbone
-    z: Tensor | None = None  # [N, D] projection, unit length, float32
-    logits: Tensor | None = None  # [N, C] of the linear classifier
-    graph: Tensor | None = None  # [N, D] of a second projector, unit length, float32
-
-    def rows(self, index: Tensor) -> "Output":
-        """Some rows, in that order."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Output(**{n: None if x is None else x[index] for n, x in parts.items()})
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Queries whose images are mixtures of two.
-
-    Attributes:
-        query: of share * query view + (1 - share) * the partner's key view, mixed as images.
-        share: of the row's own image, in [0, 1] [N].
-        partner: the row of the batch whose key view was mixed in [N].
-    """
-
-    query: Output
-    share: Tensor
-    partner: Tensor
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a method may look at.
-
-    Attributes:
-        query: of the query views.
-        key: of the key views of the same images; None for methods without keys.
-        label: of each image [N].
-        bank_z: rows of the bank, unit length [M, D].
-        bank_label: their labels [M].
-        batch_z: keys of the whole batch, unit length [B, D], where ranks share one; by default
-            those of `key`.
-        own: the row of `batch_z` that is each image's own key [N]; by default 0, 1, 2, ...
-        centres: rows of a classifier on the projection, one for each class [C, D].
-        mixed: queries of mixed images, for methods that want them.
-        weight: of each row's loss in the mean over N [N]; by default 1.
-    """
-
-    query: Output
-    key: Output | None = None
-    label: Tensor | None = None
-    bank_z: Tensor | None = None
-    bank_label: Tensor | None = None
-    batch_z: Tensor | None = None
-    own: Tensor | None = None
-    centres: Tensor | None = None
-    mixed: Mixed | None = None
-    weight: Tensor | None = None
-
-    def mean(self, rows: Tensor) -> Tensor:
-        """The mean of a loss of each row [N], weighted by `weight`."""
-        return rows.mean() if self.weight is None else (self.weight * rows).mean()
 
 
 @dataclass(frozen=True)
@@ -171,7 +106,7 @@ def maskcon(step: Step, *, w: Number = 1.0, tau: Number = 0.05, t: Number = 0.1)
     key and one half on the nearest row of the class. Reference: MaskCon (Feng and Patras,
     CVPR 2023), equations 5-8.
     """
-    _temperature(tau=tau)
+    ranges.temperature(tau=tau)
     return _contrast(step, partial(targets.nearest_same_class, tau=tau), w=w, t=t)
 
 
@@ -181,7 +116,7 @@ def coins(step: Step, *, w: Number = 0.5, t: Number = 0.1) -> Tensor:
     The comparison of that name in MaskCon (CVPR 2023): a plain linear layer with bias on the
     feature. The original is `coins_original`.
     """
-    _share(w=w)
+    ranges.share(w=w)
     return w * supce(step) + (1 - w) * selfcon(step, t=t)
 
 
@@ -195,9 +130,9 @@ def coins_original(
     The centres are learned, and lie in the space of the projection; `coins` has a classifier
     on the feature, and shares that sum to 1. Reference: CoIns (Xu et al., ICCV 2021).
     """
-    _temperature(t_class=t_class)
-    _at_least_zero(w=w)
-    query, label, centres = _needed(step, "query.z", "label", "centres")
+    ranges.temperature(t_class=t_class)
+    ranges.at_least_zero(w=w)
+    query, label, centres = needed(step, "query.z", "label", "centres")
     with torch.autocast(query.device.type, enabled=False):
         logits = query.float() @ normalize(centres.float(), dim=1).T / t_class  # [N, C]
     return selfcon(step, t=t) + w * step.mean(losses.cross_entropy(logits, label))
@@ -205,7 +140,7 @@ def coins_original(
 
 def supce(step: Step) -> Tensor:
     """Cross-entropy of a linear classifier on the feature; no keys, no bank. `coins`, w = 1."""
-    logits, label = _needed(step, "query.logits", "label")
+    logits, label = needed(step, "query.logits", "label")
     return step.mean(losses.cross_entropy(logits, label))
 
 
@@ -218,9 +153,9 @@ def ancor(step: Step, *, t: Number = 0.2) -> Tensor:
     second term, whose negatives are the bank rows of the query's own class: what all of a
     class have in common cannot tell them apart. Reference: ANCOR (Bukchin et al., CVPR 2021).
     """
-    _temperature(t=t)
+    ranges.temperature(t=t)
     query, key, bank = _keys(step)
-    label, bank_label, centres = _needed(step, "label", "bank_label", "centres")
+    label, bank_label, centres = needed(step, "label", "bank_label", "centres")
     with torch.autocast(query.device.type, enabled=False):
         centres = normalize(centres.detach().float(), dim=1)  # [C, D]
 
@@ -241,8 +176,8 @@ def ascl(step: Step, *, tau: Number = 0.05, neighbours: Number = 1.0, t: Number 
     `targets.confident_neighbours`; the paper takes 5 neighbours on CIFAR-100. Reference: ASCL
     (Feng and Patras, Adaptive Soft Contrastive Learning, ICPR 2022).
     """
-    _temperature(tau=tau, t=t)
-    _at_least_zero(neighbours=neighbours)
+    ranges.temperature(tau=tau, t=t)
+    ranges.at_least_zero(neighbours=neighbours)
     query, key, bank = _keys(step)
     weights = targets.confident_neighbours(_similarity(key, bank), tau=tau, neighbours=neighbours)
     return step.mean(losses.contrast(query, key, bank, weights, t=t))
@@ -255,7 +190,7 @@ def ressl(step: Step, *, tau: Number = 0.04, t: Number = 0.1) -> Tensor:
 
     Reference: ReSSL (Zheng et al., NeurIPS 2021).
     """
-    _temperature(tau=tau, t=t)
+    ranges.temperature(tau=tau, t=t)
     query, key, bank = _keys(step)
     target = targets.softmax_over_bank(_similarity(key, bank), tau=tau)
     return step.mean(losses.soft_cross_entropy(query, bank, target, t=t))
@@ -277,15 +212,15 @@ def sane(
     images are. mu = 0 and lam = 0 is `selfcon` on that key set. Reference: SANE (Zhou
     et al., NeurIPS 2021), self-labelling refinery and momentum mixup.
     """
-    _temperature(t=t)
-    _share(lam=lam)
-    _at_least_zero(mu=mu)
+    ranges.temperature(t=t)
+    ranges.share(lam=lam)
+    ranges.at_least_zero(mu=mu)
     if not isinstance(tau_sharpen, Tensor):
-        _check(0 < tau_sharpen <= 1, "tau_sharpen", tau_sharpen, "a factor above 0, up to 1")
+        ranges.check(0 < tau_sharpen <= 1, "tau_sharpen", tau_sharpen, "a factor above 0, up to 1")
 
     def towards(step: Step, mu: Number) -> Tensor:
         query, key, bank = _keys(step)
-        batch, own = _batch_keys(step)
+        batch, own = batch_keys(step)
         keys = torch.cat([batch, bank])  # [K, D]
         labels = targets.refined_labels(
             _similarity(key, keys), own, t=t, tau_sharpen=tau_sharpen, mu=mu
@@ -316,7 +251,7 @@ def wcl_crops(step: Step, *, neighbours: Number = 4.0, t: Number = 0.1) -> Tenso
     nearest to its other view join the positives of the second loss. Reference: WCL (Zheng et
     al., ICCV 2021), K-NN multi-crop; its details are not stated there.
     """
-    _check(neighbours >= 1 and neighbours % 1 == 0, "neighbours", neighbours, "1, 2, 3, ...")
+    ranges.check(neighbours >= 1 and neighbours % 1 == 0, "neighbours", neighbours, "1, 2, 3, ...")
     return _weak(step, int(neighbours), t=t)
 
 
@@ -346,125 +281,27 @@ METHODS: dict[str, Method] = {
 }
 
 
-@dataclass(frozen=True)
-class Objective:
-    """A method, with what can be added to any of them.
-
-    Attributes:
-        method: of `METHODS`.
-        mixup: share of the loss of mixed images in that of the method, in [0, 1); 0 is none.
-            A loss is linear in its target, so that of a mixture is the mixture of the losses
-            of its two images' targets.
-        ce_weight: of a linear classifier's cross-entropy on the label, added to the loss.
-    """
-
-    method: Method
-    mixup: float = 0.0
-    ce_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.mixup < 1, "mixup", self.mixup, "a share from 0 to below 1")
-        _at_least_zero(ce_weight=self.ce_weight)
-        if self.mixup and self.method.mixes:
-            raise InputError("the method mixes images by itself: set --lam in place of --mixup")
-        if self.mixup and self.method.key != "momentum":
-            raise InputError(
-                f"mixup is {self.mixup}, but the method has no key encoder: mixed images are made "
-                "of query and key views of a method with a bank"
-            )
-
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """What the encoder must have."""
-        heads = self.method.heads
-        if self.ce_weight and not {"logits", "centres"} & set(heads):
-            return (*heads, "logits")
-        return heads
-
-    @property
-    def labels(self) -> bool:
-        """Whether labels are read."""
-        return self.method.labels or self.ce_weight > 0
-
-    @property
-    def mixes(self) -> bool:
-        """Whether `Step.mixed` is read."""
-        return self.method.mixes or self.mixup > 0
-
-    def __call__(self, step: Step, **hyper: Number) -> Tensor:
-        """The loss of a step."""
-
-        def of_method(step: Step) -> Tensor:
-            return self.method.loss(step, **hyper)
-
-        loss = of_method(step)
-        if self.mixup:
-            loss = (1 - self.mixup) * loss + self.mixup * of_mixed(step, of_method)
-        if self.ce_weight:
-            loss = loss + self.ce_weight * supce(step)
-        return loss
-
-
-def of_mixed(step: Step, loss: Callable[[Step], Tensor]) -> Tensor:
-    """The loss of the mixed queries: each against the targets of both of its images.
-
-    share * loss(mixed query, the own key and label) + (1 - share) * loss(mixed query, the
-    partner's key and label), row by row.
-    """
-    mixed, key = step.mixed, step.key
-    if mixed is None or key is None:
-        raise InputError("the loss needs step.mixed and step.key; one of them is None")
-    partner = mixed.partner
-    batch, own = _batch_keys(step)
-    first = replace(step, query=mixed.query, mixed=None, weight=mixed.share)
-    second = replace(
-        first,
-        key=key.rows(partner),
-        label=None if step.label is None else step.label[partner],
-        batch_z=batch,  # where partners, of whom two may be the same, are some of the rows
-        own=own[partner],
-        weight=1 - mixed.share,
-    )
-    return loss(first) + loss(second)
-
-
-def check_hyper_parameters(objective: Objective, hyper: Mapping[str, float | str]) -> None:
-    """Raise the loss's own `InputError` for values out of range, before any data are read.
-
-    Of a schedule, both ends are looked at.
-    """
-    z = torch.eye(2)
-    label = torch.zeros(2, dtype=torch.long)
-    output = Output(feature=z, z=z, logits=z, graph=z)
-    mixed = Mixed(output, torch.ones(2), label)
-    step = Step(output, output, label, bank_z=z, bank_label=label, centres=z, mixed=mixed)
-    changing = scheduled(hyper)
-    for end in (0.0, 1.0):
-        numbers = {name: v for name, v in hyper.items() if not isinstance(v, str)}
-        objective(step, **numbers, **{name: value(end) for name, value in changing.items()})
-
-
 def _contrast(step: Step, rule: Rule | None, *, w: Number, t: Number) -> Tensor:
     """`losses.contrast` of a step, the weights given by a rule (none: all zero)."""
-    _share(w=w)
-    _temperature(t=t)
+    ranges.share(w=w)
+    ranges.temperature(t=t)
     query, key, bank = _keys(step)
     weights = None
     if rule is not None:
-        label, bank_label = _needed(step, "label", "bank_label")
+        label, bank_label = needed(step, "label", "bank_label")
         weights = rule(_similarity(key, bank), label[:, None] == bank_label)
     return step.mean(losses.contrast(query, key, bank, weights, w=w, t=t))
 
 
 def _weak(step: Step, neighbours: int, *, t: Number) -> Tensor:
     """`wcl`, with some neighbours' crops if there are to be any."""
-    _temperature(t=t)
-    first, second, h1, h2 = _needed(step, "query.z", "key.z", "query.graph", "key.graph")
+    ranges.temperature(t=t)
+    first, second, h1, h2 = needed(step, "query.z", "key.z", "query.graph", "key.graph")
     loss = step.mean(losses.pairs(first, second, t=t))
     for own, other in ((h1, h2), (h2, h1)):
         more = None
         if neighbours:
-            (bank,) = _needed(step, "bank_z")
+            (bank,) = needed(step, "bank_z")
             near = _similarity(other, bank).topk(min(neighbours, len(bank)), 1).indices
             more = bank[near]  # [N, neighbours, D]
         group = nearest_components(other)
@@ -474,7 +311,7 @@ def _weak(step: Step, neighbours: int, *, t: Number) -> Tensor:
 
 def _keys(step: Step) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and bank rows, all of one width."""
-    query, key, bank = _needed(step, "query.z", "key.z", "bank_z")
+    query, key, bank = needed(step, "query.z", "key.z", "bank_z")
     if not query.shape[1] == key.shape[1] == bank.shape[1]:
         raise InputError(
             f"queries are {query.shape[1]} wide, keys {key.shape[1]} and bank rows "
@@ -483,54 +320,8 @@ def _keys(step: Step) -> tuple[Tensor, Tensor, Tensor]:
     return query, key.detach(), bank
 
 
-def _batch_keys(step: Step) -> tuple[Tensor, Tensor]:
-    """Keys of the whole batch [B, D], and the row of each image's own among them [N]."""
-    (key,) = _needed(step, "key.z")
-    key = key.detach()
-    batch = key if step.batch_z is None else step.batch_z
-    own = torch.arange(len(key), device=key.device) if step.own is None else step.own
-    return batch, own
-
-
 @torch.no_grad()
 def _similarity(key: Tensor, rows: Tensor) -> Tensor:
     """Cosines [N, K] of keys and rows, in float32 under any autocast; without gradient."""
     with torch.autocast(key.device.type, enabled=False):
         return key.float() @ rows.float().T
-
-
-def _needed(step: Step, *names: str) -> list[Tensor]:
-    """Fields of a step, such as "query.z", all of which must be there."""
-    found = []
-    for name in names:
-        value: object = step
-        for part in name.split("."):
-            value = getattr(value, part, None)
-        found.append(value)
-    missing = [name for name, value in zip(names, found, strict=True) if value is None]
-    if missing:
-        raise InputError(f"the loss needs step.{' and step.'.join(missing)}, which is None")
-    return found  # type: ignore[return-value]
-
-
-def _check(ok: object, name: str, value: Number, expected: str) -> None:
-    if not ok:
-        raise InputError(f"{name} is {value}: expected {expected}")
-
-
-def _temperature(**values: Number) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Tensor):  # a schedule's, which was looked at before the run
-            _check(value > 0, name, value, "a temperature above 0")
-
-
-def _share(**values: Number) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Tensor):
-            _check(0 <= value <= 1, name, value, "a share in [0, 1]")
-
-
-def _at_least_zero(**values: Number) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Tensor):
-            _check(value >= 0, name, value, "0 or more")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from maskcon.methods import Output
+from maskcon.step import Output
 
 
 def parts_of(images: Tensor, size: int) -> tuple[Tensor, ...]:

@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock
 
 from maskcon.config import similar
 from maskcon.errors import InputError
-from maskcon.methods import Head, Output
+from maskcon.step import Head, Output
 
 
 class NarrowResNet(nn.Module):

@@ -29,19 +29,14 @@ from maskcon.feed import (
     sizes_of,
     views,
 )
-from maskcon.methods import (
-    METHODS,
-    Mixed,
-    Objective,
-    Output,
-    Step,
-    check_hyper_parameters,
-)
+from maskcon.methods import METHODS
 from maskcon.microbatch import backward_in_parts, join, parts_of
 from maskcon.model import Architecture, EncoderPair, Network
+from maskcon.objective import Objective, check_hyper_parameters
 from maskcon.progress import Progress, Silent
 from maskcon.schedules import learning_rate, scheduled
 from maskcon.seeds import generator, seed_of
+from maskcon.step import Mixed, Output, Step
 
 CHECKPOINT_FORMAT = 1
 TOGETHER = 1024  # images whose views are made in one go, on a GPU
