@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskcon import checkpoint, commands, runs
+from maskcon import checkpoint, commands, mixing, runs
 from maskcon import fit as loop
 from maskcon.config import Config, resolve
 from maskcon.data import DATA_SETS, DataSet, NamedSet
@@ -98,11 +98,18 @@ def test_every_method_trains(name, tmp_path, tiny):
     assert training.best["recall@1"] == max(line.get("recall@1", 0) for line in lines)
 
 
-@pytest.mark.parametrize("name", ["maskcon", "coins", "supce"])
-@pytest.mark.parametrize("stop_after", [5, 6, 8, 13])
-def test_resume_is_exact(name, stop_after, tmp_path, tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "stop_after", "more"),
+    [
+        *((name, after, {}) for name in ("maskcon", "coins", "supce") for after in (5, 6, 8, 13)),
+        ("sane", 7, {}),
+        ("wcl_crops", 7, {"image_size": 16}),
+        ("maskcon", 7, {"tau": "0.5:0.05:linear", "mixup": 0.5, "ce_weight": 0.3}),
+    ],
+)
+def test_resume_is_exact(name, stop_after, more, tmp_path, tiny, monkeypatch):
     """A run stopped in mid-epoch, at an epoch's end or on a log line goes on bit for bit."""
-    whole = run(tmp_path / "whole", tiny, method=name)
+    whole = run(tmp_path / "whole", tiny, method=name, **more)
     step = Training.step
 
     def step_and_stop(self, *batch):
@@ -114,14 +121,14 @@ def test_resume_is_exact(name, stop_after, tmp_path, tiny, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Training, "step", step_and_stop)
         with pytest.raises(Interrupted) as stopped:
-            run(tmp_path / "parts", tiny, method=name)
+            run(tmp_path / "parts", tiny, method=name, **more)
     assert stopped.value.number == signal.SIGINT
     saved = checkpoint.load_checkpoint(tmp_path / "parts" / "last.ckpt")
     assert saved["training"]["steps"] == stop_after
     with open(tmp_path / "parts" / "metrics.jsonl", "a") as file:
         file.write('{"written": "after the checkpoint, before a crash"}\n')
     torch.manual_seed(999)  # whatever the new process did before
-    resumed = run(tmp_path / "parts", tiny, resume=True, method=name)
+    resumed = run(tmp_path / "parts", tiny, resume=True, method=name, **more)
     assert equal(whole.state_dict(), resumed.state_dict())
     for file in ("metrics.jsonl", "encoder.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
@@ -197,6 +204,63 @@ def test_schedule():
     assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi * 45 / 90)))
     assert 0 < rates[-1] < 0.001
     assert learning_rate(0, 100, 0) == 1
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_a_number_follows_its_schedule(shape, tmp_path, tiny):
+    """The loss sees the value of its step, and metrics.jsonl says it."""
+    seen = []
+    schedule = f"0.5:0.1:{shape}"
+    training = Training(config(tau=schedule, log_every=1), tiny)
+    sound = training.objective
+
+    def loss(step: Step, **hyper: Any) -> torch.Tensor:
+        seen.append(float(hyper["tau"]))
+        return sound.method.loss(step, **hyper)
+
+    training.objective = dataclasses.replace(
+        sound, method=dataclasses.replace(sound.method, loss=loss)
+    )
+    fit(training, tiny, tmp_path)
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    values = [line["tau"] for line in lines if "loss" in line]
+    assert seen == pytest.approx(values)
+    done = [step / 18 for step in range(18)]
+    way = done if shape == "linear" else [(1 - math.cos(math.pi * p)) / 2 for p in done]
+    assert values == pytest.approx([0.5 - 0.4 * p for p in way])
+    assert training.config.as_dict()["tau"] == schedule
+
+
+def test_mixed_images_are_those_that_the_loss_is_told(tiny):
+    """share * the query's view + (1 - share) * the partner's key view, of the very same batch."""
+    training = Training(config(mixup=0.5, method="selfcon"), tiny)
+    batch = training.batch()
+    assert not (batch.partner == torch.arange(16)).any()
+    assert ((batch.share >= 0) & (batch.share <= 1)).all()
+    assert batch.share.std() > 0.05
+    again = Training(config(mixup=0.5, method="selfcon"), tiny).batch()
+    assert torch.equal(batch.partner, again.partner)
+    assert torch.equal(batch.share, again.share)
+    prepare = training.preparation.normalise
+    mixed = mixing.mix(prepare(batch.query), prepare(batch.key), batch.partner, batch.share)
+    for row in range(16):
+        theta = batch.share[row].item()
+        other = prepare(batch.key)[batch.partner[row]]
+        expected = theta * prepare(batch.query)[row] + (1 - theta) * other
+        torch.testing.assert_close(mixed[row], expected)
+
+
+def test_small_crops(tiny):
+    training = Training(config(method="wcl_crops", image_size=28), tiny)
+    training.fill_bank()
+    assert training.bank is not None
+    torch.testing.assert_close(training.bank.z.norm(dim=1), torch.ones(40))
+    before = training.bank.z.clone()
+    batch = training.batch()
+    assert batch.crops.shape == (16, 3, 12, 12)
+    training.step(batch)
+    assert torch.equal(training.bank.z[16:], before[16:])
+    assert not torch.equal(training.bank.z[:16], before[:16])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
