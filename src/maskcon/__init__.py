@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskcon.encoder import Encoder
+    from maskcon.estimator import CoarseToFine
 
-__all__ = ["Encoder"]
+__all__ = ["CoarseToFine", "Encoder"]
 __version__ = version("maskcon")
 
-_WHERE = {"Encoder": "maskcon.encoder"}
+_WHERE = {"CoarseToFine": "maskcon.estimator", "Encoder": "maskcon.encoder"}
 
 
 def __getattr__(name: str) -> Any:

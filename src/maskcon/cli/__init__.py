@@ -6,7 +6,17 @@ from importlib import metadata
 
 import click
 
-from maskcon.cli import benchmark, judging, listing, pictures, training
+from maskcon.cli import (
+    benchmark,
+    discovering,
+    exporting,
+    judging,
+    listing,
+    pictures,
+    reporting,
+    searching,
+    training,
+)
 from maskcon.errors import InputError, Interrupted, TrainingError
 
 PROGRAM = "maskcon"
@@ -23,7 +33,13 @@ for command in (
     training.demo,
     training.reproduce,
     judging.eval,
+    discovering.discover,
     judging.compare,
+    reporting.report,
+    exporting.export,
+    searching.embed,
+    searching.index,
+    searching.search,
     pictures.data,
     benchmark.benchmark,
     listing.methods,

@@ -1,0 +1,129 @@
+"""Pictures with whatever labels they have, for the commands that only look at them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from maskcon import runs
+from maskcon.commands.sources import find_set, name_of, resolved
+from maskcon.config import COLUMN_FIELDS, Config, reading
+from maskcon.data import Found, folder, is_set
+from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
+from maskcon.errors import InputError
+from maskcon.progress import Progress
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures and the names of their classes.
+
+    Attributes:
+        name: of the data.
+        pictures: N of them.
+        columns: "paths" [N], and "coarse", "fine", "split": text [N], or None where nobody
+            labelled them, or where the set is not split.
+        config: how they are read: threads, and whether to go on without unreadable ones.
+    """
+
+    name: str
+    pictures: Pictures
+    columns: Mapping[str, np.ndarray | None]
+    config: Config
+
+    def take(self, rows: np.ndarray) -> "Labelled":
+        """Some of the rows."""
+        columns = {n: None if c is None else c[rows] for n, c in self.columns.items()}
+        return Labelled(self.name, choose(self.pictures, rows), columns, self.config)
+
+
+def labelled(
+    data: str | Path | Found | None, run: Path, options: Mapping[str, Any], progress: Progress
+) -> Labelled:
+    """Pictures and labels of a data set, or pictures alone.
+
+    Args:
+        data: a data set's name or path; a folder of pictures that is no set, or a picture, which
+            have no labels; arrays; or None for the data that the run was trained with.
+        run: the run folder. Its own data are read as they were in training: the same columns, and
+            the same split where the set has none.
+        options: fields `READING_FIELDS` of Config.
+        progress: told what a person should know.
+
+    Raises:
+        InputError: no pictures there.
+    """
+    given = reading(options)
+    trained = _trained(run)
+    if data is None:
+        if not trained:
+            raise InputError(f"{run} does not say what it was trained with: give DATA")
+        data = trained["data"]
+    path = None if isinstance(data, Found) else Path(data)
+    if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
+        return _unlabelled([path], str(path), resolved(given, None))
+    if path is not None and path.is_dir() and not is_set(path):
+        return _unlabelled(folder.loose(path), str(path), resolved(given, None))
+    config = resolved({"data": name_of(data), **given}, None)
+    own = trained.get("data") == config.data
+    if own:
+        before = {**trained, "skip_unreadable": False, "workers": 0}
+        config = resolved({**before, **given}, None)
+    try:
+        found = data if isinstance(data, Found) else find_set(config, progress)
+    except InputError as error:
+        columns = any(name in given for name in COLUMN_FIELDS)
+        if path is None or columns or not (path.is_dir() and folder.found(path)):
+            raise
+        progress.note(f"{error}\nso all pictures below {path} are taken without labels")
+        return _unlabelled(folder.loose(path), str(path), config)
+    for note in found.notes:
+        progress.note(note)
+    if own and "test" not in found.parts:
+        found = found.with_test(config.test_share, config.seed)
+        progress.note("split as it was in training: train and test")
+    return _named(found, config)
+
+
+def _trained(run: Path) -> dict[str, Any]:
+    """The configuration of a run; nothing where an encoder came without it."""
+    try:
+        return dict(runs.read(run)["config"])
+    except (InputError, KeyError):
+        return {}
+
+
+def _unlabelled(paths: list[Path], name: str, config: Config) -> Labelled:
+    if not paths:
+        raise InputError(
+            f"{name} has no pictures: expected files ending in {', '.join(sorted(SUFFIXES))}"
+        )
+    files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - links stay as they are
+    columns = {"paths": np.array(files, object), "coarse": None, "fine": None, "split": None}
+    return Labelled(name, Files(files), columns, config)
+
+
+def _named(found: Found, config: Config) -> Labelled:
+    """A set, all parts one after the other, with the names of its labels."""
+    parts = found.parts
+    lots = [part.pictures for part in parts.values()]
+    pictures = lots[0] if len(lots) == 1 else Joined(lots)
+    paths = np.array([pictures.name(row) for row in range(len(pictures))], object)
+    split = np.repeat(np.array([*parts], object), [len(part) for part in parts.values()])
+    coarse = np.concatenate([_text(p.coarse, found.coarse_names) for p in parts.values()])
+    fine = [_text(p.fine, found.fine_names) for p in parts.values() if p.fine is not None]
+    columns = {
+        "paths": paths,
+        "coarse": coarse,
+        "fine": np.concatenate(fine) if len(fine) == len(parts) else None,
+        "split": split if len(parts) > 1 else None,
+    }
+    return Labelled(config.data, pictures, columns, config)
+
+
+def _text(label: Tensor, names: tuple[str, ...]) -> np.ndarray:
+    return np.array(names, object)[label.numpy()]

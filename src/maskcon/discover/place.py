@@ -1,0 +1,226 @@
+"""The folder of groups: groups.csv, which trains and labels, and summary.json."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskcon.checkpoint import write_atomically, write_json
+from maskcon.data.pictures import Chosen, Files, Joined, Pictures
+from maskcon.data.scan import each
+from maskcon.discover import spreadsheet
+from maskcon.discover.groups import Division
+from maskcon.discover.kmeans import UNKNOWN
+from maskcon.discover.known import Known
+from maskcon.discover.naming import Group
+from maskcon.errors import InputError
+from maskcon.progress import Progress
+
+TABLE, SUMMARY, SHEET, PICTURES = "groups.csv", "summary.json", "sheet.html", "pictures"
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Everything that was found in one set of pictures.
+
+    Attributes:
+        name: of the set.
+        pictures: N of them.
+        split: of each, "train" or "test"; empty where the set has one of them alone.
+        coarse: names of coarse labels.
+        divisions: of the coarse classes; their rows are those of the pictures.
+        groups: of all of them, in order, named.
+        known: fine labels that people gave.
+        judged: how well groups match the fine classes of the set, where it has them.
+        facts: how they were found: run, seed and the like.
+    """
+
+    name: str
+    pictures: Pictures
+    split: Sequence[str]
+    coarse: Sequence[str]
+    divisions: Sequence[Division]
+    groups: Sequence[Group]
+    known: Known | None
+    judged: Mapping[str, float] | None
+    facts: Mapping[str, Any]
+
+    def of(self, division: int) -> list[Group]:
+        """The groups of a coarse class, the largest first."""
+        return [group for group in self.groups if group.division == division]
+
+    def typical(self, group: Group) -> np.ndarray:
+        """Rows of a group's pictures, the most typical first."""
+        division = self.divisions[group.division]
+        return division.rows[division.members(group.place)]
+
+
+def path_of(pictures: Pictures, row: int) -> str | None:
+    """The absolute path of a picture that is a file of its own; None elsewhere."""
+    if isinstance(pictures, Files):
+        return os.path.abspath(pictures.paths[row])  # noqa: PTH100 - links stay as they are
+    if isinstance(pictures, Chosen):
+        return path_of(pictures.pictures, int(pictures.rows[row]))
+    if isinstance(pictures, Joined):
+        lot = int(np.searchsorted(pictures.starts, row, side="right")) - 1
+        return path_of(pictures.lots[lot], row - int(pictures.starts[lot]))
+    return None
+
+
+def table(found: Discovery, paths: Sequence[str] | None) -> bytes:
+    """groups.csv: a row for each picture, in the order of the data.
+
+    Columns path, coarse and fine, and split where there are two, are what `maskcon train --data`
+    reads; group, confidence, typical (rank in the group), odd (0 or 1) and, where fine labels
+    were given, known (0 or 1) are for people and labelling tools. Pictures that are no files
+    have a column name in place of path, and cannot be trained on.
+
+    Args:
+        found: what was found.
+        paths: of the pictures; None where they are no files.
+    """
+    names = (
+        paths if paths is not None else [found.pictures.name(r) for r in range(len(found.pictures))]
+    )
+    head = ["path" if paths is not None else "name", "coarse", "fine"]
+    head += ["split"] if found.split else []
+    head += ["group", "confidence", "typical", "odd"] + (["known"] if found.known else [])
+    lines: list[list[object]] = [[] for _ in names]
+    for d, division in enumerate(found.divisions):
+        groups = found.of(d)
+        for i, row in enumerate(division.rows.tolist()):
+            group = groups[division.group[i]]
+            line: list[object] = [names[row], found.coarse[division.label], group.name]
+            line += [found.split[row]] if found.split else []
+            line += [group.id, f"{division.confidence[i]:.4f}", int(division.rank[i])]
+            line += [int(division.odd[i])]
+            line += [int(found.known.label[row] != UNKNOWN)] if found.known else []
+            lines[row] = line
+    return spreadsheet.write(head, lines)
+
+
+def summary(found: Discovery) -> dict[str, Any]:
+    """What summary.json holds, and what `maskcon.commands.discover` returns."""
+    classes = []
+    for d, division in enumerate(found.divisions):
+        sizes = np.bincount(division.group, minlength=division.number)
+        odd = np.bincount(division.group[division.odd], minlength=division.number)
+        classes.append(
+            {
+                "name": found.coarse[division.label],
+                "images": len(division.rows),
+                "number": division.number,
+                "low": division.found.low,
+                "high": division.found.high,
+                "how": division.found.how,
+                "excess": division.found.excess,
+                "structure": division.found.structure,
+                "groups": [
+                    {
+                        "id": group.id,
+                        "name": group.name,
+                        "images": int(sizes[group.place]),
+                        "odd": int(odd[group.place]),
+                        "confidence": float(
+                            division.confidence[division.group == group.place].mean()
+                        ),
+                        "typical": found.pictures.name(int(found.typical(group)[0])),
+                    }
+                    for group in found.of(d)
+                ],
+            }
+        )
+    result = {
+        **found.facts,
+        "data": found.name,
+        "images": len(found.pictures),
+        "groups": len(found.groups),
+        "coarse": classes,
+    }
+    if found.known is not None:
+        result["known"] = {
+            "images": found.known.count,
+            "unmatched": len(found.known.unmatched),
+            "tested": sum(division.tested for division in found.divisions),
+            "right": sum(division.right for division in found.divisions),
+        }
+    if found.judged is not None:
+        result["judged"] = dict(found.judged)
+    return result
+
+
+def refuse(folder: Path, overwrite: bool) -> None:
+    """Raise `InputError` where the folder cannot be written to."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: give a folder to write the groups to")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder.parent} is no folder: make it, or give another --out")
+    there = [name for name in (TABLE, SUMMARY, SHEET) if (folder / name).exists()]
+    if there and not overwrite:
+        raise InputError(f"{folder} has {there[0]} already: give another --out, or --overwrite")
+    if (folder / "run.json").exists():
+        raise InputError(f"{folder} is a run folder: give the groups one of their own")
+
+
+def write(
+    folder: Path,
+    found: Discovery,
+    sheet: bytes,
+    *,
+    pictures: bool,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Write the folder: groups.csv, summary.json, sheet.html and perhaps pictures/.
+
+    Args:
+        folder: where; made if need be, in a folder that is there.
+        found: what was found.
+        sheet: the page.
+        pictures: write pictures that are no files as PNG, so that groups.csv can name them.
+        workers: threads that write pictures.
+        progress: told what is missing, and how far it is.
+
+    Raises:
+        InputError: the folder cannot be made, or a picture cannot be read.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error}") from error
+    rows = range(len(found.pictures))
+    here = [path_of(found.pictures, row) for row in rows]
+    paths = [path for path in here if path is not None]
+    files: list[str] | None = paths if len(paths) == len(here) else None
+    if files is None and pictures:
+        files = _as_png(folder / PICTURES, found.pictures, workers, progress)
+    elif files is None:
+        progress.note(
+            f"the pictures of {found.name} are no files of their own, so {TABLE} has their names "
+            "and cannot be trained on; --pictures writes them as PNG, and then it can"
+        )
+    elif pictures:
+        progress.note("--pictures: the pictures are files already; none is written")
+    write_atomically(folder / TABLE, table(found, files))
+    write_atomically(folder / SHEET, sheet)
+    write_json(folder / SUMMARY, summary(found))
+
+
+def _as_png(folder: Path, pictures: Pictures, workers: int, progress: Progress) -> list[str]:
+    """Write every picture as PNG; their paths, relative to the folder above."""
+    folder.mkdir(exist_ok=True)
+
+    def save(row: int) -> str:
+        Image.fromarray(pictures.decode(row)).save(folder / f"{row:07d}.png")
+        return f"{folder.name}/{row:07d}.png"
+
+    paths = []
+    for _, result in each(save, len(pictures), workers, progress, "writing pictures"):
+        if isinstance(result, InputError):
+            raise result
+        paths.append(result)
+    return paths

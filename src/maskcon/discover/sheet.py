@@ -1,0 +1,171 @@
+"""One page with the pictures of every group: to look at, and to name the groups on.
+
+The page needs no network and no other file: pictures, style and script are in it.
+"""
+
+import base64
+import json
+import shlex
+from html import escape
+from pathlib import Path
+
+from maskcon.data.scan import each
+from maskcon.discover.naming import Group
+from maskcon.discover.place import Discovery
+from maskcon.errors import InputError
+from maskcon.progress import Progress
+from maskcon.thumbnails import thumbnail
+
+TYPICAL, ODD = 12, 4  # pictures of each group
+SIDE = 96  # of a picture in pixels
+
+
+def page(found: Discovery, command: str, *, workers: int, progress: Progress) -> bytes:
+    """The page, HTML in UTF-8.
+
+    Args:
+        found: what was found.
+        command: that applies the names, up to the path of their table.
+        workers: threads that read pictures.
+        progress: told how far it is.
+    """
+    shown = {group.id: _shown(found, group) for group in found.groups}
+    rows = sorted({row for typical, odd in shown.values() for row in typical + odd})
+    pictures = _encoded(found, rows, workers, progress)
+    sections = [_section(found, d, shown, pictures) for d in range(len(found.divisions))]
+    links = "".join(
+        f'<a href="#class-{d}">{escape(found.coarse[division.label])}</a>'
+        for d, division in enumerate(found.divisions)
+    )
+    here = Path(__file__)
+    return _PAGE.format(
+        title=escape(found.name),
+        style=here.with_suffix(".css").read_text(encoding="utf-8"),
+        script=here.with_suffix(".js").read_text(encoding="utf-8"),
+        images=len(found.pictures),
+        groups=len(found.groups),
+        classes=len(found.divisions),
+        example=escape(_example(found)),
+        links=links,
+        sections="".join(sections),
+        command=escape(command),
+        key=escape(json.dumps([found.name, [_first(found, g) for g in found.groups]])),
+    ).encode()
+
+
+def _example(found: Discovery) -> str:
+    """How two groups more are asked for, in the largest class."""
+    largest = max(found.divisions, key=lambda division: len(division.rows))
+    return shlex.join(["--groups", f"{found.coarse[largest.label]}={largest.number + 2}"])
+
+
+def _first(found: Discovery, group: Group) -> str:
+    return found.pictures.name(int(found.typical(group)[0]))
+
+
+def _shown(found: Discovery, group: Group) -> tuple[list[int], list[int]]:
+    """Rows of a group's typical pictures and of its odd ones, the oddest last."""
+    rows = found.typical(group)
+    division = found.divisions[group.division]
+    odd = rows[division.odd[division.members(group.place)]][-ODD:]
+    typical = rows[:TYPICAL]
+    return typical.tolist(), [row for row in odd.tolist() if row not in typical]
+
+
+def _encoded(found: Discovery, rows: list[int], workers: int, progress: Progress) -> dict[int, str]:
+    """Small pictures as data URIs, by row; "" where one cannot be read any more."""
+
+    def encode(i: int) -> str:
+        content = thumbnail(found.pictures.decode(rows[i]), SIDE)
+        return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+    done = each(encode, len(rows), workers, progress, "drawing the sheet")
+    return {rows[i]: "" if isinstance(uri, InputError) else uri for i, uri in done}
+
+
+def _section(
+    found: Discovery,
+    d: int,
+    shown: dict[str, tuple[list[int], list[int]]],
+    pictures: dict[int, str],
+) -> str:
+    division = found.divisions[d]
+    name = escape(found.coarse[division.label])
+    count = f"{division.number} group{'s' if division.number > 1 else ''}"
+    low, high = division.found.low, division.found.high
+    between = f" ({low} to {high})" if low < high else ""
+    words = {
+        "clear": "groups show clearly",
+        "faint": "groups show faintly",
+        "none": "no groups show",
+        "given": "their number was given",
+        "known": "as many names are known",
+    }
+    facts = f"{len(division.rows):,} images · {count}{between} · "
+    facts += words.get(division.found.structure, division.found.structure)
+    articles = "".join(_article(found, group, *shown[group.id], pictures) for group in found.of(d))
+    return (
+        f'<section id="class-{d}"><h2>{name}</h2><p class="facts">{facts}</p>{articles}</section>\n'
+    )
+
+
+def _article(
+    found: Discovery, group: Group, typical: list[int], odd: list[int], pictures: dict[int, str]
+) -> str:
+    division = found.divisions[group.division]
+    inside = division.group == group.place
+    sure = division.confidence[inside].mean()
+    given = "" if group.name == group.id else escape(group.name)
+    id_ = f"name-{group.division}-{group.place}"
+    ones = "".join(_picture(found, row, pictures[row], "typical") for row in typical)
+    odd_ones = "".join(_picture(found, row, pictures[row], "odd one") for row in odd)
+    if odd_ones:
+        odd_ones = f'<span class="odd" role="group" aria-label="odd ones out">{odd_ones}</span>'
+    return (
+        f'<article><div class="head"><h3>{escape(group.id)}</h3>'
+        f'<span class="facts">{inside.sum():,} images · confidence {sure:.2f} · '
+        f"{division.odd[inside].sum():,} odd</span>"
+        f'<span class="name"><label for="{id_}">name</label>'
+        f'<input id="{id_}" value="{given}" data-group="{escape(group.id)}" '
+        f'data-images="{inside.sum()}" data-typical="{escape(_first(found, group))}" '
+        'autocomplete="off" spellcheck="false"></span></div>'
+        f'<div class="pictures">{ones}{odd_ones}</div></article>'
+    )
+
+
+def _picture(found: Discovery, row: int, uri: str, kind: str) -> str:
+    name = escape(found.pictures.name(row))
+    return f'<img src="{uri}" alt="{kind}: {name}" title="{name}" loading="lazy">'
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>groups of {title}</title>
+<style>
+{style}</style>
+</head>
+<body data-key="{key}">
+<header>
+<h1>Groups of {title}</h1>
+<p>{images:,} images in {classes:,} coarse classes fall into {groups:,} groups. Each shows its
+most typical pictures first and its odd ones last, in a frame. Write a name where you know one
+(Enter goes on to the next); groups of one coarse class with the same name become one. Where a group
+holds several kinds, run again with more: <code>{example}</code>.</p>
+</header>
+<div class="bar">
+<output id="count"></output>
+<button id="save" type="button">Download names.csv</button>
+<span class="facts">then</span> <code>{command} <b>names.csv</b></code>
+</div>
+<nav aria-label="coarse classes">{links}</nav>
+<main>
+{sections}</main>
+<script>
+{script}</script>
+</body>
+</html>
+"""

@@ -1,0 +1,74 @@
+"""Small tables that people write: a few fine labels, names of groups."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from maskcon.data.columns import USUAL
+from maskcon.errors import InputError
+
+IMAGE = (*USUAL["image"], "name")  # "name" is what groups.csv has where pictures are no files
+FINE = (*USUAL["fine"], "label")
+
+
+def read(
+    path: Path, columns: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> list[dict]:
+    """Rows of a .csv or .tsv, with the columns that are asked for.
+
+    Args:
+        path: of the table; its first line names the columns.
+        columns: what the rows should have, and under which names it is looked for.
+        optional: of these, what may be missing; it is "" then.
+
+    Returns:
+        a dict for each row, its values stripped of blanks around them.
+
+    Raises:
+        InputError: it cannot be read, or lacks a column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a table in UTF-8: {error}") from error
+    head_line = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in head_line else ";" if "," not in head_line else ","
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path} cannot be read as a table: {error}") from error
+    lines = [line for line in lines if any(cell.strip() for cell in line)]
+    if not lines:
+        raise InputError(f"{path} is empty: expected a table with columns {', '.join(columns)}")
+    head = [name.strip().lower() for name in lines[0]]
+    places = {}
+    for role, names in columns.items():
+        there = next((name for name in names if name in head), None)
+        if there is not None:
+            places[role] = head.index(there)
+        elif role not in optional:
+            raise InputError(
+                f"{path} has columns {', '.join(head)}: expected one of {', '.join(names)}; the "
+                "first line names the columns"
+            )
+    longest = max(places.values())
+    for number, line in enumerate(lines[1:], 1):
+        if len(line) <= longest:
+            raise InputError(
+                f"row {number} of {path} has {len(line)} cells, and the first line has "
+                f"{len(head)} ({', '.join(head)}): mend it, or quote cells that hold a delimiter"
+            )
+    return [
+        {role: line[places[role]].strip() if role in places else "" for role in columns}
+        for line in lines[1:]
+    ]
+
+
+def write(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A table as the bytes of a .csv."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,179 @@
+"""A table of pictures with vectors, a map and neighbours, as embedding-atlas reads it.
+
+embedding-atlas draws columns x and y, and takes a column of {"ids": [...], "distances": [...]}
+for neighbours, the ids being rows counted from zero. See https://apple.github.io/embedding-atlas.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+
+from maskcon.checkpoint import write_atomically
+from maskcon.data import Found
+from maskcon.encoder import Encoder, joined
+from maskcon.errors import InputError
+from maskcon.progress import Progress
+from maskcon.retrieval import nearest_others
+from maskcon.seeds import seed_of
+from maskcon.thumbnails import thumbnail as shrunk
+
+PROJECTIONS = ("auto", "tsne", "pca")
+TSNE_POINTS = 5000  # t-SNE of more takes minutes
+COMPONENTS = 50  # that t-SNE starts from
+
+
+def write(
+    encoder: Encoder,
+    found: Found,
+    out: Path,
+    progress: Progress,
+    *,
+    skip_unreadable: bool = False,
+    projection: str = "auto",
+    neighbours: int = 15,
+    thumbnail: int = 64,
+    vectors: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Embed every picture of a set and write the table.
+
+    Args:
+        encoder: of the run.
+        found: the set; all of its splits.
+        out: the file, .parquet.
+        progress: told how it goes.
+        skip_unreadable: leave out pictures that cannot be read, in place of an error.
+        projection: of x and y: "tsne", "pca", or "auto", which is t-SNE of up to 5,000
+            pictures and PCA of more.
+        neighbours: of each picture, fewer where there are not so many.
+        thumbnail: longest side of the pictures in the table in pixels; 0 leaves them out.
+        vectors: a column "vector" with the embeddings themselves.
+        seed: of the projection.
+
+    Returns:
+        "images", "skipped" (reasons), "projection", "neighbours", "columns", "bytes".
+
+    Raises:
+        InputError: a picture cannot be read, there is but one, or a number is out of range.
+    """
+    _check(projection, neighbours, thumbnail, seed)
+    rows, embedded, skipped = _embed(encoder, found, skip_unreadable, progress)
+    count = len(rows)
+    if count < 3:
+        raise InputError(f"{found.name} has {count} pictures: a map needs three or more")
+    if projection == "auto":
+        projection = "tsne" if count <= TSNE_POINTS else "pca"
+    progress.update(f"placing {count:,} images with {projection}")
+    points = _points(embedded, projection, seed)
+    progress.update("looking for neighbours")
+    k = min(neighbours, count - 1)
+    columns = {
+        "id": pa.array(range(count), pa.int64()),
+        **_labels(found, rows),
+        "x": pa.array(points[:, 0]),
+        "y": pa.array(points[:, 1]),
+        "neighbors": _neighbours(embedded, k),
+    }
+    if thumbnail:
+        columns["image"] = _thumbnails(found, rows, thumbnail, progress)
+    if vectors:
+        flat = pa.array(embedded.reshape(-1))
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, embedded.shape[1])
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table(columns), content)
+    write_atomically(out, content.getvalue())
+    return {
+        "images": count,
+        "skipped": skipped,
+        "projection": projection,
+        "neighbours": k,
+        "columns": list(columns),
+        "bytes": content.tell(),
+    }
+
+
+def _check(projection: str, neighbours: int, thumbnail: int, seed: int) -> None:
+    if projection not in PROJECTIONS:
+        raise InputError(f"projection is {projection!r}: expected one of {', '.join(PROJECTIONS)}")
+    if neighbours < 1:
+        raise InputError(f"neighbours is {neighbours}: expected 1 or more")
+    for name, value in (("thumbnail", thumbnail), ("seed", seed)):
+        if value < 0:
+            raise InputError(f"{name} is {value}: expected 0 or more")
+
+
+def _embed(
+    encoder: Encoder, found: Found, skip_unreadable: bool, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Rows that can be read, their vectors float32 [n, F], and why others cannot."""
+    pictures = joined(found)
+    if not skip_unreadable:
+        vectors = encoder.embed(found, progress=progress)
+        return np.arange(len(vectors)), vectors, []
+    parts = list(encoder.stream(pictures, progress=progress))
+    rows = np.concatenate([part.rows for part in parts])
+    vectors = np.concatenate([part.vectors for part in parts])
+    return rows, vectors, [reason for part in parts for _, reason in part.errors]
+
+
+def _points(vectors: np.ndarray, projection: str, seed: int) -> np.ndarray:
+    """A place for each vector, float32 [n, 2]."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    state = seed_of(seed, "map")
+    count = 2 if projection == "pca" else COMPONENTS
+    pca = PCA(min(count, *vectors.shape), random_state=state)
+    reduced = pca.fit_transform(vectors.astype(np.float64))
+    if projection == "tsne":
+        perplexity = min(30.0, (len(vectors) - 1) / 3)
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=state)
+        reduced = tsne.fit_transform(reduced)
+    return reduced.astype(np.float32)
+
+
+def _labels(found: Found, rows: np.ndarray) -> dict[str, pa.Array]:
+    """Path, split and labels of rows."""
+    pictures = joined(found)
+    columns: dict[str, Sequence[str]] = {
+        "path": [pictures.name(int(row)) for row in rows],
+        "split": [name for name, part in found.parts.items() for _ in range(len(part))],
+    }
+    for level, names in (("coarse", found.coarse_names), ("fine", found.fine_names)):
+        codes = [getattr(part, level) for part in found.parts.values()]
+        if all(code is not None for code in codes):
+            columns[level] = [names[int(code)] for code in torch.cat(codes)]
+    return {
+        name: pa.array(values if name == "path" else [values[int(row)] for row in rows])
+        for name, values in columns.items()
+    }
+
+
+def _neighbours(vectors: np.ndarray, k: int) -> pa.Array:
+    """The k nearest other rows of each, and 1 - cosine of each, nearest first."""
+    nearest = nearest_others(torch.from_numpy(vectors), k)
+    distances = (1 - nearest.scores).clamp(min=0).flatten().numpy()
+    offsets = pa.array(np.arange(0, len(vectors) * k + 1, k), pa.int32())
+    lists = [
+        pa.ListArray.from_arrays(offsets, pa.array(values))
+        for values in (nearest.ids.flatten().numpy(), distances)
+    ]
+    return pa.StructArray.from_arrays(lists, ["ids", "distances"])
+
+
+def _thumbnails(found: Found, rows: np.ndarray, side: int, progress: Progress) -> pa.Array:
+    """Small pictures as {"bytes", "path"}, which viewers of tables show."""
+    pictures = joined(found)
+    cells = []
+    for place, row in enumerate(rows):
+        if place % 256 == 0:
+            progress.update(f"making thumbnails: {place:,} of {len(rows):,}")
+        small = shrunk(pictures.decode(int(row)), side)
+        cells.append({"bytes": small, "path": None})
+    return pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))

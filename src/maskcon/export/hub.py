@@ -1,0 +1,208 @@
+"""A folder as the Hugging Face hub has them: weights, configuration, preprocessing, a card.
+
+It holds what `maskcon.Encoder.load` reads as well, and where timm has the same network, what
+`timm.create_model("local-dir:FOLDER")` and transformers read.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from maskcon import runs
+from maskcon.checkpoint import save_encoder, write_atomically, write_json
+from maskcon.encoder import Encoder
+from maskcon.errors import InputError
+from maskcon.export import timm_file, weights
+from maskcon.export.agreement import Agreement
+from maskcon.export.describe import describe
+from maskcon.export.place import write_folder
+
+PICTURES = ("curves.png", "map.png", "neighbours.png")
+BILINEAR = 2  # Pillow's number of it, which image processors have
+USE = "## How to use it"
+TASK = "image-feature-extraction"
+
+
+def write(
+    encoder: Encoder, images: Tensor, run: Path, out: Path, *, license: str = "unknown"
+) -> dict[str, Any]:
+    """Fill the folder, and see that what it holds gives the encoder's vectors.
+
+    Args:
+        encoder: on the processor, in float32.
+        images: squares to compare on, uint8 [N, 3, S, S].
+        run: the run folder, with run.json and README.md.
+        out: the folder.
+        license: of the weights, as the hub calls it, such as "mit" or "cc-by-4.0".
+
+    Returns:
+        "agreement", "library" ("timm" or "maskcon"), "files", "load": Python that loads it.
+
+    Raises:
+        InputError: the run has not finished, so that there is no card.
+    """
+    record = runs.read(run)
+    if not (run / "README.md").exists() or not record.get("results"):
+        raise InputError(
+            f"{run} has no results and no card (README.md) yet: let it finish, with "
+            "`maskcon train --resume`"
+        )
+    if not license.strip() or "\n" in license:
+        raise InputError(
+            f"license is {license!r}: expected one of the hub's names, such as mit, or unknown"
+        )
+    # timm's own networks have no stem for small images: its folders could not be loaded
+    model, agreement = None, None
+    if not timm_file.small_stem(encoder):
+        try:
+            model, agreement = timm_file.checked(encoder, images)
+        except InputError:
+            model = None
+    agreements: list[Agreement] = [] if agreement is None else [agreement]
+    use = _use(encoder, out.name, model)
+
+    def fill(folder: Path) -> None:
+        state = weights.state_of(encoder)
+        content = safetensors.torch.save(state, {"format": "pt"})
+        write_atomically(folder / "model.safetensors", content)
+        write_json(folder / "config.json", _config(encoder, model))
+        write_json(folder / "preprocessor_config.json", _preprocessor(encoder))
+        save_encoder(folder, encoder.network, asdict(encoder.preparation))
+        write_json(folder / "run.json", _without_paths(record))
+        for name in (*PICTURES, "metrics.jsonl"):
+            if (run / name).exists():
+                shutil.copyfile(run / name, folder / name)
+        card = _front(record, license, model) + _card(run, folder, use)
+        write_atomically(folder / "README.md", card.encode())
+        again = Encoder.load(folder, device="cpu", precision="fp32")
+        backbone = again.network.backbone
+        agreements.append(weights.agreement_of(encoder, backbone, images).check("the folder"))
+
+    write_folder(out, fill)
+    return {
+        "agreement": max(agreements, key=lambda found: found.max_difference),
+        "library": "maskcon" if model is None else "timm",
+        "files": sorted(str(path) for path in out.iterdir() if not path.name.startswith(".")),
+        "load": f'import maskcon\nencoder = maskcon.Encoder.load("{out}")',
+    }
+
+
+def _config(encoder: Encoder, model: str | None) -> dict[str, Any]:
+    """The configuration of timm where it has the network; what maskcon says in any case."""
+    own = {**describe(encoder), "weights": "model.safetensors has the backbone alone"}
+    if model is not None:
+        return {**timm_file.config(encoder, model), "maskcon": own}
+    return {"model_type": "maskcon", "hidden_size": encoder.width, "maskcon": own}
+
+
+def _preprocessor(encoder: Encoder) -> dict[str, Any]:
+    """The fields of an image processor that does to a picture what an evaluation does."""
+    size = encoder.preparation.image_size
+    return {
+        "image_processor_type": "ViTImageProcessor",  # which resizes to a square, not cropping
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"height": size, "width": size},
+        "resample": BILINEAR,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(encoder.preparation.mean),
+        "image_std": list(encoder.preparation.deviation),
+    }
+
+
+def _without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's record as it may be published: no path of the machine that it was made on."""
+    config = dict(record["config"])
+    for name in ("data", "data_dir", "init"):
+        value = config.get(name)
+        if isinstance(value, str) and Path(value).is_absolute():
+            config[name] = Path(value).name
+    return {**{k: v for k, v in record.items() if k != "command"}, "config": config}
+
+
+def _front(record: Mapping[str, Any], license: str, model: str | None) -> str:
+    """The YAML at the head of the card; JSON's scalars are YAML's too."""
+    config, results, data = record["config"], record["results"], record["data"]
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    tags = ["maskcon", TASK, "fine-grained", "coarse-labels", config["method"]]
+    if model is not None:
+        tags.append("timm")
+    name = f"{config['backbone']} trained on {data['name']} with {config['method']}"
+    metrics = [
+        f"    - type: recall\n      name: {text(key)}\n      value: {value:.6f}"
+        for key, value in results.items()
+        if key.startswith("recall@") and isinstance(value, int | float)
+    ]
+    return "\n".join(
+        [
+            "---",
+            f"license: {text(license.strip())}",
+            f"library_name: {'maskcon' if model is None else 'timm'}",
+            f"pipeline_tag: {TASK}",
+            "tags:",
+            *(f"- {text(tag)}" for tag in dict.fromkeys(tags)),
+            "metrics:",
+            "- recall",
+            "model-index:",
+            f"- name: {text(name)}",
+            "  results:",
+            f"  - task:\n      type: {TASK}",
+            f"    dataset:\n      type: {text(data['name'])}\n      name: {text(data['name'])}",
+            "      split: test",
+            "    metrics:",
+            *metrics,
+            "---",
+            "",
+            "",
+        ]
+    )
+
+
+def _card(run: Path, folder: Path, use: str) -> str:
+    """The run's own card, without pictures that are not there, and with how to use the folder."""
+    text = (run / "README.md").read_text().partition(USE)[0]
+    kept = [
+        line
+        for line in text.splitlines()
+        if not line.startswith("![") or (folder / line.rpartition("(")[2].rstrip(")")).exists()
+    ]
+    return "\n".join(kept).rstrip() + "\n\n" + use
+
+
+def _use(encoder: Encoder, name: str, model: str | None) -> str:
+    parts = [
+        USE,
+        "",
+        "```python",
+        "import maskcon",
+        "",
+        f'encoder = maskcon.Encoder.load("{name}")  # this folder',
+        f'vectors = encoder.embed(["a.jpg", "b.jpg"])  # float32 [2, {encoder.width}], unit length',
+        "```",
+        "",
+    ]
+    if model is not None:
+        parts += [
+            "timm gives the same features, before they are scaled to unit length:",
+            "",
+            "```python",
+            "import timm",
+            "",
+            f'network = timm.create_model("local-dir:{name}", pretrained=True, num_classes=0)',
+            "data = timm.data.resolve_model_data_config(network)",
+            "transform = timm.data.create_transform(**data)  # of Pillow images",
+            "```",
+            "",
+        ]
+    return "\n".join(parts)

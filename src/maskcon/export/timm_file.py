@@ -1,0 +1,142 @@
+"""Weights that timm loads by the name of its own network of the same make."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from maskcon.encoder import Encoder
+from maskcon.errors import InputError
+from maskcon.export.describe import describe
+from maskcon.export.weights import SMALL_STEM, agreement_of, state_of, write_state
+
+POSSIBLE = (
+    "a backbone of timm (--backbone timm/NAME), or a resnet18, resnet34, resnet50 or other "
+    "ResNet, ResNeXt or Wide ResNet of torchvision"
+)
+
+
+def model_name(encoder: Encoder) -> str:
+    """What timm calls a network with the same weights, apart from its stem.
+
+    Raises:
+        InputError: it has none; the message says which are possible.
+    """
+    name = encoder.network.architecture.backbone
+    model = name.rpartition("/")[2] if name.startswith("torchvision/") else name
+    model = model.removeprefix("timm/")
+    if encoder.network.architecture.head is not None:
+        raise InputError(
+            f"there is a head behind {name}, which timm's network has not: --to onnx and "
+            "--to safetensors take any"
+        )
+    if timm.is_model(model):
+        network = timm.create_model(model, num_classes=0)
+        if small_stem(encoder):
+            _make_small(network)
+        theirs = {key: value.shape for key, value in network.state_dict().items()}
+        ours = encoder.network.backbone.state_dict()
+        if theirs == {key: value.shape for key, value in ours.items()}:
+            return model
+    raise InputError(
+        f"timm has no network that takes the weights of {name}: possible are {POSSIBLE}. "
+        "--to onnx and --to safetensors take any"
+    )
+
+
+def small_stem(encoder: Encoder) -> bool:
+    """Whether the backbone has the stem for small images, which timm's own networks lack."""
+    backbone = encoder.network.backbone
+    return isinstance(backbone, torchvision.models.ResNet) and backbone.conv1.stride == (1, 1)
+
+
+def _make_small(network: nn.Module) -> None:
+    """Give a ResNet of timm the stem for small images, as `SMALL_STEM` writes it."""
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+
+
+def lines(encoder: Encoder, model: str, file: str) -> str:
+    """Python that loads the checkpoint with timm alone."""
+    if not small_stem(encoder):
+        return (
+            "import timm\n"
+            f'network = timm.create_model("{model}", checkpoint_path="{file}", num_classes=0)\n'
+            "network.eval()"
+        )
+    return "\n".join(
+        [
+            "import timm, torch",
+            f'network = timm.create_model("{model}", num_classes=0)',
+            *SMALL_STEM,
+            f'timm.models.load_checkpoint(network, "{file}")',
+            "network.eval()",
+        ]
+    )
+
+
+def pretrained_cfg(encoder: Encoder) -> dict[str, Any]:
+    """The input of the encoder in the words of timm: resize to a square, no crop."""
+    size = encoder.preparation.image_size
+    return {
+        "input_size": [3, size, size],
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
+        "mean": list(encoder.preparation.mean),
+        "std": list(encoder.preparation.deviation),
+        "num_classes": 0,
+    }
+
+
+def config(encoder: Encoder, model: str) -> dict[str, Any]:
+    """config.json of a model folder as timm and the hub have it."""
+    return {
+        "architecture": model,
+        "num_classes": 0,
+        "num_features": encoder.width,
+        "pretrained_cfg": pretrained_cfg(encoder),
+    }
+
+
+def checked(encoder: Encoder, images: Tensor) -> tuple[str, Any]:
+    """The name of timm's network, and how near its vectors are with these weights.
+
+    Raises:
+        InputError: timm has none, or it computes something else.
+    """
+    model = model_name(encoder)
+    with torch.random.fork_rng(devices=[]):  # whose initial weights nobody sees
+        network = timm.create_model(model, num_classes=0)
+    if small_stem(encoder):
+        _make_small(network)
+    network.load_state_dict(copy.deepcopy(state_of(encoder)))
+    return model, agreement_of(encoder, network, images).check(f"timm's {model}")
+
+
+def write(encoder: Encoder, images: Tensor, out: Path) -> dict[str, Any]:
+    """Write a checkpoint of timm, after seeing that timm's network gives the same vectors.
+
+    Args:
+        encoder: on the processor, in float32.
+        images: squares to compare on, uint8 [N, 3, S, S].
+        out: the file, .safetensors; its .json, with timm's configuration, comes beside it.
+
+    Returns:
+        "agreement", "model" (timm's name), "bytes", "load": Python that loads it.
+
+    Raises:
+        InputError: timm has no such network.
+    """
+    model, agreement = checked(encoder, images)
+    load = lines(encoder, model, out.name)
+    facts = {**describe(encoder), **config(encoder, model), "small_stem": small_stem(encoder)}
+    return {
+        "agreement": agreement,
+        "model": model,
+        **write_state(out, state_of(encoder), facts, load),
+    }

@@ -1,0 +1,65 @@
+"""Small pictures beside the large ones, made when these are decoded anyway."""
+
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from maskcon.data.pictures import Pictures, content_hash
+
+SIDE = 64  # of a thumbnail in an index, in pixels: about 2 kB
+QUALITY = 85
+
+
+def thumbnail(picture: np.ndarray, side: int) -> bytes:
+    """A picture [H, W, 3] as a JPEG whose longer side is `side` pixels, or its own if less."""
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side), reducing_gap=2.0)
+    file = BytesIO()
+    image.save(file, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    return file.getvalue()
+
+
+class Seen:
+    """Pictures that leave a digest of their pixels and a thumbnail when they are decoded.
+
+    The digest tells the picture, not the file: a PNG and the same pixels in a table have one.
+
+    Args:
+        pictures: that are decoded.
+        side: of the thumbnails in pixels; 0 for none.
+    """
+
+    def __init__(self, pictures: Pictures, side: int):
+        self.pictures, self.side = pictures, side
+        self._seen: dict[int, tuple[bytes, bytes | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def name(self, row: int) -> str:
+        """What to call the picture in front of people."""
+        return self.pictures.name(row)
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Height and width."""
+        return self.pictures.size(row)
+
+    def decode(self, row: int, reduce: int = 1) -> np.ndarray:
+        """RGB, uint8 [H, W, 3], in full size, so that the digest is always the same."""
+        picture = self.pictures.decode(row)
+        small = thumbnail(picture, self.side) if self.side else None
+        self._seen[row] = content_hash(picture), small
+        return picture
+
+    def digest(self, row: int) -> bytes:
+        """Tells different contents apart."""
+        return self.pictures.digest(row)
+
+    def kind(self, row: int) -> str:
+        """Format and mode."""
+        return self.pictures.kind(row)
+
+    def take(self, row: int) -> tuple[bytes, bytes | None]:
+        """(digest of the pixels, thumbnail) of a row that was decoded; forgotten afterwards."""
+        return self._seen.pop(row)
