@@ -117,7 +117,7 @@ def test_classifiers_need_train_images(folders, found):
 
 @pytest.mark.parametrize("names", [["recal"], [""], []])
 def test_unknown_protocols(names):
-    with pytest.raises(InputError, match="there is no protocol.*choose of recall, knn"):
+    with pytest.raises(InputError, match=r"there is no protocol.*choose of recall, knn"):
         check_protocols(names)
 
 
@@ -206,7 +206,7 @@ def test_what_cannot_be_compared(folders, tmp_path):
         commands.compare([tmp_path])
     with pytest.raises(InputError, match="no runs to compare"):
         commands.compare([])
-    with pytest.raises(InputError, match="has no linear: it has recall@1.*--protocol all"):
+    with pytest.raises(InputError, match=r"has no linear: it has recall@1.*--protocol all"):
         commands.compare(folders[1:], metrics=["linear"])
     with pytest.raises(InputError, match=r"ends in '.jpg': expected .png, .svg, .pdf"):
         commands.compare(folders, picture=tmp_path / "x.jpg")

@@ -1,0 +1,146 @@
+"""What the pages say a person can do: every block is run, in order, in a folder of its own."""
+
+import csv
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from maskcon import commands
+from maskcon.cli import cli
+from maskcon.config import recipes
+from maskcon.data import glyphs
+
+ROOT = Path(__file__).parent.parent
+PAGES = {"README.md": (ROOT / "README.md").read_text()}
+PAGES |= {f"docs/{p.name}": p.read_text() for p in sorted((ROOT / "docs").glob("*.md"))}
+TEXT = "\n".join(PAGES.values())
+BLOCK = re.compile(r"```(sh|python|py)\n(.*?)```", re.DOTALL)
+# What takes the network, the paper's sets or half an hour is looked at, not run.
+NOT_HERE = ("--download", "maskcon reproduce cifar100", "maskcon benchmark", "python3 -m venv")
+NOT_HERE += ("--backbone timm/", "--data cifar100")
+FAST = ("--epochs", "1", "--warmup-epochs", "0", "--backbone", "resnet10w16", "--image-size", "16")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Pictures and short runs under the names that the pages use."""
+    here = tmp_path_factory.mktemp("world")
+    data = glyphs.make(train=240, test=80)
+    rows = ["photo,category"]
+    for part in ("train", "test"):
+        split = getattr(data, part)
+        for row, image in enumerate(split.images):
+            coarse = data.coarse_names[split.coarse[row]].replace(" ", "_")
+            fine = data.fine_names[split.fine[row]].rpartition("/")[2]
+            place = here / "photos" / part / coarse / fine / f"{row}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(place)
+            rows.append(f"{place.relative_to(here)},{coarse}")
+    (here / "catalogue.csv").write_text("\n".join(rows))
+    some = sorted((here / "photos").rglob("*.png"))
+    for name in (
+        "new.jpg",
+        "photo.jpg",
+        "a.png",
+        "b.png",
+        "new/c.png",
+        "more/d.png",
+        "more/old/e.png",
+    ):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.open(some[len(name)]).save(here / name)
+    options = {"backbone": "resnet10w16", "image_size": 16, "epochs": 1, "warmup_epochs": 0}
+    for name in ("x", "y", "photos"):
+        run = here / "runs" / name
+        commands.train(data=here / "photos", out=run, seed=len(name), **options)
+    return here
+
+
+def lines(block: str) -> list[str]:
+    """Commands of a shell block, without comments; continued lines are one."""
+    joined = block.replace("\\\n", " ")
+    return [line for line in (line.split("  #")[0].strip() for line in joined.splitlines()) if line]
+
+
+def typed(line: str) -> None:
+    """Run a command as it stands; training a little shorter."""
+    program, *words = shlex.split(line, comments=True)
+    assert program == "maskcon", line
+    if words[0] == "train":
+        words += [*FAST, "--overwrite"]
+    if words[0] == "index" and "-o" in words and "--add" not in words:
+        Path(words[words.index("-o") + 1]).unlink(missing_ok=True)
+    if "--names" in words:
+        name_a_group()
+    cli.main(words, standalone_mode=False)
+
+
+def name_a_group() -> None:
+    """Write names.csv, as the page of groups would."""
+    with open("groups/groups.csv") as file:
+        first = next(csv.DictReader(file))
+    Path("names.csv").write_text(f"group,name\n{first['group']},first\n")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if BLOCK.search(text)])
+def test_every_block_runs(page, world, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    shutil.copytree(world, here)
+    monkeypatch.chdir(here)
+    for made in re.findall(r'out="(runs/\w+)"', PAGES[page]):  # by the page itself
+        shutil.rmtree(here / made, ignore_errors=True)
+    names: dict = {}
+    for language, block in BLOCK.findall(PAGES[page]):
+        if language == "sh":
+            for line in lines(block):
+                if not any(word in line for word in NOT_HERE):
+                    typed(line)
+        else:
+            exec(block, names)
+
+
+def test_files_that_are_linked_exist():
+    for page, text in PAGES.items():
+        links = re.findall(r"\]\(([^)#]+)\)", text)
+        local = [link for link in links if "://" not in link]
+        home = (ROOT / page).parent
+        assert [link for link in local if not (home / link).exists()] == []
+    assert set(re.findall(r"--recipe (\w+)", TEXT)) <= set(recipes())
+
+
+def test_flags_in_the_text_exist():
+    known = {"--help", "--shm-size"}
+    for group in (cli, *(c for c in cli.commands.values() if hasattr(c, "commands"))):
+        for command in group.commands.values():
+            for option in command.params:
+                known |= {*option.opts, *option.secondary_opts}
+    ours = [line for line in TEXT.splitlines() if "embedding-atlas " not in line]
+    assert set(re.findall(r"--[a-z][a-z-]*", "\n".join(ours))) <= known
+
+
+def test_commands_of_the_package_are_real():
+    code = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) + re.findall(r"`([^`\n]+)`", TEXT)
+    words = [word for part in code for word in re.findall(r"(?:^|[ /])maskcon ([a-z]+)", part)]
+    assert words
+    assert set(words) <= set(cli.commands)
+
+
+def test_every_command_is_in_the_text():
+    assert [name for name in cli.commands if f"maskcon {name}" not in TEXT] == []
+
+
+def test_the_tables_of_results_come_from_the_ledger():
+    script = ROOT / "benchmarks" / "ledger.py"
+    subprocess.run([sys.executable, script, "tables", "--check"], check=True)
+
+
+def test_the_tables_of_speeds_come_from_the_results():
+    script = ROOT / "benchmarks" / "speeds.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
