@@ -1,6 +1,9 @@
 import os
 from pathlib import Path
 
+# Several processes test at once, one for each core: one thread for each, and for what they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 

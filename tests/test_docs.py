@@ -23,7 +23,7 @@ TEXT = "\n".join(PAGES.values())
 BLOCK = re.compile(r"```(sh|python|py)\n(.*?)```", re.DOTALL)
 # What takes the network, the paper's sets or half an hour is looked at, not run.
 NOT_HERE = ("--download", "maskcon reproduce cifar100", "maskcon benchmark", "python3 -m venv")
-NOT_HERE += ("--backbone timm/", "--data cifar100")
+NOT_HERE += ("--backbone timm/", "--data cifar100", "--unfreeze")
 FAST = ("--epochs", "1", "--warmup-epochs", "0", "--backbone", "resnet10w16", "--image-size", "16")
 
 
@@ -73,7 +73,7 @@ def typed(line: str) -> None:
     program, *words = shlex.split(line, comments=True)
     assert program == "maskcon", line
     if words[0] == "train":
-        words += [*FAST, "--overwrite"]
+        words += [*FAST[: 4 if "--features" in words else None], "--overwrite"]
     if words[0] == "index" and "-o" in words and "--add" not in words:
         Path(words[words.index("-o") + 1]).unlink(missing_ok=True)
     if "--names" in words:

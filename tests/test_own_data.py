@@ -16,7 +16,7 @@ from PIL import Image
 
 from maskcon import commands
 from maskcon.config import resolve
-from maskcon.data import DataSet, Found, find, fitting_size, from_arrays, hold, load
+from maskcon.data import Columns, DataSet, Found, find, fitting_size, from_arrays, hold, load
 from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import MAX_PIXELS, Arrays, Files, decode
 from maskcon.data.table import IMAGENET_STATISTICS, Photos
@@ -206,7 +206,7 @@ def test_the_form_changes_nothing(tmp_path, size):
     """
     lines = {}
     for form, make in FORMS.items():
-        found = find(make(tmp_path / form, size), columns=commands.Columns(*_of(form)))
+        found = find(make(tmp_path / form, size), columns=Columns(*_of(form)))
         lines[form] = fitted(found, tmp_path / "run", image_size=32 if size == 32 else 72)
     assert len(set(lines.values())) == 1
     assert '"recall@1"' in lines["tree"]
@@ -214,7 +214,7 @@ def test_the_form_changes_nothing(tmp_path, size):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_a_form_says(tmp_path, form):
-    found = find(FORMS[form](tmp_path / "set", 32), columns=commands.Columns(*_of(form)))
+    found = find(FORMS[form](tmp_path / "set", 32), columns=Columns(*_of(form)))
     assert found.coarse_names == ("fish", "fruit")
     assert [name.rpartition("/")[2] for name in found.fine_names] in (
         ["carp", "trout", "apple", "pear"],
@@ -468,8 +468,8 @@ def test_tables_that_are_wrong(tmp_path, name, text, message):
 def test_columns_that_are_not_there(tmp_path):
     make_csv(tmp_path, 32)
     with pytest.raises(InputError, match="no column 'genus': it has path, coarse, fine, split"):
-        find(str(tmp_path / "set.csv"), columns=commands.Columns(coarse="genus"))
-    found = find(str(tmp_path / "set.csv"), columns=commands.Columns(fine="none", split="none"))
+        find(str(tmp_path / "set.csv"), columns=Columns(coarse="genus"))
+    found = find(str(tmp_path / "set.csv"), columns=Columns(fine="none", split="none"))
     assert found.fine_names == ()
     assert list(found.parts) == ["train"]
 
@@ -815,7 +815,7 @@ def test_folders_that_are_ambiguous(tmp_path):
     with pytest.raises(InputError, match=r"train/x\.png lies beside the class folders"):
         find(str(tmp_path / "set"))
     with pytest.raises(InputError, match="has no columns: leave out --image-column"):
-        find(str(tmp_path / "set"), columns=commands.Columns(fine="none"))
+        find(str(tmp_path / "set"), columns=Columns(fine="none"))
 
 
 def test_tables_as_spreadsheets_write_them(tmp_path):
@@ -848,7 +848,7 @@ def test_shards_that_number_their_classes_differently(tmp_path):
     info["info"]["features"]["group"]["names"].reverse()
     pq.write_table(other.replace_schema_metadata({"huggingface": json.dumps(info)}), shard)
     with pytest.raises(InputError, match="numbers its coarse classes in another order"):
-        find(str(tmp_path), columns=commands.Columns("picture", "group", "species"))
+        find(str(tmp_path), columns=Columns("picture", "group", "species"))
 
 
 def test_names_that_pictures_of_a_report_cannot_take_literally(tmp_path):

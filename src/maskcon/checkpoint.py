@@ -91,7 +91,7 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
         description = json.loads((folder / "encoder.json").read_text())
         state = safetensors.torch.load_file(folder / "encoder.safetensors")
         parts = description["architecture"]
-        encoder = Network(Architecture(**{**parts, "heads": tuple(parts["heads"])}))
+        encoder = Network(Architecture.of(parts))
         encoder.load_state_dict(state)
         _ = [description[name] for name in ("image_size", "mean", "deviation")]
     except FileNotFoundError as error:

@@ -41,6 +41,9 @@ class Config:
     split_column: str | None = _option(
         None, "of train or test [split, set...]; none: there is none"
     )
+    features: str | None = _option(
+        None, "a file of vectors (.parquet, .npz, .csv) in place of pictures, to train a head on"
+    )
     test_share: float = _option(0.2, "share of the images to test with, where no split is given")
     skip_unreadable: bool = _option(False, "go on without pictures that cannot be read")
     workers: int = _option(0, "threads or processes that read pictures; 0 is one for each core")
@@ -69,6 +72,24 @@ class Config:
         "resnet18/34/50; resnet10w16/w32 for a few cores; torchvision/NAME or timm/NAME",
     )
     init: str = _option("scratch", "scratch, imagenet (downloads weights) or a weights file")
+    freeze: bool = _option(
+        False, "leave the backbone as --init has it; train a head on its vectors, computed once"
+    )
+    unfreeze: int = _option(
+        0, "fine-tune only the last N blocks of the backbone, and what is behind them; 0 is all"
+    )
+    layers: int = _option(
+        2, "last blocks of a frozen backbone whose averages join its vectors; 0 is none"
+    )
+    cached_views: int = _option(1, "views of each image that a frozen backbone sees")
+    cache_dir: str | None = _option(None, "where its vectors are kept [~/.cache/maskcon/vectors]")
+    noise: float = _option(
+        0.5, "of strong views of vectors, in deviations of the mean component; 0 is none"
+    )
+    vector_dropout: float = _option(0.0, "share of a vector that strong views leave out")
+    kept: int = _option(400, "principal components of the vectors that a head works on")
+    hidden: int = _option(2048, "width of a head's hidden layer")
+    share: float = _option(2.0, "length of a head's learned half of a feature; the frozen has 1")
     stem: Literal["auto", "small", "large"] = _option(
         "auto", "first layers of torchvision's ResNets; auto is small up to 64 px"
     )
@@ -103,7 +124,8 @@ class Config:
 
     def __post_init__(self) -> None:
         positive = ("projection", "bank_size", "epochs", "lr", "kappa")
-        for name in (*positive, "eval_every", "log_every"):
+        of_heads = ("cached_views", "kept", "hidden", "share")
+        for name in (*positive, *of_heads, "eval_every", "log_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a value above 0")
         for name in (
@@ -113,6 +135,9 @@ class Config:
             "image_size",
             "batch_size",
             "micro_batch",
+            "unfreeze",
+            "layers",
+            "noise",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
@@ -120,7 +145,7 @@ class Config:
             raise InputError(f"crop_area is {self.crop_area}: expected a share above 0, up to 1")
         if not 0 < self.test_share < 1:
             raise InputError(f"test_share is {self.test_share}: expected a share between 0 and 1")
-        for name in ("ema", "momentum"):
+        for name in ("ema", "momentum", "vector_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 to below 1")
         if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
@@ -138,6 +163,16 @@ class Config:
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
 
+    @property
+    def on_vectors(self) -> bool:
+        """Whether a head is trained on vectors that do not change."""
+        return self.freeze or self.features is not None
+
+    @property
+    def computes_vectors(self) -> bool:
+        """Whether they are computed of pictures; those of a file are there already."""
+        return self.freeze and self.features is None
+
     def settled(self, count: int, fitting_size: int) -> "Config":
         """The same with what was left open chosen for a set.
 
@@ -146,7 +181,7 @@ class Config:
             fitting_size: a side for the views that its pictures fill.
         """
         size = self.image_size or fitting_size
-        small = size <= SMALL_IMAGE
+        small = size <= SMALL_IMAGE or self.on_vectors
         query, key = ("strong", "weak") if small else ("jitter", "perspective")
         quarter = max(2, 2 ** int(math.log2(max(count // 4, 2))))
         return replace(
@@ -166,7 +201,7 @@ class Config:
 
 
 # What may change between a run and its resumption without changing a number.
-MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device"})
+MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "cache_dir"})
 
 
 # How a set is found and read; the commands that take one take these.

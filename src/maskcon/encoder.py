@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskcon import embeddings
 from maskcon.checkpoint import load_encoder
 from maskcon.config import SMALL_IMAGE, Config
-from maskcon.data import Found, find, folder, is_set
+from maskcon.data import Features, Found, features_of, find, folder, is_set
 from maskcon.data.arrays import pictures_of
 from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures
@@ -110,7 +111,8 @@ class Encoder:
             images: paths; arrays (uint8 [N, H, W, 3], [N, H, W], torch [N, 3, H, W], or a
                 sequence of [H, W, 3] of any sizes); Pillow images; the path of a folder or
                 table; or a set that `maskcon.data.find` or `from_arrays` returned, all of its
-                splits.
+                splits. An encoder with a head takes the vectors of the model behind it as well:
+                floats [n, F], and, if it was trained on vectors alone, a file of them.
             batch_size: pictures that go through the network together.
             progress: show a line on the terminal; or tell this object.
             workers: threads that read pictures; 0 is one for each core.
@@ -121,6 +123,10 @@ class Encoder:
         Raises:
             InputError: there are no pictures, or some cannot be read; the message names them.
         """
+        given = self._given_vectors(images)
+        if given is not None:
+            parts = given.to(self.device).split(batch_size)
+            return np.concatenate([self._encode(part) for part in parts])
         pictures = _pictures(images)
         vectors = np.empty((len(pictures), self.width), np.float32)
         if progress is True:
@@ -172,6 +178,15 @@ class Encoder:
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
+        features = features_of(pictures)
+        if features is not None:
+            yield from self._stream_vectors(features, start, batch_size)
+            return
+        if not self.network.takes_pictures:
+            raise InputError(
+                "this encoder was trained on vectors that another model made: embed the pictures "
+                f"with that model first, and give it the vectors, floats [n, {self.network.inputs}]"
+            )
         progress = progress or Silent()
         size, count = self.preparation.image_size, len(pictures)
         readers = Config(workers=workers).readers
@@ -200,11 +215,37 @@ class Encoder:
                 )
         progress.close()
 
+    def _stream_vectors(self, features: Features, start: int, batch_size: int) -> Iterator[Vectors]:
+        for first in range(start, len(features), batch_size):
+            rows = slice(first, min(first + batch_size, len(features)))
+            part = features.first(rows).to(self.device)
+            yield Vectors(np.arange(rows.start, rows.stop), self._encode(part), ())
+
+    def _given_vectors(self, images: Any) -> Tensor | None:
+        """What was given, if it is vectors: float32 [n, F]."""
+        network = self.network
+        a_file = isinstance(images, str | Path) and not network.takes_pictures
+        if a_file and Path(images).suffix.lower() in embeddings.SUFFIXES:
+            images = embeddings.read(images).vectors
+        if not isinstance(images, np.ndarray | Tensor) or images.ndim != 2:
+            return None
+        vectors = torch.as_tensor(images)
+        if not vectors.is_floating_point() or not len(vectors):
+            return None
+        if network.inputs is None:
+            raise InputError(
+                f"given are vectors {list(vectors.shape)}, and this encoder takes pictures alone"
+            )
+        return vectors.float()
+
     @torch.no_grad()
-    def _encode(self, squares: Sequence[np.ndarray]) -> np.ndarray:
-        if not squares:
+    def _encode(self, squares: Sequence[np.ndarray] | Tensor) -> np.ndarray:
+        if isinstance(squares, Tensor):
+            images = squares
+        elif not squares:
             return np.empty((0, self.width), np.float32)
-        images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self.device)
+        else:
+            images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self.device)
         with self.precision.autocast():
             feature = self.network(self.preparation.normalise(images)).feature
         assert isinstance(feature, Tensor)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskcon.data.features import Features
 from maskcon.data.table import Photos, Split
 from maskcon.device import Precision
 from maskcon.errors import InputError
@@ -44,7 +45,12 @@ class Preparation:
         )
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images uint8 [N, 3, H, W] as float32 of mean 0 and deviation 1; channels last."""
+        """Images uint8 [N, 3, H, W] as float32 of mean 0 and deviation 1; channels last.
+
+        Vectors float32 [N, F] stay as they are.
+        """
+        if images.ndim == 2:
+            return images
         n, _, height, width = images.shape
         levels = images.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)
         # A row of pixels at a time, since the three channels alone are too short to be fast.
@@ -67,7 +73,7 @@ def _row(
 @torch.no_grad()
 def embed(
     encoder: Network,
-    images: Tensor | Photos,
+    images: Tensor | Photos | Features,
     preparation: Preparation,
     precision: Precision,
     workers: int = 1,
@@ -80,12 +86,12 @@ def embed(
     the mode it was in. Only the features of a set are ever in memory, not its pictures.
     """
     progress = progress or Silent()
-    device = next(encoder.parameters()).device
+    device = precision.device  # some encoders have no parameters
     was_training = encoder.training
     encoder.eval()
     features = torch.empty(len(images), encoder.width, device=device)
     size = preparation.image_size
-    batch_size = BATCH if isinstance(images, Tensor) else PHOTO_BATCH
+    batch_size = PHOTO_BATCH if isinstance(images, Photos) else BATCH
     start, done = time.perf_counter(), 0
     for batch in plain_squares(images, size=size, workers=workers, batch_size=batch_size):
         with precision.autocast():
@@ -118,11 +124,13 @@ def recall_of(features: Tensor, split: Split) -> dict[str, float]:
 
 
 def pixel_recall(split: Split, workers: int = 1) -> dict[str, float]:
-    """Recall@K of raw pixels: what learning must beat.
+    """Recall@K of raw pixels, or of vectors as they are given: what learning must beat.
 
     Pictures that are not in memory are compared as squares of 32 px.
     """
     images = split.images
+    if isinstance(images, Features):
+        return recall_of(nn.functional.normalize(images.first(slice(None)), dim=1), split)
     if isinstance(images, Photos):
         plain = plain_squares(images, size=PIXELS, workers=workers, batch_size=BATCH)
         images = torch.cat([squares.clone() for squares in plain])

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from maskcon.augment import VIEWS, Crops, cut, draw_crops
 from maskcon.augment.crop import whole
+from maskcon.data.features import Disturbance, Features
 from maskcon.data.loader import Batch, batches, cut_picture
 from maskcon.data.table import Photos
+from maskcon.errors import InputError
 from maskcon.seeds import generator
 
 Squares = Generator[tuple[Tensor, list[Tensor]], None, None]  # rows, and views of them
@@ -41,9 +43,12 @@ class CropRule:
     crop_area: float
     flip: bool
     sizes: Tensor  # height and width of each image, int64 [N, 2]
+    cuts: bool = True  # vectors cannot be cut
 
     def draw(self, kind: str, rows: Tensor, random: torch.Generator) -> Crops:
         """Crops of some rows for a view."""
+        if not self.cuts:
+            return whole(self.sizes[rows])
         return draw_crops(
             kind, self.sizes[rows], crop_area=self.crop_area, flip=self.flip, generator=random
         )
@@ -112,20 +117,37 @@ class PrefillPlan:
         return generator(self.seed, "prefill", 2 + 2 * number)
 
 
-class _InOrder:
-    """All rows in their order, whole."""
+class RowsInOrder:
+    """All rows in their order, in one view.
 
-    def __init__(self, sizes: Tensor, batch_size: int):
-        self.sizes, self.batch_size = sizes, batch_size
+    Args:
+        rule: how views are cut.
+        kind: of the view; "plain" is the whole image.
+        batch_size: images of a batch; the last may have fewer.
+        seed: of the crops, and
+        stream: which of many crops of an image.
+    """
+
+    def __init__(self, rule: CropRule, kind: str, batch_size: int, seed: int = 0, stream: int = 0):
+        self.rule, self.batch_size, self.seed, self.stream = rule, batch_size, seed, stream
+        self.kinds: tuple[str, ...] = (kind,)
 
     def __call__(self, number: int) -> Batch:
+        """The batch of a number."""
         start = number * self.batch_size
-        rows = torch.arange(start, min(start + self.batch_size, len(self.sizes)))
-        return Batch(rows, (whole(self.sizes[rows]),))
+        rows = torch.arange(start, min(start + self.batch_size, len(self.rule.sizes)))
+        random = generator(self.seed, "cached", (self.stream << 32) + number)
+        return Batch(rows, (self.rule.draw(self.kinds[0], rows, random),))
+
+    def changes(self, number: int) -> torch.Generator:
+        """Of the view of a batch; nothing is drawn from it."""
+        return generator(self.seed, "cached", (self.stream << 32) + number)
 
 
-def sizes_of(images: Tensor | Photos) -> Tensor:
-    """Height and width of each image, int64 [N, 2]."""
+def sizes_of(images: Tensor | Photos | Features) -> Tensor:
+    """Height and width of each image, int64 [N, 2]; 1 and 1 of vectors."""
+    if isinstance(images, Features):
+        return torch.ones(1, 2, dtype=torch.long).expand(len(images), 2)
     if isinstance(images, Photos):
         return images.sizes
     return torch.tensor(images.shape[2:]).expand(len(images), 2)
@@ -145,7 +167,7 @@ class _Together:
 
 
 def views(
-    images: Tensor | Photos,
+    images: Tensor | Photos | Features,
     plan: Plan,
     numbers: range,
     *,
@@ -153,6 +175,7 @@ def views(
     workers: int,
     device: torch.device,
     together: int = 1,
+    disturbance: Disturbance | None = None,
 ) -> Squares:
     """Rows and their finished views, batch by batch.
 
@@ -166,11 +189,17 @@ def views(
         together: batches whose views are made in one go, of images in memory. Each draws its
             own random numbers all the same, so this changes nothing but the speed: a GPU does
             an operation to a thousand images in the time that it takes to start it.
+        disturbance: what strong views of vectors undergo.
 
     Yields:
         int64 [N] and a list of uint8 [N, 3, size, size], one for each view, on the device;
-        good until the next are asked for.
+        of vectors float32 [N, F]. Good until the next are asked for.
     """
+    if isinstance(images, Features):
+        for number in numbers:
+            rows, random = plan(number).rows.to(device), plan.changes(number)
+            yield rows, [images.view(rows, kind, disturbance, random) for kind in plan.kinds]
+        return
     groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]
     joined = squares(
         images, _Together(plan, groups), range(len(groups)), size=size, workers=workers
@@ -195,7 +224,7 @@ def _draws(plan: Plan, number: int, count: int) -> list[list[Tensor]]:
 
 
 def squares(
-    images: Tensor | Photos,
+    images: Tensor | Photos | Features,
     plan: Callable[[int], Batch],
     numbers: range,
     *,
@@ -203,7 +232,7 @@ def squares(
     workers: int,
     exact: bool = False,
 ) -> Squares:
-    """Rows and their views, batch by batch.
+    """Rows and their views, batch by batch; of pictures, not of vectors.
 
     Args:
         images: of a split; those in memory may lie on a device.
@@ -219,6 +248,7 @@ def squares(
     if isinstance(images, Photos):
         yield from batches(images, plan, numbers, size=size, workers=workers, exact=exact)
         return
+    assert isinstance(images, Tensor)
     for number in numbers:
         batch = plan(number)
         taken = images[batch.rows.to(images.device)]
@@ -226,29 +256,43 @@ def squares(
 
 
 def plain_squares(
-    images: Tensor | Photos, *, size: int, workers: int, batch_size: int
+    images: Tensor | Photos | Features, *, size: int, workers: int, batch_size: int
 ) -> Iterator[Tensor]:
     """All images in their order, resized to squares: uint8 [N, 3, size, size] at a time.
 
-    Each is good until the next is asked for.
+    Of vectors the first view of each, float32 [N, F]. Each is good until the next is asked for.
     """
-    plan = _InOrder(sizes_of(images), batch_size)
+    if isinstance(images, Tensor) and images.ndim == 2:
+        images = Features(images[:, None])
+    if isinstance(images, Features):
+        for start in range(0, len(images), batch_size):
+            yield images.first(slice(start, start + batch_size))
+        return
+    plan = RowsInOrder(CropRule(1.0, False, sizes_of(images)), "plain", batch_size)
     numbers = range(-(-len(images) // batch_size))
     for _, (view,) in squares(images, plan, numbers, size=size, workers=workers, exact=True):
         yield view  # good until the next is asked for
 
 
-def first_squares(images: Tensor | Photos, count: int, size: int) -> Tensor:
-    """The first images as squares, read here and now: uint8 [N, 3, size, size]."""
+def first_squares(images: Tensor | Photos | Features, count: int, size: int) -> Tensor:
+    """The first images as squares, read here and now: uint8 [N, 3, size, size]; or vectors."""
     count = min(count, len(images))
+    if isinstance(images, Features):
+        return images.first(slice(count))
     if isinstance(images, Tensor):
         taken = images[:count]
         return cut(taken, whole(sizes_of(taken)), size)
     return torch.stack([picture(images, row, size) for row in range(count)])
 
 
-def picture(images: Tensor | Photos, row: int, size: int) -> Tensor:
-    """One image for people to look at: uint8 [3, H, W]; a square of `size`, if not in memory."""
+def picture(images: Tensor | Photos | Features, row: int, size: int) -> Tensor:
+    """One image for people to look at: uint8 [3, H, W]; a square of `size`, if not in memory.
+
+    Raises:
+        InputError: it is a vector.
+    """
+    if isinstance(images, Features):
+        raise InputError("of vectors there is nothing to look at: give the pictures themselves")
     if isinstance(images, Tensor):
         return images[row]
     height, width = images.sizes[row].tolist()

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskcon.data.features import Features
 from maskcon.data.pictures import choose
 from maskcon.data.table import Photos, Split
 from maskcon.device import Precision
+from maskcon.errors import InputError
 from maskcon.evaluate import Preparation
 from maskcon.feed import CropRule, StepPlan, plain_squares, sizes_of, views
 from maskcon.losses import cross_entropy
@@ -110,6 +112,10 @@ def _chosen(split: Split, rows: Tensor) -> Tensor | Photos:
     images = split.images
     if isinstance(images, Photos):
         return Photos(choose(images.pictures, rows.numpy()), images.sizes[rows], images.digest)
+    if isinstance(images, Features):
+        raise InputError(
+            "fine-tuning needs pictures, and here are vectors alone: leave out the protocol fewshot"
+        )
     return images[rows]
 
 

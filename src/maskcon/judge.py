@@ -103,10 +103,11 @@ def _recall(subject: Subject) -> dict[str, Any]:
     if average.isfinite().any():
         of_query |= {"map@r": average, "r_precision": r_precision}
     by_coarse = recall.recall_by_coarse(found, test.coarse)
+    intervals = bootstrap.intervals(of_query, seed=subject.seed)
     return {
         **recall.recall_at(found),
         **{name: of_query[name].nanmean().item() for name in of_query if name not in found},
-        "intervals": bootstrap.intervals(of_query, seed=subject.seed),
+        "intervals": {k: list(v) for k, v in intervals.items()},  # as JSON has them
         "by_coarse": {subject.coarse_names[c]: values for c, values in by_coarse.items()},
         "pixels": pixels,
     }
@@ -219,7 +220,7 @@ def judge(subject: Subject, names: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         {name of a metric: share in [0, 1] or figure}; besides, of recall, "intervals" ({metric:
-        (low, high)}, 95 %), "by_coarse" ({coarse class: {metric: share}}) and "pixels" (the
+        [low, high]}, 95 %), "by_coarse" ({coarse class: {metric: share}}) and "pixels" (the
         recall of raw pixels).
     """
     found: dict[str, Any] = {}

@@ -26,6 +26,6 @@ def draw(n: int, kappa: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
 
 
 def mix(query: Tensor, key: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-    """Share * query view + (1 - share) * the partner's key view: [N, 3, H, W], floats."""
-    weight = share[:, None, None, None]
+    """Share * query view + (1 - share) * the partner's key view: [N, 3, H, W] or [N, F], floats."""
+    weight = share.view(-1, *[1] * (query.ndim - 1))
     return torch.lerp(key[partner], query, weight)

@@ -1,9 +1,9 @@
 """Backbones, heads, the encoder, and the pair of query and key encoder."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,9 +13,12 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from maskcon.blocks import Layered, last
 from maskcon.config import similar
 from maskcon.errors import InputError
-from maskcon.step import Head, Output
+from maskcon.head import VECTORS, Head, HeadShape
+from maskcon.step import Head as HeadName
+from maskcon.step import Output
 
 
 class NarrowResNet(nn.Module):
@@ -59,6 +62,7 @@ NARROW: dict[str, Callable[[], NarrowResNet]] = {
     "resnet10w32": lambda: NarrowResNet(32),
 }
 DEEP = 2048  # width of the hidden layers of a deep projector
+PROBE = 224  # pixels of an image that networks of all kinds take
 RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
@@ -79,6 +83,9 @@ def build_backbone(
     Raises:
         InputError: no such network, or the weights do not fit it.
     """
+    for library in ("timm", "torchvision"):
+        if name.startswith(f"{library}:"):  # another way in which people write it
+            name = name.replace(":", "/", 1)
     imagenet = init == "imagenet"
     if name in NARROW:
         if imagenet:
@@ -148,7 +155,9 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     """Load a local weights file into a backbone.
 
     Names may carry a "module." or "backbone." prefix; a classifier's weights are passed over,
-    and so is a first convolution of another shape (the small-image stem stays random).
+    and so is a first convolution of another shape (the small-image stem stays random). Where no
+    name fits at all, tensors are taken in the order of the file, if all have the right shapes:
+    another program's names for the same network.
 
     Raises:
         InputError: the file is missing or no weights file, or its weights do not fit.
@@ -167,6 +176,8 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
             }
     own = backbone.state_dict()
     stem = next(iter(own))
+    if not own.keys() & weights.keys():
+        weights = _renamed(weights, own)
     fitting = {n: v for n, v in weights.items() if n in own and v.shape == own[n].shape}
     missing = [n for n in own if n not in fitting and n != stem]
     if missing:
@@ -175,6 +186,17 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
             f"missing or of another shape, {missing[0]} first. Was it saved from another network?"
         )
     backbone.load_state_dict(fitting, strict=False)
+
+
+def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under a network's own names, where each has the shape of that in its place.
+
+    Tensors behind the network's last are those of a classifier.
+    """
+    pairs = list(zip(own, weights, strict=False))
+    if len(pairs) < len(own) or any(own[a].shape != weights[b].shape for a, b in pairs):
+        return dict(weights)
+    return {a: weights[b] for a, b in pairs}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -213,12 +235,86 @@ def deep_projector(width: int, projection: int) -> nn.Sequential:
 class Architecture:
     """What it takes to build an encoder again."""
 
-    backbone: str
+    backbone: str  # "vectors" where there is none
     stem: Literal["small", "large"]
-    heads: tuple[Head, ...]
+    heads: tuple[HeadName, ...]
     projection: int  # D
     classes: int  # C
     deep: bool = False  # projectors of three layers with batch norm
+    layers: int = 0  # last blocks that a vector says more of
+    head: HeadShape | None = None  # behind the backbone
+    frozen: tuple[str, ...] = ()  # modules and parameters that do not learn
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> "Architecture":
+        """Read from encoder.json."""
+        lists = {name: tuple(described[name]) for name in ("heads", "frozen") if name in described}
+        return cls(**{**described, **lists, "head": HeadShape.of(described.get("head"))})
+
+
+class Headed(nn.Module):
+    """A backbone with a head behind it; takes images, or the backbone's vectors of them.
+
+    Args:
+        trunk: images to vectors; None where vectors are all there is.
+        head: vectors to features.
+    """
+
+    def __init__(self, trunk: nn.Module | None, head: Head):
+        super().__init__()
+        self.trunk, self.head = trunk, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] or vectors [N, F] -> features."""
+        return self.both(images)[0]
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features, and what is learned of them."""
+        if images.ndim == 2:
+            return self.head(images)
+        if self.trunk is None:
+            raise InputError(
+                "this encoder was trained on vectors that another model made, and takes vectors "
+                f"[N, {self.head.shape.inputs}] alone: embed the pictures with that model first"
+            )
+        return self.head(self.trunk(images))
+
+
+def layered(
+    name: str, layers: int, *, init: str = "scratch", stem: Literal["small", "large"] = "small"
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """A backbone whose vectors also say what its last blocks found; and the widths of the parts.
+
+    Args:
+        name: as `build_backbone` takes it.
+        layers: how many blocks; 0 is the backbone itself.
+        init: as `build_backbone` takes it.
+        stem: likewise.
+    """
+    backbone, width = build_backbone(name, init=init, stem=stem)
+    if not layers:
+        return backbone, (width,)
+    with_layers = Layered(backbone, last(backbone, layers))
+    with torch.no_grad():
+        parts = with_layers.eval().parts(torch.zeros(1, 3, PROBE, PROBE))
+    return with_layers, tuple(part.shape[1] for part in parts)
+
+
+def _backbone_of(architecture: Architecture, init: str) -> tuple[nn.Module, int]:
+    """The backbone of an architecture, with its head if it has one, and the features' width."""
+    name, shape = architecture.backbone, architecture.head
+    if name == VECTORS and shape is not None:
+        trunk, width = None, shape.inputs
+    else:
+        trunk, parts = layered(name, architecture.layers, init=init, stem=architecture.stem)
+        width = sum(parts)
+    if shape is None:
+        assert trunk is not None
+        return trunk, width
+    if width != shape.inputs:
+        raise InputError(f"{name} has vectors of {width}, and the head takes {shape.inputs}")
+    head = Head(shape)
+    return Headed(trunk, head), head.width
 
 
 class Network(nn.Module):
@@ -233,10 +329,9 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture, *, init: str = "scratch"):
         super().__init__()
         self.architecture = architecture
-        self.backbone, width = build_backbone(
-            architecture.backbone, init=init, stem=architecture.stem
-        )
-        self.width = width
+        self.backbone, self.width = _backbone_of(architecture, init)
+        shape = architecture.head
+        width = self.width if shape is None else shape.kept or shape.inputs
         heads, narrow = architecture.heads, architecture.projection
         project = deep_projector if architecture.deep else projector
         self.projector = project(width, narrow) if "z" in heads else None
@@ -246,6 +341,43 @@ class Network(nn.Module):
         elif "centres" in heads:
             self.classifier = nn.Linear(narrow, architecture.classes, bias=False)
         self.grapher = project(width, narrow) if "graph" in heads else None
+        self.freeze()
+
+    @property
+    def inputs(self) -> int | None:
+        """Width of the vectors that it takes in place of images; None without a head."""
+        shape = self.architecture.head
+        return None if shape is None else shape.inputs
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it takes images."""
+        return not (isinstance(self.backbone, Headed) and self.backbone.trunk is None)
+
+    @property
+    def fixed(self) -> list[nn.Module | nn.Parameter]:
+        """What does not learn."""
+        parameters, modules = dict(self.named_parameters()), dict(self.named_modules())
+        return [
+            parameters[name] if name in parameters else modules[name]
+            for name in self.architecture.frozen
+        ]
+
+    def freeze(self, names: Sequence[str] = ()) -> None:
+        """Let modules and parameters of these names, and of the architecture's, learn no more."""
+        frozen = dict.fromkeys([*self.architecture.frozen, *names])
+        self.architecture = replace(self.architecture, frozen=tuple(frozen))
+        for part in self.fixed:
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Network":
+        """Training mode, but for what is frozen."""
+        super().train(mode)
+        for part in self.fixed:
+            if isinstance(part, nn.Module):
+                part.eval()
+        return self
 
     @property
     def centres(self) -> Tensor | None:
@@ -255,15 +387,19 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         """Normalised images [N, 3, H, W] -> feature [N, F] and the heads there are."""
-        feature = self.backbone(images)
+        if isinstance(self.backbone, Headed):
+            # Half of the feature does not learn: projector and classifier read the other half.
+            feature, learned = self.backbone.both(images)
+        else:
+            feature = learned = self.backbone(images)
         raw = z = logits = graph = None
         if self.projector is not None:
-            raw = self.projector(feature)
+            raw = self.projector(learned)
             z = nn.functional.normalize(raw.float(), dim=1)
         if self.classifier is not None:
-            logits = self.classifier(feature if "logits" in self.architecture.heads else raw)
+            logits = self.classifier(learned if "logits" in self.architecture.heads else raw)
         if self.grapher is not None:
-            graph = nn.functional.normalize(self.grapher(feature).float(), dim=1)
+            graph = nn.functional.normalize(self.grapher(learned).float(), dim=1)
         return Output(feature=feature, z=z, logits=logits, graph=graph)
 
     def describe(self) -> dict[str, Any]:
@@ -275,7 +411,7 @@ class EncoderPair(nn.Module):
     """The query encoder, and the key encoder that follows it as a moving average.
 
     Parameters follow; buffers do not: the key's batch norms gather statistics of their own,
-    and run in training mode, as in MoCo and MaskCon.
+    and run in training mode, as in MoCo and MaskCon. What is frozen is the same in both.
 
     Args:
         query: the encoder to train.
@@ -285,12 +421,14 @@ class EncoderPair(nn.Module):
     def __init__(self, query: Network, momentum: float):
         super().__init__()
         self.query = query
-        self.key = copy.deepcopy(query).requires_grad_(False)
+        shared: dict[int, Any] = {id(part): part for part in query.fixed}
+        self.key = copy.deepcopy(query, shared).requires_grad_(False)
         self.key.classifier = None
         self.momentum = momentum
-        names = dict(self.key.named_parameters())
+        own = {n: p for n, p in query.named_parameters() if p.requires_grad}
+        names = {n: p for n, p in self.key.named_parameters() if n in own}
         self._followers: list[Tensor] = list(names.values())
-        self._leaders: list[Tensor] = [p for n, p in query.named_parameters() if n in names]
+        self._leaders: list[Tensor] = [p for n, p in own.items() if n in names]
 
     @torch.no_grad()
     def update_key(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskcon.checkpoint import write_atomically
-from maskcon.data import DataSet
+from maskcon.data import DataSet, Features
 from maskcon.feed import picture
 from maskcon.methods import METHODS
 from maskcon.progress import Progress, duration
@@ -48,6 +48,8 @@ def write(
     )
     with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $x$
         for name, draw in pictures:
+            if name == "neighbours.png" and isinstance(data.test.images, Features):
+                continue  # of vectors there is nothing to look at
             progress.update(f"drawing {name}")
             content = io.BytesIO()
             draw().savefig(content, dpi=110)
@@ -78,7 +80,7 @@ def _curves(run: Mapping[str, Any], folder: Path) -> Any:
             drawn = axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
             pixels = 100 * run["results"]["pixels"][name]
             axes[1].axhline(pixels, color=drawn[0].get_color(), linestyle=":", linewidth=1)
-        axes[1].plot([], [], color="grey", linestyle=":", linewidth=1, label="raw pixels")
+        axes[1].plot([], [], color="grey", linestyle=":", linewidth=1, label=_untrained(run))
         axes[1].set(
             xlabel="step", ylabel="per cent", title=f"recall of {level} classes, test images"
         )
@@ -204,6 +206,22 @@ def _name(data: DataSet, row: int) -> str:
     return data.fine_names[int(data.test.fine[row])].rpartition("/")[2]
 
 
+def _untrained(run: Mapping[str, Any]) -> str:
+    """What the recall without any learning is of."""
+    return "raw pixels" if run["config"].get("features") is None else "vectors as given"
+
+
+def _verdict(verdict: Mapping[str, Any]) -> str:
+    before, after = verdict["frozen"], verdict["learned"]
+    return (
+        f"The head was {'kept' if verdict['kept'] else 'LEFT OUT, since it is worse'}: of train "
+        f"images that it was not trained on, {before['coarse']:.1%} have a nearest neighbour of "
+        f"their coarse class by the frozen vectors, {after['coarse']:.1%} with the head; "
+        f"{before['stable']:.1%} and {after['stable']:.1%} have, within their class, the same "
+        "nearest neighbour by another view of themselves."
+    )
+
+
 def _card(run: Mapping[str, Any]) -> str:
     """The model card: what it is, how good, how it was made, how to use it."""
     config, results, data = run["config"], run["results"], run["data"]
@@ -231,7 +249,8 @@ def _card(run: Mapping[str, Any]) -> str:
     rows = (
         ("last epoch", results),
         ("best epoch", results["best"]),
-        ("raw pixels", results["pixels"]),
+        *((("frozen backbone", results["frozen"]),) if "frozen" in results else ()),
+        (_untrained(run), results["pixels"]),
     )
     if data["fine"]:
         lines.append(
@@ -261,13 +280,16 @@ def _card(run: Mapping[str, Any]) -> str:
         *(f"| {name} | " + " | ".join(f"{row[k]:.2%}" for k in ks) + " |" for name, row in rows),
         "",
         f"The best epoch was {results['best']['epoch']} of {config['epochs']}, chosen on these "
-        "very test images: quote the last one. Raw pixels are what learning must beat.",
+        "very test images: quote the last one. The last row is what learning must beat.",
         "",
     ]
+    verdict = run["training"].get("head")
+    if verdict is not None:
+        lines += [_verdict(verdict), ""]
     lines += [
         "![recall](curves.png)",
         "![map](map.png)",
-        "![neighbours](neighbours.png)",
+        *(["![neighbours](neighbours.png)"] if config.get("features") is None else []),
         "",
         "## How it was made",
         "",

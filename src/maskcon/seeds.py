@@ -11,7 +11,18 @@ import numpy as np
 import torch
 
 Purpose = Literal[
-    "weights", "order", "views", "prefill", "data", "map", "split", "crops", "mix", "small"
+    "weights",
+    "order",
+    "views",
+    "prefill",
+    "data",
+    "map",
+    "split",
+    "crops",
+    "mix",
+    "small",
+    "cached",
+    "held",
 ]
 _STREAM: dict[str, int] = {
     "weights": 0,
@@ -24,6 +35,8 @@ _STREAM: dict[str, int] = {
     "crops": 7,
     "mix": 8,
     "small": 9,
+    "cached": 10,
+    "held": 11,
 }
 
 

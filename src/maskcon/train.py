@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +14,12 @@ from maskcon import mixing
 from maskcon.augment import VIEWS, cut
 from maskcon.augment.crop import SMALL, small_crops, whole
 from maskcon.bank import MemoryBank
+from maskcon.blocks import Layered, before_last
 from maskcon.capture import Captured
+from maskcon.checkpoint import load_encoder
 from maskcon.config import SMALL_IMAGE, Config
-from maskcon.data import IMAGE_SIZES, DataSet, Photos
+from maskcon.data import IMAGE_SIZES, DataSet, Features, Photos
+from maskcon.data.features import Disturbance
 from maskcon.device import Precision, pick_device, reuse_memory
 from maskcon.errors import DivergedError, InputError
 from maskcon.evaluate import Preparation, embed
@@ -29,9 +33,10 @@ from maskcon.feed import (
     sizes_of,
     views,
 )
+from maskcon.head import VECTORS, HeadShape
 from maskcon.methods import METHODS
 from maskcon.microbatch import backward_in_parts, join, parts_of
-from maskcon.model import Architecture, EncoderPair, Network
+from maskcon.model import Architecture, EncoderPair, Headed, Network
 from maskcon.objective import Objective, check_hyper_parameters
 from maskcon.progress import Progress, Silent
 from maskcon.schedules import learning_rate, scheduled
@@ -136,7 +141,8 @@ class Training:
             assert data.train.fine is not None  # _check has seen to it
             label, names = data.train.fine, data.fine_names
         self.label = label.to(self.device)
-        rule = CropRule(config.crop_area, config.flip, sizes_of(images))
+        cuts = not isinstance(images, Features)
+        rule = CropRule(config.crop_area, config.flip, sizes_of(images), cuts)
         self._kinds: tuple[str, ...] = (config.query_view,)
         if self.method.key != "none":
             self._kinds = (config.query_view, config.key_view)
@@ -145,20 +151,16 @@ class Training:
         self.total_steps = config.epochs * self.steps_per_epoch
 
         torch.manual_seed(seed_of(config.seed, "weights"))
-        stem = config.stem
-        if stem == "auto":
-            stem = "small" if config.image_size <= SMALL_IMAGE else "large"
-        architecture = Architecture(
-            backbone=config.backbone,
-            stem=stem,
-            heads=self.objective.heads,
-            projection=config.projection,
-            classes=len(names),
-            deep=self.method.deep,
-        )
-        encoder = Network(architecture, init=config.init)
-        _check_network(encoder, config, self.method.crops)
+        encoder = self._network(len(names))
+        _check_network(encoder, config, self._probe, self.method.crops)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
+        self.disturbance: Disturbance | None = None
+        if isinstance(self.images, Features) and isinstance(self.encoder.backbone, Headed):
+            head = self.encoder.backbone.head
+            head.fit(self.images.values[:, 0], *self.images.statistics)
+            self.disturbance = Disturbance(
+                config.noise, config.vector_dropout, head.directions(), head.mean
+            )
         # The networks, or what they are compiled to.
         self._query: Callable[[Tensor], Output] = self.encoder
         self.pair: EncoderPair | None = None
@@ -183,7 +185,7 @@ class Training:
         }
         self.scaler = self.precision.scaler()
         self.optimizer = torch.optim.SGD(
-            self.encoder.parameters(),
+            [p for p in self.encoder.parameters() if p.requires_grad],
             lr=torch.tensor(config.lr, device=self.device),  # which a CUDA graph reads anew
             momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -197,6 +199,41 @@ class Training:
         self._notify = notify
         self._run = self._runner()
         self.compile_seconds = self._compile() if config.compile else 0.0
+
+    def _network(self, classes: int) -> Network:
+        """The query encoder before the first step: a new one, or that of an earlier run."""
+        config = self.config
+        architecture = _architecture(config, self.objective, classes, self.images)
+        if not Path(config.init).is_dir():
+            network = Network(architecture, init=config.init)
+        else:
+            earlier, description = load_encoder(Path(config.init))
+            was = earlier.architecture
+            network = Network(
+                replace(
+                    architecture,
+                    backbone=was.backbone,
+                    stem=was.stem,
+                    layers=was.layers,
+                    head=was.head,
+                )
+            )
+            own, state = network.state_dict(), earlier.state_dict()
+            network.load_state_dict(  # a projector or classifier of another size begins anew
+                {n: v for n, v in state.items() if n in own and own[n].shape == v.shape},
+                strict=False,
+            )
+            self.preparation = replace(
+                Preparation.of(description), image_size=self.preparation.image_size
+            )
+        if config.unfreeze:
+            backbone, start = network.backbone, "backbone."
+            if isinstance(backbone, Headed) and backbone.trunk is not None:
+                backbone, start = backbone.trunk, "backbone.trunk."
+            if isinstance(backbone, Layered):
+                backbone, start = backbone.backbone, f"{start}backbone."
+            network.freeze([start + name for name in before_last(backbone, config.unfreeze)])
+        return network
 
     def fill_bank(self) -> None:
         """Fill the bank with keys of train images drawn at random, before the first step."""
@@ -339,10 +376,8 @@ class Training:
         """Compile the networks for training; return the seconds that it took."""
         self._notify.update("compiling the networks")
         start = time.perf_counter()
-        size = self.config.image_size
-        images = torch.zeros(
-            self.config.batch_size, 3, size, size, dtype=torch.uint8, device=self.device
-        )
+        images = self._probe.new_zeros(self.config.batch_size, *self._probe.shape[1:])
+        images = images.to(self.device)
         before = {name: value.clone() for name, value in self.encoder.state_dict().items()}
         part = parts_of(images, self.config.micro_batch)[0]
         try:
@@ -391,10 +426,21 @@ class Training:
         if not self.features(self._probe).isfinite().all():
             raise DivergedError(f"the features are not finite after step {self.steps - 1}")
 
-    def features(self, images: Tensor | Photos, progress: Progress | None = None) -> Tensor:
+    def features(
+        self, images: Tensor | Photos | Features, progress: Progress | None = None
+    ) -> Tensor:
         """Features of the query encoder: float32 [N, F], unit length."""
+        return self.features_of(self.encoder, images, progress)
+
+    def features_of(
+        self,
+        encoder: Network,
+        images: Tensor | Photos | Features,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Features of an encoder, computed as the run computes."""
         workers = self.config.readers
-        return embed(self.encoder, images, self.preparation, self.precision, workers, progress)
+        return embed(encoder, images, self.preparation, self.precision, workers, progress)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs."""
@@ -404,7 +450,7 @@ class Training:
             "steps": self.steps,
             "last": self.last,
             "best": self.best,
-            "encoder": self.encoder.state_dict(),
+            "encoder": _learned(self.encoder),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "losses": torch.stack(self._losses).cpu() if self._losses else torch.empty(0),
@@ -413,7 +459,7 @@ class Training:
         if self.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         if self.pair is not None:
-            state["key"] = self.pair.key.state_dict()
+            state["key"] = _learned(self.pair.key)
         if self.bank is not None:
             state["bank"] = self.bank.state_dict()
         return state
@@ -430,9 +476,9 @@ class Training:
                 "the data set is not the one that the run was started with: its images or labels "
                 "differ. Give --data-dir with the same files, or start a new run"
             )
-        self.encoder.load_state_dict(state["encoder"])
+        self.encoder.load_state_dict({**_frozen(self.encoder), **state["encoder"]})
         if self.pair is not None:
-            self.pair.key.load_state_dict(state["key"])
+            self.pair.key.load_state_dict({**_frozen(self.pair.key), **state["key"]})
         if self.bank is not None:
             self.bank.load_state_dict(state["bank"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -458,10 +504,11 @@ class Training:
             workers=config.readers,
             device=self.device,
             together=max(1, TOGETHER // config.batch_size) if on_gpu else 1,
+            disturbance=self.disturbance,
         )
 
     def _encode(self, network: Callable[[Tensor], Output], views: Tensor) -> Output:
-        """Outputs of views in uint8, or of floats that are normalised."""
+        """Outputs of views in uint8, or of floats that are normalised; or of vectors."""
         if views.dtype == torch.uint8:
             views = self.preparation.normalise(views)
         with self.precision.autocast():
@@ -505,6 +552,8 @@ def _check(config: Config, data: DataSet) -> None:
             raise InputError(
                 f"{name} is {getattr(config, name)!r}: expected one of {', '.join(VIEWS)}"
             )
+    if objective.method.crops and isinstance(data.train.images, Features):
+        raise InputError(f"{config.method} needs small crops of pictures: vectors have none")
     label = data.train.coarse if config.label == "coarse" else data.train.fine
     if label is None:
         raise InputError(f"{data.name} has no fine labels: train with --label coarse")
@@ -523,15 +572,57 @@ def _check(config: Config, data: DataSet) -> None:
         )
 
 
-def _check_network(encoder: Network, config: Config, crops: bool) -> None:
+def _learned(network: Network) -> dict[str, Tensor]:
+    """The state of a network without what is frozen, which need not be saved every epoch."""
+    fixed = _frozen(network)
+    return {name: value for name, value in network.state_dict().items() if name not in fixed}
+
+
+def _frozen(network: Network) -> dict[str, Tensor]:
+    starts = tuple(f"{name}." for name in network.architecture.frozen)
+    state = network.state_dict().items()
+    return {name: value for name, value in state if f"{name}.".startswith(starts)}
+
+
+def _architecture(
+    config: Config, objective: Objective, classes: int, images: Tensor | Photos | Features
+) -> Architecture:
+    """What network a configuration asks for."""
+    stem = config.stem
+    if stem == "auto":
+        stem = "small" if config.image_size <= SMALL_IMAGE else "large"
+    parts = Architecture(
+        backbone=config.backbone,
+        stem=stem,
+        heads=objective.heads,
+        projection=config.projection,
+        classes=classes,
+        deep=objective.method.deep,
+    )
+    if not isinstance(images, Features):
+        return parts
+    head = HeadShape(
+        parts=images.parts or (images.width,),
+        kept=min(config.kept, images.width),
+        hidden=config.hidden,
+        share=config.share,
+    )
+    if config.features is not None:
+        return replace(parts, backbone=VECTORS, head=head)
+    return replace(parts, head=head, layers=config.layers, frozen=("backbone.trunk",))
+
+
+def _check_network(encoder: Network, config: Config, probe: Tensor, crops: bool) -> None:
     """Refuse a network that cannot train on these images, or not as asked."""
-    if config.stem != "auto" and not isinstance(encoder.backbone, ResNet):
+    has_stem = isinstance(getattr(encoder.backbone, "trunk", encoder.backbone), ResNet)
+    if config.stem != "auto" and not has_stem:
         raise InputError(f"stem is {config.stem!r}, but {config.backbone} has no stem to choose")
     size = config.image_size
     try:
         with torch.no_grad():
             for size in (config.image_size, *[round(config.image_size * SMALL)] * crops):
-                encoder.eval()(torch.zeros(2, 3, size, size))
+                shape = probe.shape[1:] if probe.ndim == 2 else (3, size, size)
+                encoder.eval()(torch.zeros(2, *shape))
     except Exception as error:  # whatever a network of another library raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

@@ -17,6 +17,7 @@ def print_recall(results: dict[str, Any]) -> None:
     for name, row in (
         ("last epoch" if "best" in results else "features", results),
         ("best epoch", results.get("best")),
+        ("frozen backbone", results.get("frozen")),
         ("raw pixels", results.get("pixels")),
     ):
         if row:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskcon import runs
+from maskcon import featured, runs
 from maskcon.config import MACHINE_FIELDS, Config, read_recipe, resolve
-from maskcon.data import DATA_SETS, Columns, DataSet, Found, find, load
+from maskcon.data import DATA_SETS, Columns, DataSet, Features, Found, find, load
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.progress import Progress
@@ -25,6 +25,11 @@ def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     # A run must find its files again from any folder.
     if config.data_dir is not None:
         config = replace(config, data_dir=str(Path(config.data_dir).resolve()))
+    if config.features is not None:
+        features = str(Path(config.features).resolve())
+        config = replace(config, features=features, data=features)
+    if config.cache_dir is not None:
+        config = replace(config, cache_dir=str(Path(config.cache_dir).resolve()))
     if config.data not in DATA_SETS and Path(config.data).exists():
         config = replace(config, data=str(Path(config.data).resolve()))
     if config.init not in ("scratch", "imagenet"):
@@ -56,7 +61,10 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
 
 
 def find_set(config: Config, progress: Progress) -> Found:
-    """The set that a configuration names, nothing of it read yet."""
+    """The set that a configuration names, nothing of it read yet but vectors."""
+    if config.features is not None:
+        progress.update(f"reading {config.features}")
+        return featured.find(Path(config.features))
     progress.update(f"looking for {config.data}")
     return find(
         config.data,
@@ -96,6 +104,13 @@ def load_set(found: Found, config: Config, progress: Progress) -> DataSet:
     progress.note(
         f"{data.name}: {len(data.train):,} train and {len(data.test):,} test images, "
         f"{len(data.coarse_names)} coarse and {len(data.fine_names) or 'no'} fine classes; "
-        f"views of {config.image_size} px"
+        + _shape(data.train.images, config)
     )
     return data
+
+
+def _shape(images: object, config: Config) -> str:
+    if isinstance(images, Features):
+        _, views, width = images.values.shape
+        return f"{views} vector{'s' * (views > 1)} of {width} each"
+    return f"views of {config.image_size} px"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskcon import report, runs
+from maskcon import freezing, report, runs
 from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
 from maskcon.config import Config
 from maskcon.data import DataSet, Found, fitting_size
@@ -74,20 +74,24 @@ def train(
         options["data"] = name_of(data)
     config = resumed(folder, options, recipe) if resume else resolved(options, recipe)
     found = data if isinstance(data, Found) else find_set(config, progress)
-    fits = fitting_size(found)
+    freezing.check(config)
+    fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
     found = split_set(found, config, progress)
     config = config.settled(len(found.parts["train"]), fits)
     loaded = load_set(found, config, progress)
+    seen = freezing.vectors_of(loaded, config, progress) if config.computes_vectors else loaded
+    seen, held = freezing.set_apart(seen, config)
     if resume:
         run = runs.read(folder)
         # what "auto" meant where the run began; its weights are in the checkpoint
-        as_before = replace(config, precision=run["precision"], init="scratch")
-        training = Training(as_before, loaded, progress)
+        init = config.init if config.freeze or config.unfreeze else "scratch"
+        as_before = replace(config, precision=run["precision"], init=init)
+        training = Training(as_before, seen, progress)
         run.pop("error", None)
         again = {**runs.provenance(), "hardware": hardware(training.device)}
         run.setdefault("resumed", []).append(again)
     else:
-        training = Training(config, loaded, progress)
+        training = Training(config, seen, progress)
         runs.make(folder)
         runs.write_lists(folder, found, loaded)
         run = {
@@ -105,7 +109,8 @@ def train(
 
     record("running")
     try:
-        outcome = fit(training, loaded, folder, resume=resume, progress=progress)
+        outcome = fit(training, seen, folder, resume=resume, progress=progress)
+        outcome |= freezing.judge(training, held, seen.test, folder, progress)
     except Interrupted:
         with contextlib.suppress(TrainingError):  # a full disk: the checkpoint is written
             record("interrupted")
@@ -116,9 +121,11 @@ def train(
         raise
     pixels = pixel_recall(loaded.test, config.readers)
     results = {**training.last, "best": training.best, "pixels": pixels}
+    if config.computes_vectors:
+        results["frozen"] = pixel_recall(seen.test)
     outcome["compile_seconds"] = training.compile_seconds
     record("finished", results=results, training=outcome)
-    features = training.features(loaded.test.images, progress).cpu()
+    features = training.features(seen.test.images, progress).cpu()
     report.write(folder, run, loaded, features, progress)
     return run
 

@@ -6,7 +6,7 @@ there are; `load` makes of it what training works with.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from maskcon.config import SMALL_IMAGE, similar
 from maskcon.data import arrow, cifar, folder, pack, scan, textfile
 from maskcon.data.arrays import from_arrays
 from maskcon.data.columns import Columns
+from maskcon.data.features import FeatureRows, Features
 from maskcon.data.named import DATA_SETS, NamedSet
+from maskcon.data.pictures import Chosen, Joined, Pictures
 from maskcon.data.table import DataSet, Found, Part, Photos, Split
 from maskcon.errors import InputError
 from maskcon.progress import Progress, Silent
@@ -27,11 +29,13 @@ __all__ = [
     "IMAGE_SIZES",
     "Columns",
     "DataSet",
+    "Features",
     "Found",
     "NamedSet",
     "Part",
     "Photos",
     "Split",
+    "features_of",
     "find",
     "from_arrays",
     "load",
@@ -210,6 +214,9 @@ def hold(
 ) -> tuple[Split, list[tuple[str, str]]]:
     """A split of a part, every picture of which was read; and what was left out, and why."""
     progress = progress or Silent()
+    features = features_of(part.pictures)
+    if features is not None:
+        return Split(features, part.coarse, part.fine), []
     images: Tensor | Photos
     if image_size <= SMALL_IMAGE:
         images, errors = scan.into_memory(part.pictures, image_size, workers, progress)
@@ -236,3 +243,20 @@ def hold(
     if not len(images):
         raise InputError(f"none of {len(skipped):,} pictures can be read")
     return Split(images, part.coarse, part.fine), skipped
+
+
+def features_of(pictures: Pictures) -> Features | None:
+    """The vectors that there are in place of pictures; None where there are pictures."""
+    if isinstance(pictures, Joined):
+        lots = [features_of(lot) for lot in pictures.lots]
+        there = [lot for lot in lots if lot is not None]
+        if not there or len(there) < len(lots):
+            return None
+        return replace(there[0], values=torch.cat([lot.values for lot in there]))
+    rows: Tensor | slice = slice(None)
+    if isinstance(pictures, Chosen):
+        rows = torch.from_numpy(pictures.rows)
+        pictures = pictures.pictures
+    if not isinstance(pictures, FeatureRows):
+        return None
+    return replace(pictures.features, values=pictures.features.values[rows])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskcon.data.features import Features
 from maskcon.data.pictures import Pictures, choose
 from maskcon.errors import InputError
 from maskcon.seeds import generator
@@ -153,12 +154,13 @@ class Split:
     """Images with their labels.
 
     Attributes:
-        images: uint8 [N, 3, H, W], in memory; or pictures that are read when needed.
+        images: uint8 [N, 3, H, W], in memory; or pictures that are read when needed; or vectors
+            in place of images.
         coarse: int64 [N], indices into the data set's coarse names.
         fine: int64 [N], indices into its fine names; None where nobody labelled them.
     """
 
-    images: Tensor | Photos
+    images: Tensor | Photos | Features
     coarse: Tensor
     fine: Tensor | None
 
@@ -168,7 +170,7 @@ class Split:
     def fingerprint(self) -> str:
         """Tells these images and labels from others."""
         digest = hashlib.blake2b(digest_size=16)
-        if isinstance(self.images, Photos):
+        if not isinstance(self.images, Tensor):
             digest.update(self.images.digest.encode())
         for tensor in (self.images, self.coarse, self.fine):
             if isinstance(tensor, Tensor):
@@ -207,8 +209,10 @@ class DataSet:
         """Mean and deviation of each channel, for levels in 0..1.
 
         Over the train images where they are in memory; those of ImageNet elsewhere, which is
-        what pretrained networks were trained with.
+        what pretrained networks were trained with; of vectors that of the pictures they are of.
         """
+        if isinstance(self.train.images, Features):
+            return self.train.images.normalisation
         if isinstance(self.train.images, Photos):
             return IMAGENET_STATISTICS
         total, squares, pixels = torch.zeros(3).double(), torch.zeros(3).double(), 0

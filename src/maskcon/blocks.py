@@ -1,0 +1,104 @@
+"""The blocks of a backbone, of which the last may learn while the others stay as they are."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from maskcon.errors import InputError
+
+
+def before_last(backbone: nn.Module, count: int) -> tuple[str, ...]:
+    """Names of what lies in front of the last blocks: modules, and parameters of the whole.
+
+    Blocks are the members of the lists that a network is made of (`nn.Sequential` and
+    `nn.ModuleList`), in their order: residual blocks of a ResNet, transformer blocks, stages
+    elsewhere. What follows the last list, such as a norm, learns with the last block.
+
+    Raises:
+        InputError: there are not more blocks than that.
+    """
+    parts = _parts(backbone, "")
+    blocks = [place for place, (_, is_block) in enumerate(parts) if is_block]
+    if count >= len(blocks):
+        raise InputError(
+            f"unfreeze is {count}, and the backbone has {len(blocks)} blocks: give fewer, or leave "
+            "--unfreeze out to train all of it"
+        )
+    whole = [name for name, _ in backbone.named_parameters(recurse=False)]
+    return (*whole, *(name for name, _ in parts[: blocks[-count]]))
+
+
+def last(backbone: nn.Module, count: int) -> tuple[str, ...]:
+    """Names of the last blocks, as `before_last` counts them.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    blocks = [name for name, is_block in _parts(backbone, "") if is_block]
+    if count > len(blocks):
+        raise InputError(f"layers is {count}, and the backbone has {len(blocks)} blocks")
+    return tuple(blocks[len(blocks) - count :])
+
+
+class Layered(nn.Module):
+    """A backbone whose vectors also say what its last blocks found: [blocks ... | vector].
+
+    What a block puts out is averaged over the picture: pixels [N, C, H, W], or tokens
+    [N, T, C]. Earlier layers know shapes and textures that the last one has given up.
+
+    Args:
+        backbone: images [N, 3, H, W] to vectors [N, F].
+        names: of the blocks.
+    """
+
+    def __init__(self, backbone: nn.Module, names: Sequence[str]):
+        super().__init__()
+        self.backbone, self.names = backbone, tuple(names)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Vectors [N, sum of the widths]."""
+        return torch.cat(self.parts(images), 1)
+
+    def parts(self, images: Tensor) -> list[Tensor]:
+        """What each block says, and the backbone's own vector: [N, C] each."""
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, given: object, output: Tensor) -> None:
+                found[name] = _over_picture(output).float()
+
+            return hook
+
+        hooks = [
+            self.backbone.get_submodule(name).register_forward_hook(keep(name))
+            for name in self.names
+        ]
+        try:
+            vector = self.backbone(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [*(found[name] for name in self.names), vector.float()]
+
+
+def _over_picture(output: Tensor) -> Tensor:
+    """The mean over pixels [N, C, H, W] (or [N, H, W, C], H = W) or tokens [N, T, C]: [N, C]."""
+    if output.ndim < 4:
+        return output.mean(1)
+    _, first, middle, last = output.shape
+    return output.mean((1, 2) if first == middle != last else (2, 3))
+
+
+def _parts(module: nn.Module, prefix: str, is_list: bool = False) -> list[tuple[str, bool]]:
+    """(name, whether it is a block) of the parts of a network that have parameters."""
+    parts: list[tuple[str, bool]] = []
+    for name, child in module.named_children():
+        if next(child.parameters(), None) is None:
+            continue
+        if type(child) in (nn.Sequential, nn.ModuleList):
+            parts += _parts(child, f"{prefix}{name}.", True)
+        else:
+            is_block = is_list and not isinstance(child, nn.Linear)  # of a classifier
+            parts.append((prefix + name, is_block))
+    return parts

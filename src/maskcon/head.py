@@ -1,0 +1,142 @@
+"""A small head on the vectors of a frozen encoder, which starts as what those vectors say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from maskcon.errors import InputError
+
+VECTORS = "vectors"  # the backbone's name where vectors are all there is
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    """What it takes to build a head again.
+
+    Attributes:
+        parts: widths of the parts of a frozen vector, which count alike; F is their sum.
+        kept: K, principal components of it that the head works on; 0 is no head: features are
+            the frozen vectors.
+        hidden: width of the hidden layer.
+        share: length of the learned direction beside the frozen one, which has length 1.
+    """
+
+    parts: tuple[int, ...]
+    kept: int
+    hidden: int
+    share: float
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any] | None) -> "HeadShape | None":
+        """Read from encoder.json."""
+        if described is None:
+            return None
+        return cls(**{**described, "parts": tuple(described["parts"])})
+
+    @property
+    def inputs(self) -> int:
+        """F, of a frozen vector."""
+        return sum(self.parts)
+
+
+class Head(nn.Module):
+    """Vectors [N, F] -> [frozen direction | share * learned direction], [N, 2 K].
+
+        p = PCA(standardise(x))          [N, K]; fixed, from the train vectors; each part of x
+                                         has the same share of the variance
+        l = p + MLP(p)                   the MLP's last layer starts at zero
+        feature = [p / |p|, share * l / |l|]
+
+    At the start l is p, so the cosines of features are those of p: learning starts from what
+    the frozen encoder knows. The frozen half stays, since labels that are coarser than what is
+    wanted cannot say which of its differences matter; the learned half brings images of one
+    coarse class together.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    components: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: HeadShape):
+        super().__init__()
+        self.shape = shape
+        if not shape.kept:
+            return
+        self.register_buffer("mean", torch.zeros(shape.inputs))
+        self.register_buffer("deviation", torch.ones(shape.inputs))
+        self.register_buffer("components", torch.eye(shape.inputs)[: shape.kept])  # [K, F]
+        self.register_buffer("scale", torch.ones(()))  # of p, so that its numbers are about 1
+        self.residual = nn.Sequential(
+            nn.Linear(shape.kept, shape.hidden),
+            nn.BatchNorm1d(shape.hidden),
+            nn.ReLU(),
+            nn.Linear(shape.hidden, shape.kept),
+        )
+        self.skip = nn.Linear(shape.kept, shape.kept, bias=False)
+        last = self.residual[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        nn.init.eye_(self.skip.weight)
+
+    @property
+    def width(self) -> int:
+        """Of the feature."""
+        return 2 * self.shape.kept or self.shape.inputs
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, mean: Tensor, deviation: Tensor) -> None:
+        """Take standardisation and principal components from train vectors, float [N, F].
+
+        Args:
+            vectors: to compute with, in any precision.
+            mean: of each dimension [F].
+            deviation: likewise.
+        """
+        self.mean.copy_(mean)
+        # a dimension that never changes says nothing, and must not become large elsewhere
+        fixed = deviation <= 1e-6 * deviation.max()
+        widths = torch.tensor(self.shape.parts, dtype=torch.float32)
+        even = widths.sqrt().repeat_interleave(widths.long()).to(deviation.device)
+        self.deviation.copy_(torch.where(fixed, torch.inf, deviation * even))
+        moments = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+        for part in vectors.split(8192):
+            standard = (part.float() - self.mean) / self.deviation
+            moments += (standard.T @ standard).double()
+        variance, directions = torch.linalg.eigh(moments / len(vectors))
+        kept = self.shape.kept
+        largest = directions[:, -kept:].flip(1)
+        # eigenvectors are unique but for their sign
+        sign = largest.gather(0, largest.abs().argmax(0, keepdim=True)).sign()
+        self.components.copy_((largest * sign).T.float())
+        self.scale.copy_(variance[-kept:].mean().clamp(min=1e-12).rsqrt().float())
+
+    def directions(self) -> Tensor:
+        """What to add to a vector to move each number of p by 1: [K, F]."""
+        along = self.components * self.deviation / self.scale
+        return torch.where(self.deviation.isinf(), 0.0, along)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, 2 K], and l, what is learned of them [N, K], before it is scaled.
+
+        Raises:
+            InputError: the vectors have another width than those that the head was trained on.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.shape.inputs:
+            raise InputError(
+                f"vectors are {list(vectors.shape)}: expected [N, {self.shape.inputs}], as those "
+                "that the head was trained on"
+            )
+        if not self.shape.kept:
+            return vectors, vectors
+        with torch.autocast(vectors.device.type, enabled=False):  # the frozen half stays exact
+            standard = (vectors.float() - self.mean) / self.deviation
+            frozen = standard @ self.components.T * self.scale
+        learned = self.skip(frozen) + self.residual(frozen)
+        direction = normalize(learned.float(), dim=1)
+        return torch.cat([normalize(frozen, dim=1), self.shape.share * direction], 1), learned
