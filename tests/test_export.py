@@ -81,7 +81,7 @@ def headed(folder: Path, backbone: str = "resnet10w16") -> Path:
     from maskcon.head import HeadShape
 
     torch.manual_seed(0)
-    shape = HeadShape(inputs=128, kept=16, hidden=32, share=1.0)
+    shape = HeadShape(parts=(128,), kept=16, hidden=32, share=1.0)
     architecture = Architecture(
         backbone=backbone, stem="small", heads=("z",), projection=8, classes=2, head=shape
     )

@@ -14,10 +14,11 @@ from maskcon.methods import METHODS
 from maskcon.schedules import shown
 
 KS = ("recall@1", "recall@2", "recall@5", "recall@10")
-# Fields in which runs of one table may differ; the seeds of a row are averaged.
+# Fields in which runs of one table may differ; the seeds of a row are averaged. How often a run is
+# evaluated and logged changes nothing.
 ADDED = ("mixup", "ce_weight")  # to a method's loss
 ROW_FIELDS = {
-    *("method", "label", "seed", "hyper", "kappa", *ADDED),
+    *("method", "label", "seed", "hyper", "kappa", "eval_every", "log_every", *ADDED),
     *(name for method in METHODS.values() for name in method.hyper_parameters),
     *MACHINE_FIELDS,
     *COLUMN_FIELDS,
@@ -85,7 +86,8 @@ def tables(path: Path) -> str:
 
 
 def _table(runs: Sequence[Mapping[str, Any]]) -> str:
-    config, hardware, versions = runs[0]["config"], runs[0]["hardware"], runs[0]["versions"]
+    config, hardware = runs[0]["config"], runs[0]["hardware"]
+    torches = sorted({run["versions"]["torch"] for run in runs})
     grouped: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         grouped.setdefault(name_of(run["config"]), []).append(run)
@@ -99,7 +101,7 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
         f"{config['bank_size']:,}, ema {config['ema']:g}, learning rate "
         f"{config['lr']:g} after {config['warmup_epochs']:g} epochs of warm-up, precision "
         f"{runs[0]['precision']}; {hardware['device']} ({hardware['cpu']}); torch "
-        f"{versions['torch']}; commit {', '.join(commits)}. Last epoch, per cent; "
+        f"{', '.join(torches)}; commit {', '.join(commits)}. Last epoch, per cent; "
         "mean ± deviation over seeds where there are several. Published: recall@1 in the paper, "
         "from ImageNet weights and with its recipe; comparable with a run of that kind alone.",
         "",
