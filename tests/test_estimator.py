@@ -247,7 +247,7 @@ def test_images_and_labels_that_cannot_be_used(fitted, images, coarse, tmp_path)
     refused("all 40 train images of X have one coarse label", images, ["a"] * 40)
     (tmp_path / "a.png").write_bytes(b"no image")
     Image.fromarray(images[0]).save(tmp_path / "b.png")
-    refused("1 of 2 images cannot be read", [tmp_path / "a.png", tmp_path / "b.png"], ["a", "b"])
+    refused("1 of 2 pictures cannot be read", [tmp_path / "a.png", tmp_path / "b.png"], ["a", "b"])
     with pytest.raises(NotFittedError):
         clone(fitted).transform(images)
     with pytest.raises(TrainingError, match=r"Fit again with a lower lr than 1e\+10"):

@@ -21,13 +21,12 @@ from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures
 from maskcon.data.scan import each, square
 from maskcon.device import Precision, pick_device
-from maskcon.errors import InputError
+from maskcon.errors import InputError, unreadable
 from maskcon.evaluate import Preparation
 from maskcon.model import Network
 from maskcon.progress import Progress, Silent, duration, screen
 
 BATCH = 256
-SHOWN = 10  # unreadable pictures that an error names
 
 
 @dataclass(frozen=True)
@@ -149,13 +148,7 @@ class Encoder:
             vectors[part.rows] = part.vectors
             errors += [reason for _, reason in part.errors]
         if errors:
-            more = f"\n... and {len(errors) - SHOWN:,} more" if len(errors) > SHOWN else ""
-            raise InputError(
-                "\n".join(errors[:SHOWN])
-                + more
-                + f"\n{len(errors):,} of {len(pictures):,} pictures cannot be read: mend or remove "
-                "them"
-            )
+            raise unreadable(errors, len(pictures), "mend or remove them")
         return vectors
 
     def stream(

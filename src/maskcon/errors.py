@@ -1,6 +1,9 @@
 """The errors that a person can cause."""
 
 import signal
+from collections.abc import Sequence
+
+NAMED = 10  # unreadable pictures that an error names
 
 
 class InputError(ValueError):
@@ -9,6 +12,22 @@ class InputError(ValueError):
     The message says what was given, what was expected and what to do. The command line
     prints it without a traceback.
     """
+
+
+def unreadable(reasons: Sequence[str], count: int, what_to_do: str) -> InputError:
+    """The error of pictures that cannot be read; it names the first ten.
+
+    Args:
+        reasons: why each of them cannot be read.
+        count: pictures that were asked for.
+        what_to_do: such as "mend or remove them".
+    """
+    more = f"\n... and {len(reasons) - NAMED:,} more" if len(reasons) > NAMED else ""
+    return InputError(
+        "\n".join(reasons[:NAMED])
+        + more
+        + f"\n{len(reasons):,} of {count:,} pictures cannot be read: {what_to_do}"
+    )
 
 
 class TrainingError(RuntimeError):

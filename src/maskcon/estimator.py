@@ -20,7 +20,7 @@ from maskcon.data.arrays import pictures_of
 from maskcon.data.pictures import Files, Pictures
 from maskcon.device import Precision, pick_device
 from maskcon.encoder import Encoder
-from maskcon.errors import DivergedError, InputError, TrainingError
+from maskcon.errors import DivergedError, InputError, TrainingError, unreadable
 from maskcon.evaluate import Preparation
 from maskcon.methods import METHODS
 from maskcon.model import Network
@@ -33,7 +33,6 @@ DIRECT = (
     *("method", "epochs", "backbone", "image_size", "batch_size", "lr", "device", "precision"),
     *("tau", "w", "t"),
 )
-SHOWN = 10  # unreadable images that an error names
 # Options of a run that mean nothing here: where its images lie, and how it is evaluated.
 MEANINGLESS = frozenset(
     {
@@ -347,14 +346,9 @@ def _train(
     part = Part(pictures, codes, None)
     fits = fitting_size(Found("X", {"train": part}, names, ()))
     config = config.settled(len(part), fits)
-    split, unreadable = hold(part, config.image_size, config.readers, True, progress)
-    if unreadable:
-        more = f"\n... and {len(unreadable) - SHOWN:,} more" if len(unreadable) > SHOWN else ""
-        raise InputError(
-            "\n".join(reason for _, reason in unreadable[:SHOWN])
-            + more
-            + f"\n{len(unreadable):,} of {len(part):,} images cannot be read: mend or remove them"
-        )
+    split, left_out = hold(part, config.image_size, config.readers, True, progress)
+    if left_out:
+        raise unreadable([reason for _, reason in left_out], len(part), "mend or remove them")
     data = DataSet("X", split, split, names, ())  # a test split must be there; nobody asks for it
     epochs: list[float] = []
     devices = [pick_device(config.device)] if config.device != "cpu" else []

@@ -22,11 +22,10 @@ from maskcon.discover import known as labels
 from maskcon.discover.judging import judged
 from maskcon.discover.kmeans import UNKNOWN
 from maskcon.encoder import Encoder
-from maskcon.errors import InputError
+from maskcon.errors import InputError, unreadable
 from maskcon.progress import Progress, Silent
 
 SPLITS = ("all", "train", "test")
-SHOWN = 10  # unreadable pictures that an error names
 
 
 def discover(
@@ -219,12 +218,10 @@ def _embedded(
     parts = list(encoder.stream(pictures, progress=progress, workers=config.workers))
     errors = [why for part in parts for _, why in part.errors]
     if errors and not config.skip_unreadable:
-        more = f"\n... and {len(errors) - SHOWN:,} more" if len(errors) > SHOWN else ""
-        raise InputError(
-            "\n".join(errors[:SHOWN])
-            + more
-            + f"\n{len(errors):,} of {len(pictures):,} pictures cannot be read: mend or remove "
-            "them, or go on without them with --skip-unreadable"
+        raise unreadable(
+            errors,
+            len(pictures),
+            "mend or remove them, or go on without them with --skip-unreadable",
         )
     for why in errors:
         progress.note(f"left out: {why}")

@@ -11,11 +11,10 @@ from maskcon.commands.labelled import Labelled, labelled
 from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
 from maskcon.encoder import BATCH, Encoder
-from maskcon.errors import InputError
+from maskcon.errors import InputError, unreadable
 from maskcon.journal import Journal, key_of
 from maskcon.progress import Progress, Silent
 
-SHOWN = 10  # pictures that an error names
 KEPT = "; what was embedded is kept, and the same command goes on with it"
 
 
@@ -145,12 +144,10 @@ def all_readable(errors: Sequence[tuple[str, str]], count: int, skip: bool, kept
     if len(errors) == count:
         raise InputError(f"none of {count:,} pictures can be read: {errors[0][1]}")
     if errors and not skip:
-        more = f"\n... and {len(errors) - SHOWN:,} more" if len(errors) > SHOWN else ""
-        raise InputError(
-            "\n".join(reason for _, reason in errors[:SHOWN])
-            + more
-            + f"\n{len(errors):,} of {count:,} pictures cannot be read: mend or remove them, or go "
-            f"on without them with --skip-unreadable{kept}"
+        raise unreadable(
+            [reason for _, reason in errors],
+            count,
+            f"mend or remove them, or go on without them with --skip-unreadable{kept}",
         )
 
 

@@ -21,7 +21,7 @@ from maskcon.data.features import FeatureRows, Features
 from maskcon.data.named import DATA_SETS, NamedSet
 from maskcon.data.pictures import Chosen, Joined, Pictures
 from maskcon.data.table import DataSet, Found, Part, Photos, Split
-from maskcon.errors import InputError
+from maskcon.errors import InputError, unreadable
 from maskcon.progress import Progress, Silent
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
 
 SAMPLE = 200  # pictures whose sizes say at what size to train
 IMAGE_SIZES = (32, 64, 128, 224)  # to choose from
-SHOWN = 10  # unreadable pictures that an error names
 
 
 def data_home() -> Path:
@@ -223,13 +222,10 @@ def hold(
     else:
         images, errors = scan.look_through(part.pictures, workers, progress)
     if errors and not skip_unreadable:
-        reasons = list(errors.values())
-        more = f"\n... and {len(reasons) - SHOWN:,} more" if len(reasons) > SHOWN else ""
-        raise InputError(
-            "\n".join(reasons[:SHOWN])
-            + more
-            + f"\n{len(reasons):,} of {len(part):,} pictures cannot be read: mend or remove them, "
-            "or go on without them with --skip-unreadable"
+        raise unreadable(
+            list(errors.values()),
+            len(part),
+            "mend or remove them, or go on without them with --skip-unreadable",
         )
     skipped = [(part.pictures.name(row), reason) for row, reason in errors.items()]
     if errors:
