@@ -26,6 +26,11 @@ def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
     return torch.nn.functional.normalize(x, dim=1).to(dtype)
 
 
+def rows(output: Output, index: torch.Tensor) -> Output:
+    """Some rows of all heads."""
+    return Output(**{name: None if x is None else x[index] for name, x in vars(output).items()})
+
+
 def make_step(
     seed: int = 0, classes: int = C, dtype: torch.dtype = torch.float32, near: float = 0.0
 ) -> Step:
@@ -309,8 +314,8 @@ def test_relations(seed, w, tau):
             "selfcon",
             replace(
                 step,
-                query=step.query.rows(torch.tensor([i])),
-                key=step.key.rows(torch.tensor([i])),
+                query=rows(step.query, torch.tensor([i])),
+                key=rows(step.key, torch.tensor([i])),
                 bank_z=torch.cat([step.key.z[:i], step.key.z[i + 1 :], step.bank_z]),
             ),
             t=0.2,
@@ -378,12 +383,12 @@ def test_mixup_is_the_mixture_of_both_images_losses(name):
     expected = 0.0
     for i in range(N):
         theta, j = float(step.mixed.share[i]), int(step.mixed.partner[i])
-        query = step.mixed.query.rows(torch.tensor([i]))
+        query = rows(step.mixed.query, torch.tensor([i]))
         for row, share in ((i, theta), (j, 1 - theta)):
             one = replace(
                 step,
                 query=query,
-                key=step.key.rows(torch.tensor([row])),
+                key=rows(step.key, torch.tensor([row])),
                 label=step.label[row : row + 1],
             )
             expected += share * method.loss(one).item() / N
@@ -420,30 +425,28 @@ def test_what_cannot_be_added(name, added, message):
         Objective(METHODS[name], **added)
 
 
-def test_keys_that_ranks_share():
-    """`batch_z` and `own` say where the keys of a part of the batch are in the whole of it."""
+@pytest.mark.parametrize(("name", "mixup"), [("sane", 0.0), ("maskcon", 0.5), ("coins", 0.5)])
+def test_keys_that_ranks_share(name, mixup):
+    """`batch_z`, `batch_label` and `own` say of a part of a batch what is in the whole of it."""
     step = make_step(8)
-    half = torch.arange(3, N)
-    mixed = replace(
-        step.mixed,
-        query=step.mixed.query.rows(half),
-        share=step.mixed.share[half],
-        partner=torch.tensor([1, 2, 0]),
-    )
-    whole = replace(step, mixed=replace(step.mixed, partner=torch.tensor([1, 2, 0, 4, 5, 3])))
+    objective = Objective(METHODS[name], mixup)
+    partner = torch.tensor([4, 2, 0, 1, 5, 3])  # some of the other part
+    whole = replace(step, mixed=replace(step.mixed, partner=partner))
     parts = [
         replace(
             step,
-            query=step.query.rows(rows),
-            key=step.key.rows(rows),
+            query=rows(step.query, part),
+            key=rows(step.key, part),
+            label=step.label[part],
             batch_z=step.key.z,
-            own=rows,
-            mixed=replace(mixed, query=step.mixed.query.rows(rows), share=step.mixed.share[rows]),
+            batch_label=step.label,
+            own=part,
+            mixed=Mixed(rows(step.mixed.query, part), step.mixed.share[part], partner[part]),
         )
-        for rows in (torch.arange(3), half)
+        for part in (torch.arange(3), torch.arange(3, N))
     ]
-    halves = [loss("sane", part) for part in parts]
-    assert sum(halves) / 2 == pytest.approx(loss("sane", whole), abs=1e-6)
+    halves = [objective(part).item() for part in parts]
+    assert sum(halves) / 2 == pytest.approx(objective(whole).item(), abs=1e-6)
 
 
 def test_small_tau_halves_between_the_own_key_and_the_nearest_of_the_class():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ def test_mixed_images_are_those_that_the_loss_is_told(tiny):
     assert torch.equal(batch.partner, again.partner)
     assert torch.equal(batch.share, again.share)
     prepare = training.preparation.normalise
-    mixed = mixing.mix(prepare(batch.query), prepare(batch.key), batch.partner, batch.share)
+    mixed = mixing.mix(prepare(batch.query), prepare(batch.key)[batch.partner], batch.share)
     for row in range(16):
         theta = batch.share[row].item()
         other = prepare(batch.key)[batch.partner[row]]
@@ -368,30 +369,68 @@ def test_a_write_that_fails_keeps_the_earlier_file(tmp_path):
     """A limit on the size of files is a disk that is full, for a process."""
     import resource
 
-    path = tmp_path / "last.ckpt"
-    checkpoint.save_checkpoint(path, {"training": 1})
+    checkpoint.save_checkpoint(tmp_path, {"training": {"steps": 1}})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(TrainingError, match=r"could not be written: .*the earlier one is kept"):
-            checkpoint.save_checkpoint(path, {"step": torch.zeros(100_000)})
+            checkpoint.save_checkpoint(tmp_path, {"step": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert checkpoint.load_checkpoint(path) == {"training": 1}
+    kept = checkpoint.load_checkpoint(tmp_path / "last.ckpt")
+    assert kept == {"training": {"steps": 1}}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class Told(Silent):
+    """Remembers what stays on the screen."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
 
 
 def test_damaged_checkpoints(tmp_path, tiny):
     with pytest.raises(InputError, match="there is no checkpoint"):
         run(tmp_path, tiny, resume=True)
-    (tmp_path / "last.ckpt").write_bytes(b"half of a checkpoint")
-    with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
+    (tmp_path / "last.ckpt").write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"last\.ckpt is no checkpoint of this version"):
         run(tmp_path, tiny, resume=True)
-    checkpoint.save_checkpoint(tmp_path / "last.ckpt", {"training": {"format": 99}})
-    with pytest.raises(InputError, match="format 99, this version of maskcon reads 1"):
+    checkpoint.save_checkpoint(tmp_path, {"training": {"format": 99}})
+    with pytest.raises(InputError, match="format 99, this version of maskcon reads 2"):
         run(tmp_path, tiny, resume=True)
+
+
+@pytest.mark.parametrize("harm", ["changed", "cut", "gone", "emptied"])
+def test_the_older_checkpoint_stands_in(harm, tmp_path, tiny):
+    """A damaged newest one is named, and the run goes on from the one before to the same end."""
+    whole = run(tmp_path / "whole", tiny)
+    shutil.copytree(tmp_path / "whole", tmp_path / "harmed")
+    newest = tmp_path / "harmed" / "last.ckpt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    if harm == "gone":
+        newest.unlink()
+    else:
+        half = content[: len(content) // 2]
+        newest.write_bytes({"changed": content, "cut": half, "emptied": b""}[harm])
+    told = Told()
+    resumed = Training(config(), tiny)
+    fit(resumed, tiny, tmp_path / "harmed", resume=True, progress=told)
+    assert "last.ckpt" in told.notes[0]
+    assert "going on from the one before" in told.notes[0]
+    assert "resumed after step 12 of 18" in told.notes[1]
+    assert equal(resumed.state_dict(), whole.state_dict())
+    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "harmed")]
+    assert lines[0] == lines[1]
+    newest.write_bytes(content)
+    (tmp_path / "harmed" / "previous.ckpt").write_bytes(content)
+    with pytest.raises(InputError, match=r"previous\.ckpt is damaged: its checksum"):
+        run(tmp_path / "harmed", tiny, resume=True)
 
 
 # --- the command, as a function ------------------------------------------------------------------
@@ -405,7 +444,8 @@ def test_the_run_folder(tmp_path):
     folder = tmp_path / "run"
     result = command(folder, tau=0.1)
     assert {p.name for p in folder.iterdir()} == {
-        *("run.json", "metrics.jsonl", "last.ckpt", "encoder.safetensors", "encoder.json"),
+        *("run.json", "metrics.jsonl", "last.ckpt", "previous.ckpt"),
+        *("encoder.safetensors", "encoder.json"),
         *("README.md", "curves.png", "map.png", "neighbours.png"),
     }
     written = json.loads((folder / "run.json").read_text())
@@ -552,9 +592,9 @@ def test_resume_needs_the_same_data_and_its_own_files(tmp_path, tiny):
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(InputError, match=r"metrics\.jsonl is missing or shorter"):
         run(tmp_path, tiny, resume=True)
-    torch.save({"x": 1}, tmp_path / "last.ckpt")
+    checkpoint.save_checkpoint(tmp_path, {"x": 1})
     with pytest.raises(InputError, match="is no checkpoint of maskcon"):
-        run(tmp_path, tiny, resume=True)
+        checkpoint.load_checkpoint(tmp_path / "last.ckpt")
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(InputError, match="is no record of a run"):
         commands.eval(tmp_path)

@@ -1,5 +1,7 @@
 """Files that are whole or not there: atomic writes, the checkpoint, the encoder."""
 
+import contextlib
+import hashlib
 import io
 import json
 import os
@@ -13,10 +15,23 @@ import torch
 
 from maskcon.errors import InputError, TrainingError
 from maskcon.model import Architecture, Network
+from maskcon.progress import Progress
+
+NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
+# The first line of a checkpoint is this and the SHA-256 of all that follows, in hexadecimal.
+MAGIC = b"maskcon checkpoint "
+HEAD = len(MAGIC) + 2 * hashlib.sha256().digest_size + 1
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, *content: bytes | memoryview, before: Path | None = None) -> None:
     """Write beside the file, flush to the disk, and only then take the file's place.
+
+    A name is on the disk only when its folder is, which is why that is flushed as well.
+
+    Args:
+        path: the file.
+        content: what goes into it, one after the other.
+        before: the name that the earlier file gets; by default it is gone.
 
     Raises:
         TrainingError: the disk is full or read-only; the earlier file is untouched.
@@ -24,16 +39,33 @@ def write_atomically(path: Path, content: bytes) -> None:
     beside = path.with_name(path.name + ".part")
     try:
         with open(beside, "wb") as file:
-            file.write(content)
+            for part in content:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
+        if before is not None and path.exists():
+            os.replace(path, before)
         os.replace(beside, path)
+        flush_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error matters
+            beside.unlink(missing_ok=True)
         kept = "the earlier one is kept" if path.exists() else "there is no earlier one"
+        size = sum(map(len, content)) / 2**20
         raise TrainingError(
-            f"{path} ({len(content) / 2**20:.1f} MiB) could not be written: {error}; {kept}"
+            f"{path} ({size:.1f} MiB) could not be written: {error}; {kept}"
         ) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """See that the names of a folder's files are on the disk."""
+    if os.name == "nt":  # where folders cannot be opened, and need not be
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -41,11 +73,38 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors and plain values, atomically."""
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values to a run folder, atomically; the earlier one is kept too.
+
+    Raises:
+        TrainingError: the disk is full or read-only; the earlier ones are untouched.
+    """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    write_atomically(path, buffer.getvalue())
+    content = buffer.getbuffer()
+    head = MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n"
+    write_atomically(folder / NEWEST, head, content, before=folder / BEFORE)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one, whole or not."""
+    return (folder / NEWEST).exists() or (folder / BEFORE).exists()
+
+
+def newest_checkpoint(folder: Path, notify: Progress) -> dict[str, Any]:
+    """The newest checkpoint of a run folder that is whole; `notify` is told of one that is not.
+
+    Raises:
+        InputError: there is none, or each is damaged.
+    """
+    try:
+        return load_checkpoint(folder / NEWEST)
+    except InputError as error:
+        if not (folder / BEFORE).exists():
+            raise
+        state = load_checkpoint(folder / BEFORE)
+        notify.note(f"{error}; going on from the one before, {folder / BEFORE}")
+        return state
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -55,12 +114,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         InputError: it is missing or damaged.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = memoryview(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"there is no checkpoint {path}: nothing to resume") from error
-    except Exception as error:  # a damaged archive can raise anything
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    head, body = bytes(content[:HEAD]), content[HEAD:]
+    if not head.startswith(MAGIC):
+        raise InputError(
+            f"{path} is no checkpoint of this version of maskcon: resume with the version that "
+            "wrote it, or start a new run"
+        )
+    if head[len(MAGIC) :] != hashlib.sha256(body).hexdigest().encode() + b"\n":
+        raise InputError(f"{path} is damaged: its checksum is another than when it was written")
+    try:
+        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception as error:  # an archive that somebody made can raise anything
         raise InputError(f"{path} is damaged and cannot be read: {error}") from error
-    if not isinstance(state, dict) or "training" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("training"), dict):
         raise InputError(f"{path} is no checkpoint of maskcon")
     return state
 

@@ -38,6 +38,10 @@ class DivergedError(TrainingError):
     """The loss or the features are not finite any more."""
 
 
+class LeaderError(RuntimeError):
+    """Of several processes, the first has raised an error, and tells it; the others stop too."""
+
+
 class Interrupted(Exception):  # noqa: N818 - no error
     """A signal asked the run to stop; its checkpoint is written.
 

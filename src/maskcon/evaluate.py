@@ -13,9 +13,10 @@ from maskcon.data.features import Features
 from maskcon.data.table import Photos, Split
 from maskcon.device import Precision
 from maskcon.errors import InputError
-from maskcon.feed import plain_squares
+from maskcon.feed import plain_squares, some
 from maskcon.model import Network
 from maskcon.progress import Progress, Silent, duration
+from maskcon.ranks import ALONE, Ranks
 from maskcon.retrieval import recall, strangers_before
 
 BATCH = 500
@@ -78,14 +79,18 @@ def embed(
     precision: Precision,
     workers: int = 1,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Features before the projector, of unit length: float32 [N, F] on the encoder's device.
 
     The images (uint8 [N, 3, H, W], or pictures that as many processes as `workers` read) are
     resized to a square, not cropped; the encoder runs in evaluation mode and is put back in
-    the mode it was in. Only the features of a set are ever in memory, not its pictures.
+    the mode it was in. Only the features of a set are ever in memory, not its pictures. Of
+    several `ranks` each embeds its part, and all have all features.
     """
     progress = progress or Silent()
+    count = len(images)
+    images = some(images, ranks.part(count))
     device = precision.device  # some encoders have no parameters
     was_training = encoder.training
     encoder.eval()
@@ -105,21 +110,21 @@ def embed(
             f"{duration((len(images) - done) / speed)} left"
         )
     encoder.train(was_training)
-    return features
+    return ranks.gather(features, count)
 
 
-def recall_of(features: Tensor, split: Split) -> dict[str, float]:
+def recall_of(features: Tensor, split: Split, ranks: Ranks = ALONE) -> dict[str, float]:
     """Recall@1, 2, 5, 10 of fine labels, every image querying all the others.
 
     Where the split has no fine labels, what can be known: the recall of coarse labels, as
     "recall@1/coarse" and so on. A split of ten images or fewer has no ten others, and gets
-    only the K that it has.
+    only the K that it has. Several `ranks`, which all have the features, share the work.
     """
     if len(split) < 2:
         raise InputError("one test image has no other to find: an evaluation needs two or more")
     ks = [k for k in KS if k < len(split)]
     label, level = (split.coarse, "/coarse") if split.fine is None else (split.fine, "")
-    found = recall(strangers_before(features, label), ks)
+    found = recall(strangers_before(features, label, ranks), ks)
     return {name + level: value for name, value in found.items()}
 
 

@@ -5,7 +5,7 @@ which a loader's worker can call as well as the training process.
 """
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -15,8 +15,10 @@ from maskcon.augment import VIEWS, Crops, cut, draw_crops
 from maskcon.augment.crop import whole
 from maskcon.data.features import Disturbance, Features
 from maskcon.data.loader import Batch, batches, cut_picture
+from maskcon.data.pictures import choose
 from maskcon.data.table import Photos
 from maskcon.errors import InputError
+from maskcon.ranks import ALONE, Ranks
 from maskcon.seeds import generator
 
 Squares = Generator[tuple[Tensor, list[Tensor]], None, None]  # rows, and views of them
@@ -26,6 +28,7 @@ class Plan(Protocol):
     """What the batches of a run hold."""
 
     kinds: tuple[str, ...]  # of the views, names in `VIEWS`
+    batch_size: int  # images of a whole batch
 
     def __call__(self, number: int) -> Batch:
         """The rows of a batch and how they are cut."""
@@ -155,15 +158,19 @@ def sizes_of(images: Tensor | Photos | Features) -> Tensor:
 
 @dataclass(frozen=True)
 class _Together:
-    """Several batches of a plan as one."""
+    """Several batches of a plan as one, or some rows of each."""
 
     plan: Plan
     groups: list[range]  # the numbers of the batches
+    part: slice  # of the rows of a batch
 
     def __call__(self, number: int) -> Batch:
         parts = [self.plan(one) for one in self.groups[number]]
-        crops = zip(*(part.crops for part in parts), strict=True)
-        return Batch(torch.cat([part.rows for part in parts]), tuple(map(Crops.of, crops)))
+        crops = zip(*(one.crops for one in parts), strict=True)
+        return Batch(
+            torch.cat([one.rows[self.part] for one in parts]),
+            tuple(Crops.of([one.part(self.part) for one in view]) for view in crops),
+        )
 
 
 def views(
@@ -176,8 +183,9 @@ def views(
     device: torch.device,
     together: int = 1,
     disturbance: Disturbance | None = None,
+    ranks: Ranks = ALONE,
 ) -> Squares:
-    """Rows and their finished views, batch by batch.
+    """Rows and their finished views, batch by batch; of whole batches.
 
     Args:
         images: of a split; those in memory lie on the device.
@@ -190,23 +198,27 @@ def views(
             own random numbers all the same, so this changes nothing but the speed: a GPU does
             an operation to a thousand images in the time that it takes to start it.
         disturbance: what strong views of vectors undergo.
+        ranks: who share each batch; only the rows of this process are made. The random numbers
+            are those of the whole batch, so that each view is what a single process would make.
 
     Yields:
         int64 [N] and a list of uint8 [N, 3, size, size], one for each view, on the device;
         of vectors float32 [N, F]. Good until the next are asked for.
     """
+    part = ranks.part(plan.batch_size)
     if isinstance(images, Features):
         for number in numbers:
             rows, random = plan(number).rows.to(device), plan.changes(number)
-            yield rows, [images.view(rows, kind, disturbance, random) for kind in plan.kinds]
+            made = [images.view(rows, kind, disturbance, random) for kind in plan.kinds]
+            yield rows[part], [view[part] for view in made]
         return
     groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]
     joined = squares(
-        images, _Together(plan, groups), range(len(groups)), size=size, workers=workers
+        images, _Together(plan, groups, part), range(len(groups)), size=size, workers=workers
     )
     for group, (rows, cuts) in zip(groups, joined, strict=True):
         count = len(rows) // len(group)
-        drawn = [_draws(plan, number, count) for number in group]  # [batch][view]
+        drawn = [_draws(plan, number, part) for number in group]  # [batch][view]
         rows = rows.to(device, non_blocking=True)
         changed = []
         for place, (kind, squares_of_all) in enumerate(zip(plan.kinds, cuts, strict=True)):
@@ -217,10 +229,11 @@ def views(
             yield rows[batch], [view[batch] for view in changed]
 
 
-def _draws(plan: Plan, number: int, count: int) -> list[list[Tensor]]:
-    """What the images of a batch draw for each of its views."""
+def _draws(plan: Plan, number: int, part: slice) -> list[list[Tensor]]:
+    """What some images of a batch draw for each of its views."""
     random = plan.changes(number)
-    return [VIEWS[kind].draw(count, random) for kind in plan.kinds]
+    drawn = [VIEWS[kind].draw(plan.batch_size, random) for kind in plan.kinds]
+    return [[x[part] for x in of_view] for of_view in drawn]
 
 
 def squares(
@@ -253,6 +266,16 @@ def squares(
         batch = plan(number)
         taken = images[batch.rows.to(images.device)]
         yield batch.rows, [cut(taken, crops, size) for crops in batch.crops]
+
+
+def some(images: Tensor | Photos | Features, rows: slice | Tensor) -> Tensor | Photos | Features:
+    """A part of a split's images."""
+    if isinstance(images, Tensor):
+        return images[rows]
+    if isinstance(images, Features):
+        return replace(images, values=images.values[rows])
+    chosen = choose(images.pictures, torch.arange(len(images))[rows].numpy())
+    return Photos(chosen, images.sizes[rows], images.digest)
 
 
 def plain_squares(

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from maskcon.data.features import Features
-from maskcon.data.pictures import choose
-from maskcon.data.table import Photos, Split
+from maskcon.data.table import Split
 from maskcon.device import Precision
 from maskcon.errors import InputError
 from maskcon.evaluate import Preparation
-from maskcon.feed import CropRule, StepPlan, plain_squares, sizes_of, views
+from maskcon.feed import CropRule, StepPlan, plain_squares, sizes_of, some, views
 from maskcon.losses import cross_entropy
 from maskcon.model import Network
 from maskcon.progress import Progress, Silent
@@ -66,8 +65,12 @@ def fine_tuned(
     progress = progress or Silent()
     assert train.fine is not None
     assert test.fine is not None
+    if isinstance(train.images, Features):
+        raise InputError(
+            "fine-tuning needs pictures, and here are vectors alone: leave out the protocol fewshot"
+        )
     rows = few(train.fine, share, seed)
-    images, label = _chosen(train, rows), train.fine[rows]
+    images, label = some(train.images, rows), train.fine[rows]
     device = precision.device
     torch.manual_seed(seed_of(seed, "weights"))
     backbone = copy.deepcopy(network.backbone).to(device).train()
@@ -106,17 +109,6 @@ def fine_tuned(
             progress.update(f"fine-tuning with {share:.0%} of the labels: {step} of {STEPS} steps")
     found = _accuracy(backbone.eval(), classifier, preparation, precision, test, workers)
     return {f"finetune@{share * 100:g}%": found}
-
-
-def _chosen(split: Split, rows: Tensor) -> Tensor | Photos:
-    images = split.images
-    if isinstance(images, Photos):
-        return Photos(choose(images.pictures, rows.numpy()), images.sizes[rows], images.digest)
-    if isinstance(images, Features):
-        raise InputError(
-            "fine-tuning needs pictures, and here are vectors alone: leave out the protocol fewshot"
-        )
-    return images[rows]
 
 
 @torch.no_grad()

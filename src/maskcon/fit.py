@@ -1,6 +1,7 @@
 """The run that repeats the step: evaluations, checkpoints, signals, and what goes wrong."""
 
 import errno
+import io
 import json
 import math
 import os
@@ -10,17 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from maskcon import checkpoint
 from maskcon.data import DataSet
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
-from maskcon.evaluate import recall_of
 from maskcon.progress import Progress, Silent, duration
+from maskcon.ranks import Agreement, Ranks
 from maskcon.runs import METRICS
 from maskcon.train import Losses, Training
 
-CHECKPOINT = "last.ckpt"
 TELL_EVERY = 1.0  # seconds between looks at the speed
 RECENT = 20  # of them that the speed on the screen is the mean of
 
@@ -35,11 +35,13 @@ def fit(
 ) -> dict[str, Any]:
     """Train to the end, or to an interruption; evaluate; leave a checkpoint each epoch.
 
+    Of several processes each calls this; the first writes the files.
+
     Args:
         training: fresh, or to be resumed.
         data: its data set; the test split is evaluated on.
-        folder: of the run, for last.ckpt, metrics.jsonl and the encoder.
-        resume: go on from the folder's checkpoint.
+        folder: of the run, for the checkpoints, metrics.jsonl and the encoder.
+        resume: go on from the folder's newest checkpoint that is whole.
         progress: told how the run goes.
 
     Returns:
@@ -52,21 +54,21 @@ def fit(
         TrainingError: a loss that is not finite, or a file that cannot be written.
     """
     progress = progress or Silent()
-    config = training.config
+    config, ranks = training.config, training.ranks
     clock = _Clock(training)
+    asked = Agreement(ranks)
     try:
         if resume:
-            saved = checkpoint.load_checkpoint(folder / CHECKPOINT)
+            saved = checkpoint.newest_checkpoint(folder, progress)
             training.load_state_dict(saved["training"])
-            _truncate(folder / METRICS, saved["metrics_bytes"])
+            if ranks.leads:
+                _truncate(folder / METRICS, saved["metrics_bytes"])
             clock = _Clock(training, saved["seconds"], saved["waited"])
             progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
-        else:
-            (folder / METRICS).write_bytes(b"")
         # with what else their line says: the step and its rate, and values that change
         under_way: list[tuple[Losses, dict[str, float]]] = []
         loss = math.nan
-        with _signals() as received, open(folder / METRICS, "a") as metrics:
+        with _signals() as received, _metrics(folder, resume, ranks) as metrics:
 
             def write(line: dict[str, Any]) -> None:
                 metrics.write(json.dumps(line) + "\n")
@@ -82,12 +84,15 @@ def fit(
             def save() -> None:
                 write_losses()
                 training.check_finite()
+                state = training.state_dict()
+                if not ranks.leads:
+                    return
                 metrics.flush()
                 os.fsync(metrics.fileno())
                 checkpoint.save_checkpoint(
-                    folder / CHECKPOINT,
+                    folder,
                     {
-                        "training": training.state_dict(),
+                        "training": state,
                         "metrics_bytes": metrics.tell(),
                         "seconds": clock.seconds,
                         "waited": clock.wait,
@@ -100,14 +105,15 @@ def fit(
                     training.fill_bank()
                     save()
             while training.steps < training.total_steps:
-                if received:
+                number = asked(received[0] if received else 0)
+                if number:
                     save()
-                    raise Interrupted(received[0])
+                    raise Interrupted(number)
                 try:
                     with clock.waiting():
                         batch = training.batch()
                 except TrainingError:
-                    if received:  # a signal to all processes ended the workers first
+                    if received and ranks.size == 1:  # a signal to all ended the workers first
                         save()
                         raise Interrupted(received[0]) from None
                     raise
@@ -127,12 +133,11 @@ def fit(
                     if epoch % config.eval_every == 0 or epoch == config.epochs:
                         progress.update(f"epoch {epoch}/{config.epochs}: evaluating")
                         with clock.paused():
-                            last = training.last = recall_of(
-                                training.features(data.test.images, progress), data.test
-                            )
-                            checkpoint.save_encoder(
-                                folder, training.encoder, asdict(training.preparation)
-                            )
+                            last = training.last = training.recall(data.test, progress)
+                            if ranks.leads:
+                                checkpoint.save_encoder(
+                                    folder, training.encoder, asdict(training.preparation)
+                                )
                         if last:
                             write({"step": training.steps, "epoch": epoch, **last})
                             first = next(iter(last))  # recall@1, of fine labels if there are any
@@ -142,15 +147,24 @@ def fit(
                             progress.note(f"epoch {epoch}/{config.epochs}: {shown}")
                     with clock.paused():
                         save()
+            asked.close()
     except DivergedError as error:
         raise TrainingError(_advice(str(error), folder, training)) from error
-    except TrainingError as error:  # a file that could not be written
-        raise TrainingError(f"{error}. Make room, then go on with --resume") from error
+    except TrainingError as error:  # a file that could not be written, or read
+        mend = "Make room" if isinstance(error.__cause__, OSError) else "Mend that"
+        raise TrainingError(f"{error}. {mend}, then go on with --resume") from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise TrainingError(
             f"{error}; the last checkpoint is kept in {folder}: "
             f"{'make room' if full else 'mend that'}, then go on with --resume"
+        ) from error
+    except RuntimeError as error:
+        if ranks.size == 1:
+            raise
+        raise TrainingError(  # the words of another library's, where a connection is lost
+            f"rank {ranks.rank} of {ranks.size} has stopped, most likely because another one did, "
+            f"which tells why: {str(error).strip().splitlines()[-1]}"
         ) from error
     finally:
         training.close()
@@ -158,11 +172,16 @@ def fit(
     return clock.summary()
 
 
+def _metrics(folder: Path, resume: bool, ranks: Ranks) -> TextIO:
+    """The file of metrics, which the first process writes."""
+    return open(folder / METRICS, "a" if resume else "w") if ranks.leads else io.StringIO()
+
+
 def _advice(message: str, folder: Path, training: Training) -> str:
     kept = "no checkpoint was written yet"
-    if (folder / CHECKPOINT).exists():
-        step = checkpoint.load_checkpoint(folder / CHECKPOINT)["training"]["steps"]
-        kept = f"the last good checkpoint, of step {step}, is kept in {folder / CHECKPOINT}"
+    if checkpoint.has_checkpoint(folder):
+        step = checkpoint.newest_checkpoint(folder, Silent())["training"]["steps"]
+        kept = f"the last good checkpoint, of step {step}, is kept in {folder}"
     return f"{message}; {kept}. Start again with a lower --lr than {training.config.lr:g}" + (
         ", or --precision fp32" if training.precision.name != "fp32" else ""
     )

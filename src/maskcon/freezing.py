@@ -14,7 +14,7 @@ from maskcon.data import DataSet, Features, Split
 from maskcon.data.table import IMAGENET_STATISTICS
 from maskcon.device import Precision, pick_device
 from maskcon.errors import InputError
-from maskcon.evaluate import Preparation, recall_of
+from maskcon.evaluate import Preparation
 from maskcon.head import VECTORS
 from maskcon.model import Headed, Network, layered
 from maskcon.progress import Progress
@@ -136,9 +136,10 @@ def judge(
     if not kept:
         progress.note("the head is worse than the frozen vectors, and is left out of the encoder")
         training.encoder = frozen
-        training.last = recall_of(training.features(test.images), test)
+        training.last = training.recall(test)
         training.best = {"epoch": training.config.epochs, **training.last}
-        checkpoint.save_encoder(folder, frozen, asdict(training.preparation))
+        if training.ranks.leads:
+            checkpoint.save_encoder(folder, frozen, asdict(training.preparation))
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
 
 

@@ -1,7 +1,7 @@
 """A backward pass through a batch that does not fit into memory at once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 
 import torch
@@ -33,6 +33,7 @@ def backward_in_parts(
     encode: Callable[[Tensor], Output],
     batches: Sequence[Sequence[Tensor]],
     backward: Callable[[Sequence[Output]], Tensor],
+    apart: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Tensor:
     """The loss of a whole batch and its gradients, with the activations of one part in memory.
 
@@ -47,6 +48,8 @@ def backward_in_parts(
         encode: images to their output.
         batches: the parts of each batch that the loss needs: of queries, and perhaps of others.
         backward: makes the loss of the batches' outputs and calls `backward()` on it.
+        apart: the context of all parts but the last, in which processes that share the batch
+            keep their gradients to themselves.
 
     Returns:
         The loss, as `backward` returned it.
@@ -69,6 +72,7 @@ def backward_in_parts(
     loss = backward(outputs)
     with _kept_statistics(network), _kept_random_state(device):
         remembered = iter(states)
+        again: list[tuple[Tensor, list[Tensor], dict[str, Tensor]]] = []
         for parts, whole in zip(batches, outputs, strict=True):
             gradients = {
                 name: leaf.grad.tensor_split(len(parts))
@@ -77,13 +81,15 @@ def backward_in_parts(
             }
             for number, part in enumerate(parts):
                 state = next(remembered)
-                if not gradients:
-                    continue
+                if gradients:
+                    of_part = {name: gradient[number] for name, gradient in gradients.items()}
+                    again.append((part, state, of_part))
+        for number, (part, state, of_part) in enumerate(again):
+            with nullcontext() if number == len(again) - 1 else apart():
                 _set_random_state(device, state)  # the same units are dropped again
                 output = encode(part)
                 torch.autograd.backward(
-                    [getattr(output, name) for name in gradients],
-                    [gradient[number] for gradient in gradients.values()],
+                    [getattr(output, name) for name in of_part], list(of_part.values())
                 )
     return loss
 

@@ -25,7 +25,6 @@ def draw(n: int, kappa: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
     return partner, torch.from_numpy(share.astype(np.float32))
 
 
-def mix(query: Tensor, key: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-    """Share * query view + (1 - share) * the partner's key view: [N, 3, H, W] or [N, F], floats."""
-    weight = share.view(-1, *[1] * (query.ndim - 1))
-    return torch.lerp(key[partner], query, weight)
+def mix(query: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    """Share * query view + (1 - share) * another's key view: [N, 3, H, W] or [N, F], floats."""
+    return torch.lerp(other, query, share.view(-1, *[1] * (query.ndim - 1)))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from maskcon.errors import InputError
+from maskcon.ranks import ALONE, Ranks
 
 ELEMENTS = 2**25  # of the largest matrix of similarities in memory: 128 MiB
 TILE = {"cpu": 512, "cuda": 8192}  # rows and columns of a tile: what the caches hold
@@ -50,7 +51,7 @@ def nearest_others(features: Tensor, k: int) -> Retrieval:
 
 
 @torch.no_grad()
-def strangers_before(features: Tensor, label: Tensor) -> Tensor:
+def strangers_before(features: Tensor, label: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """For each row, how many rows of other classes are as near as the nearest of its own.
 
     A row is a hit of Recall@K where this is below K. Counting needs no list of neighbours, so
@@ -61,6 +62,7 @@ def strangers_before(features: Tensor, label: Tensor) -> Tensor:
     Args:
         features: [N, F] of unit length.
         label: class of each row [N].
+        ranks: that have the same features, and share the tiles.
 
     Returns:
         int64 [N]; N where no other row has the class.
@@ -91,11 +93,9 @@ def strangers_before(features: Tensor, label: Tensor) -> Tensor:
         for a in range(tiles):
             for b in range(a, tiles):
                 related = first[b] <= last[a]
-                if related or not related_only:
+                if (a + b) % ranks.size == ranks.rank and (related or not related_only):
                     torch.mm(x[a], x[b].T, out=similarity)
                     yield a, b, y[a][:, None] == y[b] if related else None
-                elif related_only:
-                    break
 
     for a, b, same in pairs(related_only=True):
         assert same is not None
@@ -104,6 +104,7 @@ def strangers_before(features: Tensor, label: Tensor) -> Tensor:
             own.fill_diagonal_(-torch.inf)
         torch.maximum(nearest[a], own.amax(1), out=nearest[a])
         torch.maximum(nearest[b], own.amax(0), out=nearest[b])
+    ranks.largest(nearest)
     before = torch.zeros(tiles, tile, dtype=torch.long, device=device)
     near = torch.empty(tile, tile, dtype=torch.bool, device=device)
     for a, b, same in pairs(related_only=False):
@@ -116,6 +117,7 @@ def strangers_before(features: Tensor, label: Tensor) -> Tensor:
             if same is not None:
                 near.masked_fill_(same, False)
             before[b] += _count(near, down=True)
+    ranks.total(before)
     alone = nearest.view(-1)[:n].isneginf()
     found = before.view(-1)[:n].masked_fill(alone, n)
     return torch.empty_like(found).scatter_(0, order, found)

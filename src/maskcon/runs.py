@@ -8,7 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any
 from maskcon.checkpoint import write_atomically, write_json
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
+from maskcon.locks import locked
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
+LOCK = "run.lock"
 
 
 def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -38,7 +41,7 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: give --out a folder")
-    if any(folder.iterdir()):
+    if any(path.name != LOCK for path in folder.iterdir()):
         if not overwrite:
             raise InputError(
                 f"{folder} exists: give another --out, --resume to go on, or --overwrite"
@@ -50,18 +53,46 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
             )
 
 
-def make(folder: Path) -> None:
-    """Make the folder empty, after `check`.
+@contextmanager
+def claimed(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Have a run folder to oneself, after `check`; it is made, and goes again if it stays empty.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: another process has it, it cannot be written, or `check` says no.
+    """
+    check(folder, resume=resume, overwrite=overwrite)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with contextlib.ExitStack() as stack:
+        for path in reversed(made):
+            stack.callback(_remove_if_empty, path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / LOCK, f"the run folder {folder}"))
+        except OSError as error:
+            raise InputError(f"the folder {folder} cannot be written: {error}") from error
+        check(folder, resume=resume, overwrite=overwrite)  # another may have been quicker
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not
+        folder.rmdir()
+
+
+def clear(folder: Path) -> None:
+    """Delete what is in a claimed folder.
+
+    Raises:
+        InputError: something in it cannot be deleted.
     """
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error}") from error
+        raise InputError(f"the folder {folder} cannot be emptied: {error}") from error
 
 
 def read(folder: Path) -> dict[str, Any]:

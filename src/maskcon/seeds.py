@@ -23,6 +23,7 @@ Purpose = Literal[
     "small",
     "cached",
     "held",
+    "drop",
 ]
 _STREAM: dict[str, int] = {
     "weights": 0,
@@ -37,6 +38,7 @@ _STREAM: dict[str, int] = {
     "small": 9,
     "cached": 10,
     "held": 11,
+    "drop": 12,
 }
 
 

@@ -1,7 +1,7 @@
 """What a method may look at: one training step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,11 +21,6 @@ class Output:
     logits: Tensor | None = None  # [N, C] of the linear classifier
     graph: Tensor | None = None  # [N, D] of a second projector, unit length, float32
 
-    def rows(self, index: Tensor) -> "Output":
-        """Some rows, in that order."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Output(**{n: None if x is None else x[index] for n, x in parts.items()})
-
 
 @dataclass(frozen=True)
 class Mixed:
@@ -34,7 +29,7 @@ class Mixed:
     Attributes:
         query: of share * query view + (1 - share) * the partner's key view, mixed as images.
         share: of the row's own image, in [0, 1] [N].
-        partner: the row of the batch whose key view was mixed in [N].
+        partner: the row of the whole batch whose key view was mixed in [N].
     """
 
     query: Output
@@ -54,6 +49,7 @@ class Step:
         bank_label: their labels [M].
         batch_z: keys of the whole batch, unit length [B, D], where ranks share one; by default
             those of `key`.
+        batch_label: their labels [B]; by default `label`.
         own: the row of `batch_z` that is each image's own key [N]; by default 0, 1, 2, ...
         centres: rows of a classifier on the projection, one for each class [C, D].
         mixed: queries of mixed images, for methods that want them.
@@ -66,6 +62,7 @@ class Step:
     bank_z: Tensor | None = None
     bank_label: Tensor | None = None
     batch_z: Tensor | None = None
+    batch_label: Tensor | None = None
     own: Tensor | None = None
     centres: Tensor | None = None
     mixed: Mixed | None = None
@@ -105,18 +102,19 @@ def of_mixed(step: Step, loss: Callable[[Step], Tensor]) -> Tensor:
     share * loss(mixed query, the own key and label) + (1 - share) * loss(mixed query, the
     partner's key and label), row by row.
     """
-    mixed, key = step.mixed, step.key
-    if mixed is None or key is None:
+    mixed = step.mixed
+    if mixed is None or step.key is None:
         raise InputError("the loss needs step.mixed and step.key; one of them is None")
     partner = mixed.partner
-    batch, own = batch_keys(step)
+    batch, _ = batch_keys(step)
+    label = step.label if step.batch_label is None else step.batch_label
     first = replace(step, query=mixed.query, mixed=None, weight=mixed.share)
     second = replace(
         first,
-        key=key.rows(partner),
-        label=None if step.label is None else step.label[partner],
+        key=Output(z=batch[partner]),
+        label=None if label is None else label[partner],
         batch_z=batch,  # where partners, of whom two may be the same, are some of the rows
-        own=own[partner],
+        own=partner,
         weight=1 - mixed.share,
     )
     return loss(first) + loss(second)

@@ -2,27 +2,29 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import ResNet
 
 from maskcon import mixing
 from maskcon.augment import VIEWS, cut
-from maskcon.augment.crop import SMALL, small_crops, whole
+from maskcon.augment.crop import SMALL, small_boxes, small_crops, whole
 from maskcon.bank import MemoryBank
 from maskcon.blocks import Layered, before_last
 from maskcon.capture import Captured
 from maskcon.checkpoint import load_encoder
 from maskcon.config import SMALL_IMAGE, Config
-from maskcon.data import IMAGE_SIZES, DataSet, Features, Photos
+from maskcon.data import IMAGE_SIZES, DataSet, Features, Photos, Split
 from maskcon.data.features import Disturbance
 from maskcon.device import Precision, pick_device, reuse_memory
 from maskcon.errors import DivergedError, InputError
-from maskcon.evaluate import Preparation, embed
+from maskcon.evaluate import Preparation, embed, recall_of
 from maskcon.feed import (
     CropRule,
     Plan,
@@ -39,11 +41,12 @@ from maskcon.microbatch import backward_in_parts, join, parts_of
 from maskcon.model import Architecture, EncoderPair, Headed, Network
 from maskcon.objective import Objective, check_hyper_parameters
 from maskcon.progress import Progress, Silent
+from maskcon.ranks import ALONE, Ranks
 from maskcon.schedules import learning_rate, scheduled
 from maskcon.seeds import generator, seed_of
 from maskcon.step import Mixed, Output, Step
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 TOGETHER = 1024  # images whose views are made in one go, on a GPU
 
 
@@ -87,14 +90,14 @@ class Losses:
 
 
 class Batch(NamedTuple):
-    """What one step sees, on the device.
+    """What one step sees, on the device: of several processes, this one's part of the batch.
 
     Attributes:
         label: [N].
         query: views uint8 [N, 3, S, S].
         key: views of the same images, likewise; None for methods without keys.
         crops: small crops of the key views, uint8 [N, 3, s, s].
-        partner: with whose key view each query view is mixed [N].
+        partner: row of the whole batch with whose key view each query view is mixed [N].
         share: of the query view in the mixture [N].
     """
 
@@ -109,6 +112,9 @@ class Batch(NamedTuple):
 class Training:
     """Everything that changes while a run trains: networks, bank, optimizer, step count.
 
+    All of it is the same in all `ranks`; each makes the views and the outputs of its part of a
+    batch, and what a loss needs of the others' is gathered.
+
     Attributes:
         encoder: the query encoder.
         pair: the query and key encoder; None for methods without keys.
@@ -119,8 +125,15 @@ class Training:
         best: the best one by recall@1, with its "epoch".
     """
 
-    def __init__(self, config: Config, data: DataSet, notify: Progress | None = None):
+    def __init__(
+        self,
+        config: Config,
+        data: DataSet,
+        notify: Progress | None = None,
+        ranks: Ranks = ALONE,
+    ):
         notify = notify or Silent()
+        self.ranks = ranks
         reuse_memory()
         images = data.train.images
         side = images.shape[2] if isinstance(images, Tensor) else IMAGE_SIZES[-1]
@@ -129,7 +142,7 @@ class Training:
         self.config = config
         self.objective = _objective(config)
         self.method = self.objective.method
-        self.device = pick_device(config.device)
+        self.device = pick_device(config.device, ranks.local)
         self.precision = Precision.pick(config.precision, self.device)
         self.preparation = Preparation(config.image_size, *data.normalisation())
 
@@ -152,7 +165,9 @@ class Training:
 
         torch.manual_seed(seed_of(config.seed, "weights"))
         encoder = self._network(len(names))
-        _check_network(encoder, config, self._probe, self.method.crops)
+        _check_network(encoder, config, self._probe, self.method.crops, ranks)
+        if ranks.size > 1 and self.device.type == "cuda":  # there is none for processors
+            encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
         self.disturbance: Disturbance | None = None
         if isinstance(self.images, Features) and isinstance(self.encoder.backbone, Headed):
@@ -161,8 +176,9 @@ class Training:
             self.disturbance = Disturbance(
                 config.noise, config.vector_dropout, head.directions(), head.mean
             )
+        ranks.equalise(list(self.encoder.state_dict().values()))
         # The networks, or what they are compiled to.
-        self._query: Callable[[Tensor], Output] = self.encoder
+        self._query: nn.Module = self.encoder
         self.pair: EncoderPair | None = None
         self.bank: MemoryBank | None = None
         if self.method.key == "momentum":
@@ -199,6 +215,7 @@ class Training:
         self._notify = notify
         self._run = self._runner()
         self.compile_seconds = self._compile() if config.compile else 0.0
+        self._query = ranks.data_parallel(self._query)
 
     def _network(self, classes: int) -> Network:
         """The query encoder before the first step: a new one, or that of an earlier run."""
@@ -248,9 +265,9 @@ class Training:
         for number, (rows, (view,)) in enumerate(self._views(plan, range(len(plan.starts)))):
             if self.method.crops:
                 view = cut(view, whole(sizes_of(view)), small)
-            z = self._entering(view)
+            z, label = self._of_all(self._entering(view)), self._of_all(self.label[rows])
             new = filled - plan.starts[number]
-            self.bank.enqueue(z[new:], self.label[rows][new:])
+            self.bank.enqueue(z[new:], label[new:])
             filled = plan.starts[number] + config.batch_size
 
     def batch(self) -> Batch:
@@ -260,14 +277,20 @@ class Training:
         rows, made = next(self._stream)
         batch = Batch(self.label[rows], *made)
         config = self.config
+        count, part = config.batch_size, self.ranks.part(config.batch_size)
         if self.method.crops:
             random = generator(config.seed, "small", self.steps)
-            batch = batch._replace(crops=small_crops(made[1], random))
+            boxes = small_boxes(made[1].shape[2], count, random)[part]
+            batch = batch._replace(crops=small_crops(made[1], boxes))
         if self.objective.mixes:
-            drawn = mixing.draw(len(rows), config.kappa, config.seed, self.steps)
-            partner, share = (x.to(self.device, non_blocking=True) for x in drawn)
+            drawn = mixing.draw(count, config.kappa, config.seed, self.steps)
+            partner, share = (x[part].to(self.device, non_blocking=True) for x in drawn)
             batch = batch._replace(partner=partner, share=share)
         return batch
+
+    def _of_all(self, rows: Tensor) -> Tensor:
+        """The rows of the whole batch, from this process's part of it."""
+        return self.ranks.gather(rows, self.config.batch_size)
 
     def close(self) -> None:
         """End the processes that read pictures; the next batch starts new ones."""
@@ -276,11 +299,14 @@ class Training:
             self._stream = None
 
     def step(self, batch: Batch) -> Tensor:
-        """One optimizer step; returns the loss, still on the device.
+        """One optimizer step; returns the loss, still on the device: this process's share of it.
 
         The key encoder follows first, and the keys enter the bank last, after the loss: no
         query meets its own key among its negatives.
         """
+        # What a network drops is a function of the step, too, and not the same in all processes.
+        ranks = self.ranks
+        torch.manual_seed(seed_of(self.config.seed, "drop", self.steps * ranks.size + ranks.rank))
         rate = self.lr
         for group in self.optimizer.param_groups:
             group["lr"].fill_(rate)
@@ -288,7 +314,7 @@ class Training:
             self._hyper[name].fill_(value)
         loss, *entering = self._run(*(tensor for tensor in batch if tensor is not None))
         if self.bank is not None:
-            self.bank.enqueue(entering[0], batch.label)
+            self.bank.enqueue(*entering)
         self.steps += 1
         loss = loss.clone()  # whose memory the next step uses again
         self._losses.append(loss)
@@ -309,22 +335,27 @@ class Training:
             tensors: those of a `Batch` that are there.
         """
         batch = self._as_batch(tensors)
-        bank, method = self.bank, self.method
+        bank, method, ranks = self.bank, self.method, self.ranks
+        part = ranks.part(self.config.batch_size)
         key: Output | None = None
+        keys: Tensor | None = None  # of the whole batch
+        labels = self._of_all(batch.label) if bank is not None else batch.label
         entering: tuple[Tensor, ...] = ()
         if self.pair is not None and batch.key is not None:
             self.pair.update_key()
             key = self._encode_key(batch.key)
             assert key.z is not None
-            entering = (key.z,)
+            keys = self._of_all(key.z)
+            entering = (keys, labels)
         if batch.crops is not None:
-            entering = (self._entering(batch.crops),)
+            entering = (self._of_all(self._entering(batch.crops)), labels)
         batches = [batch.query]  # that the query encoder sees, with gradient
         if method.key == "shared" and batch.key is not None:
             batches.append(batch.key)
         if batch.partner is not None and batch.share is not None and batch.key is not None:
-            query, other = map(self.preparation.normalise, (batch.query, batch.key))
-            batches.append(mixing.mix(query, other, batch.partner, batch.share))
+            other = self._of_all(batch.key)[batch.partner]
+            query, other = map(self.preparation.normalise, (batch.query, other))
+            batches.append(mixing.mix(query, other, batch.share))
 
         def backward(outputs: Sequence[Output]) -> Tensor:
             mixed = None
@@ -336,23 +367,57 @@ class Training:
                 label=batch.label,
                 bank_z=bank.z if bank is not None else None,
                 bank_label=bank.label if bank is not None else None,
+                batch_z=keys,
+                batch_label=labels,
+                own=torch.arange(part.start, part.stop, device=self.device),
                 centres=self.encoder.centres,
                 mixed=mixed,
             )
+            if method.key == "shared":  # each row is compared with all others of the batch
+                seen = self._joined(seen)
             loss = self.objective(seen, **self._hyper)
-            self.scaler.scale(loss).backward()
-            return loss.detach()
+            # Gradients become the mean of the processes', and shall be the whole batch's.
+            share = (part.stop - part.start) / self.config.batch_size
+            factor = ranks.size * (1.0 if method.key == "shared" else share)
+            self.scaler.scale(loss if factor == 1 else factor * loss).backward()
+            return loss.detach() if share == 1 else share * loss.detach()
 
         self.optimizer.zero_grad()
+        network = self._query
         loss = backward_in_parts(
             self.encoder,
-            lambda part: self._encode(self._query, part),
+            lambda images: self._encode(network, images),
             [parts_of(images, self.config.micro_batch) for images in batches],
             backward,
+            network.no_sync if isinstance(network, DistributedDataParallel) else nullcontext,
         )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss, *entering
+
+    def _joined(self, step: Step) -> Step:
+        """The step of the whole batch, with gradient through the rows of this process."""
+
+        def join(output: Output) -> Output:
+            count, joined = self.config.batch_size, {}
+            for head in self.objective.heads:
+                rows = getattr(output, head, None)
+                if rows is not None:
+                    joined[head] = self.ranks.join(rows, count)
+            return Output(**joined)
+
+        if self.ranks.size == 1:
+            return step
+        assert step.key is not None
+        return replace(
+            step,
+            query=join(step.query),
+            key=join(step.key),
+            label=self._of_all(step.label) if step.label is not None else None,
+            batch_z=None,
+            batch_label=None,
+            own=None,
+        )
 
     def _as_batch(self, tensors: Sequence[Tensor]) -> Batch:
         """Those tensors of a batch that this method has, by name."""
@@ -365,10 +430,10 @@ class Training:
         """`_compute`, as a CUDA graph where that is possible.
 
         Loss scaling waits for the device, and so do parts of a batch, whose dropout has to be
-        drawn twice alike.
+        drawn twice alike; and what processes exchange is not recorded.
         """
         graph = self.device.type == "cuda" and not self.scaler.is_enabled()
-        if not graph or self.config.micro_batch:
+        if not graph or self.config.micro_batch or self.ranks.size > 1:
             return self._compute
         return Captured(self._compute, self.device, self._notify)
 
@@ -379,9 +444,10 @@ class Training:
         images = self._probe.new_zeros(self.config.batch_size, *self._probe.shape[1:])
         images = images.to(self.device)
         before = {name: value.clone() for name, value in self.encoder.state_dict().items()}
-        part = parts_of(images, self.config.micro_batch)[0]
+        own = images[self.ranks.part(len(images))]
+        part = parts_of(own, self.config.micro_batch)[0]
         try:
-            self._query = torch.compile(self.encoder, dynamic=False)
+            self._query = cast(nn.Module, torch.compile(self.encoder, dynamic=False))
             output = self._encode(self._query, part)
             heads = [value for value in vars(output).values() if value is not None]
             torch.stack([value.float().sum() for value in heads]).sum().backward()
@@ -402,7 +468,7 @@ class Training:
 
     def take_losses(self) -> Losses:
         """The losses since the last call, on their way to the processor; waits for nothing."""
-        values = torch.stack(self._losses)
+        values = self._total_losses()
         first = self.steps - len(self._losses)
         self._losses = []
         if self.device.type != "cuda":
@@ -413,6 +479,11 @@ class Training:
         arrived.record(torch.cuda.current_stream(self.device))
         return Losses(first, there, arrived, self.steps_per_epoch)
 
+    def _total_losses(self) -> Tensor:
+        """The losses of the steps that were not taken yet, of the whole batches."""
+        losses = torch.stack(self._losses) if self._losses else torch.empty(0)
+        return self.ranks.total(losses)
+
     def check_finite(self) -> None:
         """See that this state is worth keeping, before it takes the place of an earlier one.
 
@@ -421,7 +492,7 @@ class Training:
         """
         if self._losses:
             first = self.steps - len(self._losses)
-            losses = torch.stack(self._losses).cpu()
+            losses = self._total_losses().cpu()
             Losses(first, losses, None, self.steps_per_epoch).mean()
         if not self.features(self._probe).isfinite().all():
             raise DivergedError(f"the features are not finite after step {self.steps - 1}")
@@ -440,10 +511,23 @@ class Training:
     ) -> Tensor:
         """Features of an encoder, computed as the run computes."""
         workers = self.config.readers
-        return embed(encoder, images, self.preparation, self.precision, workers, progress)
+        self._settle()
+        return embed(
+            encoder, images, self.preparation, self.precision, workers, progress, self.ranks
+        )
+
+    def recall(self, split: Split, progress: Progress | None = None) -> dict[str, float]:
+        """Recall@K of the query encoder, `evaluate.recall_of`."""
+        return recall_of(self.features(split.images, progress), split, self.ranks)
+
+    def _settle(self) -> None:
+        """Give all processes one network: statistics of batch norms are of a part of a batch."""
+        networks = [self.encoder] if self.pair is None else [self.encoder, self.pair.key]
+        self.ranks.equalise([buffer for network in networks for buffer in network.buffers()])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact continuation needs."""
+        """All that an exact continuation needs; of several processes each must ask."""
+        self._settle()
         state = {
             "format": CHECKPOINT_FORMAT,
             "data": self.fingerprint,
@@ -453,11 +537,8 @@ class Training:
             "encoder": _learned(self.encoder),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "losses": torch.stack(self._losses).cpu() if self._losses else torch.empty(0),
-            "random": torch.get_rng_state(),
+            "losses": self._total_losses().cpu(),
         }
-        if self.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         if self.pair is not None:
             state["key"] = _learned(self.pair.key)
         if self.bank is not None:
@@ -488,10 +569,8 @@ class Training:
         self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
         self.close()
         self._run = self._runner()  # a graph writes to the momenta of before
-        self._losses = list(state["losses"].to(self.device))
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda" and "random_cuda" in state:
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        shares = state["losses"] if self.ranks.leads else torch.zeros_like(state["losses"])
+        self._losses = list(shares.to(self.device))
 
     def _views(self, plan: Plan, numbers: range) -> Squares:
         config = self.config
@@ -505,6 +584,7 @@ class Training:
             device=self.device,
             together=max(1, TOGETHER // config.batch_size) if on_gpu else 1,
             disturbance=self.disturbance,
+            ranks=self.ranks,
         )
 
     def _encode(self, network: Callable[[Tensor], Output], views: Tensor) -> Output:
@@ -612,7 +692,9 @@ def _architecture(
     return replace(parts, head=head, layers=config.layers, frozen=("backbone.trunk",))
 
 
-def _check_network(encoder: Network, config: Config, probe: Tensor, crops: bool) -> None:
+def _check_network(
+    encoder: Network, config: Config, probe: Tensor, crops: bool, ranks: Ranks
+) -> None:
     """Refuse a network that cannot train on these images, or not as asked."""
     has_stem = isinstance(getattr(encoder.backbone, "trunk", encoder.backbone), ResNet)
     if config.stem != "auto" and not has_stem:
@@ -631,7 +713,17 @@ def _check_network(encoder: Network, config: Config, probe: Tensor, crops: bool)
         ) from error
     encoder.train()
     has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
-    parts = parts_of(torch.empty(config.batch_size), config.micro_batch)
+    if config.batch_size < ranks.size:
+        raise InputError(
+            f"a batch of {config.batch_size} for {ranks.size} processes: each needs an image or "
+            "more; set --batch-size larger, or start fewer"
+        )
+    if config.micro_batch and ranks.size > 1 and encoder.centres is not None:
+        raise InputError(
+            f"--micro-batch does not go with {config.method} on several processes: leave it out, "
+            "since each has a part of the batch only"
+        )
+    parts = parts_of(torch.empty(config.batch_size // ranks.size), config.micro_batch)
     if has_batch_norm and min(map(len, parts)) < 2:
         raise InputError(
             "a batch of one image and a network with batch norm: statistics of one image mean "

@@ -39,6 +39,11 @@ class Crops:
             mirrored = torch.cat([part.mirrored for part in parts if part.mirrored is not None])
         return cls(torch.cat([part.boxes for part in parts]), mirrored, first.whole)
 
+    def part(self, rows: slice) -> "Crops":
+        """Those of some images."""
+        mirrored = None if self.mirrored is None else self.mirrored[rows]
+        return Crops(self.boxes[rows], mirrored, self.whole)
+
 
 def whole(sizes: Tensor) -> Crops:
     """Crops that hold the whole images of these heights and widths, int64 [N, 2]."""
@@ -54,18 +59,17 @@ def random_crops(
     return Crops(boxes, mirrored if flip else None)
 
 
-def small_crops(squares: Tensor, generator: Generator | None = None) -> Tensor:
-    """A small crop of each view, as multi-crop methods take them.
+def small_boxes(size: int, n: int, generator: Generator | None = None) -> Tensor:
+    """Boxes of a small crop of each of n views of some size, as multi-crop methods take them.
 
-    Args:
-        squares: views uint8 [N, 3, S, S].
-        generator: source of the random numbers.
-
-    Returns:
-        uint8 [N, 3, s, s], s = 3/7 of S, rounded: a tenth to two fifths of the view's area.
+    Each holds a tenth to two fifths of its view's area: int64 [N, 4].
     """
-    sizes = torch.tensor(squares.shape[2:]).expand(len(squares), 2)
-    boxes = random_boxes(sizes, scale=SMALL_AREA, generator=generator)
+    sizes = torch.tensor((size, size)).expand(n, 2)
+    return random_boxes(sizes, scale=SMALL_AREA, generator=generator)
+
+
+def small_crops(squares: Tensor, boxes: Tensor) -> Tensor:
+    """Those of views uint8 [N, 3, S, S], resized to uint8 [N, 3, s, s]: s = 3/7 of S, rounded."""
     return resample(squares, boxes, round(squares.shape[2] * SMALL))
 
 

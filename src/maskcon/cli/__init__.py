@@ -1,5 +1,6 @@
 """The command line. It knows everything; nothing knows it."""
 
+import os
 import signal
 import sys
 from importlib import metadata
@@ -17,7 +18,7 @@ from maskcon.cli import (
     searching,
     training,
 )
-from maskcon.errors import InputError, Interrupted, TrainingError
+from maskcon.errors import InputError, Interrupted, LeaderError, TrainingError
 
 PROGRAM = "maskcon"
 
@@ -61,9 +62,17 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except LeaderError:  # the first process has told it
+        sys.exit(1)
     except (InputError, TrainingError) as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"{_speaker()}error: {error}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except Interrupted as error:
-        click.echo(f"{error}; go on with --resume", err=True)
+        click.echo(f"{_speaker()}{error}; go on with --resume", err=True)
         sys.exit(128 + error.number)
+
+
+def _speaker() -> str:
+    """Which of several processes that torchrun started says something; the first needs no name."""
+    rank = os.environ.get("RANK", "0")
+    return "" if rank == "0" else f"rank {rank}: "

@@ -35,7 +35,8 @@ def train(out: Path, recipe: str | None, resume: bool, overwrite: bool, **option
             progress=progress,
             **given(options),
         )
-    print_recall(run["results"])
+    if run["status"] == "finished":  # which the first of several processes alone says
+        print_recall(run["results"])
 
 
 @click.command()

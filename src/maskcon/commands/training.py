@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskcon import freezing, report, runs
+from maskcon import checkpoint, freezing, ranks, report, runs
 from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
 from maskcon.config import Config
 from maskcon.data import DataSet, Found, fitting_size
@@ -15,6 +15,7 @@ from maskcon.errors import Interrupted, TrainingError
 from maskcon.evaluate import pixel_recall
 from maskcon.fit import fit
 from maskcon.progress import Progress, Silent
+from maskcon.ranks import Ranks
 from maskcon.train import Training
 
 # What `demo` trains: small enough for two cores and two minutes.
@@ -67,37 +68,59 @@ def train(
         TrainingError: training had to stop; the last checkpoint is kept.
         Interrupted: SIGINT or SIGTERM; a checkpoint was written.
     """
-    progress = progress or Silent()
     folder = Path(out)
-    runs.check(folder, resume=resume, overwrite=overwrite)
     if data is not None:
         options["data"] = name_of(data)
-    config = resumed(folder, options, recipe) if resume else resolved(options, recipe)
-    found = data if isinstance(data, Found) else find_set(config, progress)
+    with ranks.joined() as us, contextlib.ExitStack() as stack:
+        if ranks.restarted() and (folder / runs.RUN_FILE).exists():
+            resume, overwrite = True, False
+
+        def claim() -> None:
+            stack.enter_context(runs.claimed(folder, resume=resume, overwrite=overwrite))
+
+        us.leader_alone(claim)
+        config = resumed(folder, options, recipe) if resume else resolved(options, recipe)
+        told = progress if progress and us.leads else Silent()
+        return _train(config, folder, data, resume, us, told)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    data: str | Path | Found | None,
+    resume: bool,
+    us: Ranks,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train in a folder that is this run's alone."""
     freezing.check(config)
+    with us.leader_first():  # which may download
+        found = data if isinstance(data, Found) else find_set(config, progress)
     fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
     found = split_set(found, config, progress)
     config = config.settled(len(found.parts["train"]), fits)
     loaded = load_set(found, config, progress)
-    seen = freezing.vectors_of(loaded, config, progress) if config.computes_vectors else loaded
+    seen = loaded
+    if config.computes_vectors:
+        with us.leader_first():  # which keeps them for the others
+            seen = freezing.vectors_of(loaded, config, progress)
     seen, held = freezing.set_apart(seen, config)
+    begun = resume and checkpoint.has_checkpoint(folder)
+    if begun and not (config.freeze or config.unfreeze):  # whose weights are in the checkpoint
+        config = replace(config, init="scratch")
+    if resume:  # what "auto" meant where the run began
+        config = replace(config, precision=runs.read(folder)["precision"])
+    training = Training(config, seen, progress, us)
+    machine = {**hardware(training.device), "ranks": us.size}
     if resume:
         run = runs.read(folder)
-        # what "auto" meant where the run began; its weights are in the checkpoint
-        init = config.init if config.freeze or config.unfreeze else "scratch"
-        as_before = replace(config, precision=run["precision"], init=init)
-        training = Training(as_before, seen, progress)
         run.pop("error", None)
-        again = {**runs.provenance(), "hardware": hardware(training.device)}
-        run.setdefault("resumed", []).append(again)
+        run.setdefault("resumed", []).append({**runs.provenance(), "hardware": machine})
     else:
-        training = Training(config, seen, progress)
-        runs.make(folder)
-        runs.write_lists(folder, found, loaded)
         run = {
             **runs.provenance(),
             "config": config.as_dict(),
-            "hardware": hardware(training.device),
+            "hardware": machine,
             "precision": training.precision.name,
             "data": _describe(loaded, config),
             "results": {},
@@ -105,11 +128,19 @@ def train(
 
     def record(status: str, **more: Any) -> None:
         run.update(status=status, **more)
-        runs.write(folder, run)
+        if us.leads:
+            runs.write(folder, run)
 
-    record("running")
+    def begin() -> None:
+        if not resume:
+            runs.clear(folder)
+        record("running")
+        if not begun:
+            runs.write_lists(folder, found, loaded)
+
+    us.leader_alone(begin)
     try:
-        outcome = fit(training, seen, folder, resume=resume, progress=progress)
+        outcome = fit(training, seen, folder, resume=begun, progress=progress)
         outcome |= freezing.judge(training, held, seen.test, folder, progress)
     except Interrupted:
         with contextlib.suppress(TrainingError):  # a full disk: the checkpoint is written
@@ -119,13 +150,15 @@ def train(
         with contextlib.suppress(TrainingError):  # a full disk: the first error matters
             record("failed", error=str(error))
         raise
+    features = training.features(seen.test.images, progress).cpu()
+    if not us.leads:
+        return run
     pixels = pixel_recall(loaded.test, config.readers)
     results = {**training.last, "best": training.best, "pixels": pixels}
     if config.computes_vectors:
         results["frozen"] = pixel_recall(seen.test)
     outcome["compile_seconds"] = training.compile_seconds
     record("finished", results=results, training=outcome)
-    features = training.features(seen.test.images, progress).cpu()
     report.write(folder, run, loaded, features, progress)
     return run
 

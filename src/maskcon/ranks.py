@@ -1,0 +1,202 @@
+"""Processes that train one network together: which part of a batch is whose, what they exchange.
+
+`torchrun` starts them and tells each of them its rank. Nothing here is more than
+torch.distributed does; alone, every exchange gives back what it was given.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from maskcon.errors import InputError, LeaderError
+
+# Longer than any download or evaluation that others wait for: torchrun ends the others when a
+# process dies, not this.
+PATIENCE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One of `size` processes.
+
+    Attributes:
+        rank: of this process, 0..size-1.
+        size: processes.
+        local: of this process on its machine; the number of its GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """The rows of `count` that are this process's, as even as can be."""
+        return self._parts(count)[self.rank]
+
+    def _parts(self, count: int) -> list[slice]:
+        share, rest = divmod(count, self.size)
+        bounds = [rank * share + min(rank, rest) for rank in range(self.size + 1)]
+        return [slice(a, b) for a, b in pairwise(bounds)]
+
+    @torch.no_grad()
+    def gather(self, rows: Tensor, count: int) -> Tensor:
+        """The rows of all processes [count, ...], from this one's part of them; no gradient."""
+        if self.size == 1:
+            return rows
+        longest = -(-count // self.size)
+        padded = rows.new_zeros(longest, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        every = rows.new_empty(self.size * longest, *rows.shape[1:])
+        dist.all_gather_into_tensor(every, padded)
+        if self.size * longest == count:
+            return every
+        parts = [p.stop - p.start for p in self._parts(count)]
+        return torch.cat([x[:n] for x, n in zip(every.split(longest), parts, strict=True)])
+
+    def join(self, rows: Tensor, count: int) -> Tensor:
+        """As `gather`, with this process's gradient through its own rows."""
+        if self.size == 1:
+            return rows
+        own, every = self.part(count), self.gather(rows, count)
+        return torch.cat([every[: own.start], rows, every[own.stop :]])
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of all processes' values."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def largest(self, values: Tensor) -> Tensor:
+        """The largest of all processes' values, place by place."""
+        if self.size > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values
+
+    def equalise(self, tensors: Sequence[Tensor]) -> None:
+        """Give every process the tensors of the first."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.data, 0)
+
+    def collect(self, thing: Any) -> list[Any]:
+        """The things of all processes, in the first; nothing in the others."""
+        if self.size == 1:
+            return [thing]
+        every = [None] * self.size if self.leads else None
+        dist.gather_object(thing, every)
+        return every or []
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """Do in the first process, then in the others: what it leaves on the disk they find."""
+        if self.size > 1 and not self.leads:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.leads:
+                dist.barrier()
+
+    def leader_alone(self, do: Callable[[], None]) -> None:
+        """Do in the first process alone.
+
+        Raises:
+            What `do` raises, there; `LeaderError` in the others.
+        """
+        failed: list[object] = [False]
+        try:
+            if self.leads:
+                failed = [True]
+                do()
+                failed = [False]
+        finally:
+            if self.size > 1:
+                dist.broadcast_object_list(failed, 0)
+        if failed[0]:
+            raise LeaderError("the process of rank 0 has stopped; its message tells why")
+
+    def data_parallel(self, network: nn.Module) -> nn.Module:
+        """The network with gradients that are the mean of all processes'."""
+        if self.size == 1:
+            return network
+        # Statistics of batch norms are given to all where they are read.
+        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+
+
+ALONE = Ranks()
+
+
+class Agreement:
+    """Whether any process was asked to stop; all hear it at the same step.
+
+    The answer to a question is there when the next is asked, so that nobody waits.
+    """
+
+    def __init__(self, ranks: Ranks):
+        self._ranks = ranks
+        self._asked: Tensor | None = None
+        self._work: Any = None
+
+    def __call__(self, number: int) -> int:
+        """The largest number that any process gave at the call before; alone, the own one."""
+        if self._ranks.size == 1:
+            return number
+        answer = self.close()
+        self._asked = torch.tensor(number)
+        self._work = dist.all_reduce(self._asked, dist.ReduceOp.MAX, async_op=True)
+        return answer
+
+    def close(self) -> int:
+        """Wait for the last answer."""
+        if self._asked is None:
+            return 0
+        self._work.wait()
+        answer, self._asked = int(self._asked), None
+        return answer
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """This process among those that torchrun started with it; else alone.
+
+    Raises:
+        InputError: they cannot find each other.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield ALONE
+        return
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    ours = not dist.is_initialized()  # else a program that calls this has done it
+    if ours:
+        backend = "gloo"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local % torch.cuda.device_count())
+            backend = "cpu:gloo,cuda:nccl"
+        try:
+            dist.init_process_group(backend, timeout=PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the {size} processes cannot find each other: {error}. Start them with torchrun"
+            ) from error
+    yield Ranks(dist.get_rank(), dist.get_world_size(), local)
+    if ours:  # after an error there may be nobody to say goodbye to
+        dist.destroy_process_group()
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process again, after one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
