@@ -4,6 +4,7 @@
 torch.distributed does; alone, every exchange gives back what it was given.
 """
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,12 +60,10 @@ class Ranks:
         longest = -(-count // self.size)
         padded = rows.new_zeros(longest, *rows.shape[1:])
         padded[: len(rows)] = rows
-        every = rows.new_empty(self.size * longest, *rows.shape[1:])
-        dist.all_gather_into_tensor(every, padded)
-        if self.size * longest == count:
-            return every
-        parts = [p.stop - p.start for p in self._parts(count)]
-        return torch.cat([x[:n] for x, n in zip(every.split(longest), parts, strict=True)])
+        every = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(every, padded)
+        parts = [part.stop - part.start for part in self._parts(count)]
+        return torch.cat([x[:n] for x, n in zip(every, parts, strict=True)])
 
     def join(self, rows: Tensor, count: int) -> Tensor:
         """As `gather`, with this process's gradient through its own rows."""
@@ -132,8 +131,13 @@ class Ranks:
         """The network with gradients that are the mean of all processes'."""
         if self.size == 1:
             return network
-        # Statistics of batch norms are given to all where they are read.
-        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+        # Statistics of batch norms are given to all where they are read, not in each step.
+        kind = nn.parallel.DistributedDataParallel
+        newer = "forward_sync_buffers" in inspect.signature(kind).parameters
+        without: dict[str, Any] = {
+            "forward_sync_buffers" if newer else "broadcast_buffers": False,
+        }
+        return kind(network, **without)
 
 
 ALONE = Ranks()
@@ -194,6 +198,10 @@ def joined() -> Iterator[Ranks]:
             ) from error
     yield Ranks(dist.get_rank(), dist.get_world_size(), local)
     if ours:  # after an error there may be nobody to say goodbye to
+        try:
+            dist.barrier()
+        except RuntimeError as error:
+            raise LeaderError("another process has stopped; its message tells why") from error
         dist.destroy_process_group()
 
 

@@ -35,7 +35,7 @@ def train(out: Path, recipe: str | None, resume: bool, overwrite: bool, **option
             progress=progress,
             **given(options),
         )
-    if run["status"] == "finished":  # which the first of several processes alone says
+    if run["results"]:  # which the first of several processes alone says
         print_recall(run["results"])
 
 

@@ -127,8 +127,8 @@ def _train(
         }
 
     def record(status: str, **more: Any) -> None:
-        run.update(status=status, **more)
         if us.leads:
+            run.update(status=status, **more)
             runs.write(folder, run)
 
     def begin() -> None:
