@@ -1,11 +1,15 @@
+import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Several processes test at once, one for each core: one thread for each, and for what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from PIL import Image
 
 from maskcon.data import DataSet, Found, Part, Split, glyphs
 from maskcon.data.pictures import Arrays
@@ -54,3 +58,26 @@ def subset(split: Split, rows: slice) -> Split:
     return Split(
         split.images[rows], split.coarse[rows], None if split.fine is None else split.fine[rows]
     )
+
+
+# Processes of their own start at once: the server that they are forked from has torch already.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.crash_worker", "tests.ranks_worker"])
+
+
+def begun(work: Callable[..., None], *words: Any) -> Any:
+    """A process that does some work, a function of a module that does not import this one."""
+    process = PROCESSES.Process(target=work, args=words)
+    process.start()
+    return process
+
+
+def picture_tree(folder: Path, split: Split, side: int = 0) -> Path:
+    """A folder of coarse/picture, perhaps enlarged."""
+    for row, image in enumerate(split.images):
+        place = folder / f"c{split.coarse[row]}"
+        place.mkdir(exist_ok=True, parents=True)
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        picture = picture.resize((side, side)) if side else picture
+        picture.save(place / f"{row}.png")
+    return folder

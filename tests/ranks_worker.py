@@ -11,7 +11,7 @@ from torch import nn
 
 from maskcon import model, ranks
 from maskcon.config import resolve
-from maskcon.data import DataSet, glyphs
+from maskcon.data import DataSet, Features, find, glyphs, load
 from maskcon.methods import METHODS
 from maskcon.ranks import Ranks
 from maskcon.train import Training
@@ -22,6 +22,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mixup": {"method": "maskcon", "mixup": 0.5, "ce_weight": 0.3},
     "micro-batch": {"method": "coins", "micro_batch": 3},
     "micro-batch of both views": {"method": "wcl", "micro_batch": 3},
+    "vectors": {"method": "maskcon", "features": "vectors.npz", "kept": 20, "hidden": 32},
+    "photos": {"method": "maskcon", "query_view": "jitter", "key_view": "weak", "workers": 1},
 }
 
 
@@ -42,12 +44,13 @@ class Plain(nn.Module):
 
 def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], out: Path) -> None:
     """Join the others, work, and leave what the first found in a file."""
-    found = os.environ
-    found.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
-    found.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    model.NARROW["plain"] = Plain
-    for name in ("wcl", "wcl_crops"):  # whose projectors have batch norm
+    # On processors the statistics of batch norms are those of a part of the batch.
+    model.NARROW["plain"] = Plain  # type: ignore[assignment]
+    nn.BatchNorm1d = nn.LayerNorm  # type: ignore[assignment,misc] # of heads on vectors
+    for name in ("wcl", "wcl_crops"):
         METHODS[name] = replace(METHODS[name], deep=False)
     with ranks.joined() as us:
         result = work(us, out)
@@ -55,11 +58,22 @@ def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], o
             torch.save(result, out / f"{size}.pt")
 
 
-def data() -> DataSet:
-    return glyphs.make(train=96, test=41)
+def data(kind: str, out: Path) -> DataSet:
+    """Pictures in memory; vectors; or pictures that are read when they are needed."""
+    made = glyphs.make(train=96, test=41)
+    if kind == "vectors":
+        train, test = (
+            replace(split, images=Features(split.images[:, :, ::4, ::4].flatten(1)[:, None] / 255))
+            for split in (made.train, made.test)
+        )
+        return replace(made, train=train, test=test)
+    if kind == "photos":
+        found = find(str(out / "photos"))
+        return load(found, image_size=12, workers=1)
+    return made
 
 
-def training(us: Ranks, **settings: Any) -> Training:
+def training(us: Ranks, data: DataSet, **settings: Any) -> Training:
     known = {name: method.hyper_parameters for name, method in METHODS.items()}
     given = {
         "backbone": "plain",
@@ -71,14 +85,15 @@ def training(us: Ranks, **settings: Any) -> Training:
         "lr": 0.05,
         "precision": "fp32",
     }
-    return Training(resolve({**given, **settings}, hyper_parameters=known), data(), ranks=us)
+    return Training(resolve({**given, **settings}, hyper_parameters=known), data, ranks=us)
 
 
 def steps(us: Ranks, out: Path) -> dict[str, Any]:
     """Losses, the gradient of the first step, and all that there is after some more."""
     found = {}
     for name, settings in SETTINGS.items():
-        one = training(us, **settings)
+        made = data(name, out)
+        one = training(us, made, **settings)
         one.fill_bank()
         gradient = None
         for _ in range(STEPS):
@@ -88,8 +103,8 @@ def steps(us: Ranks, out: Path) -> dict[str, Any]:
         found[name] = {
             "losses": one.take_losses().values,
             "gradient": gradient,
-            "recall": one.recall(data().test),
-            "features": one.features(data().test.images),
+            "recall": one.recall(made.test),
+            "features": one.features(made.test.images),
             "state": one.state_dict(),
         }
         one.close()

@@ -17,6 +17,7 @@ from maskcon.errors import InputError, TrainingError
 from maskcon.model import Architecture, Network
 from maskcon.progress import Progress
 
+PART = ".part"  # behind the name of a file that is being written
 NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
 # The first line of a checkpoint is this and the SHA-256 of all that follows, in hexadecimal.
 MAGIC = b"maskcon checkpoint "
@@ -36,7 +37,7 @@ def write_atomically(path: Path, *content: bytes | memoryview, before: Path | No
     Raises:
         TrainingError: the disk is full or read-only; the earlier file is untouched.
     """
-    beside = path.with_name(path.name + ".part")
+    beside = path.with_name(path.name + PART)
     try:
         with open(beside, "wb") as file:
             for part in content:

@@ -164,7 +164,7 @@ def fit(
             raise
         raise TrainingError(  # the words of another library's, where a connection is lost
             f"rank {ranks.rank} of {ranks.size} has stopped, most likely because another one did, "
-            f"which tells why: {str(error).strip().splitlines()[-1]}"
+            f"which tells why ({str(error).strip().splitlines()[-1].split('. ')[0]})"
         ) from error
     finally:
         training.close()

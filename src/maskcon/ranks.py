@@ -191,7 +191,12 @@ def joined() -> Iterator[Ranks]:
             torch.cuda.set_device(local % torch.cuda.device_count())
             backend = "cpu:gloo,cuda:nccl"
         try:
-            dist.init_process_group(backend, timeout=PATIENCE)
+            store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+            # where torchrun has started them again, the addresses of those before are still there
+            store = dist.PrefixStore(f"attempt {_attempt()}", store)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=PATIENCE
+            )
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"the {size} processes cannot find each other: {error}. Start them with torchrun"
@@ -207,4 +212,8 @@ def joined() -> Iterator[Ranks]:
 
 def restarted() -> bool:
     """Whether torchrun has started this process again, after one of them died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return _attempt() > 0
+
+
+def _attempt() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))

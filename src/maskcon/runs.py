@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from maskcon.checkpoint import write_atomically, write_json
+from maskcon.checkpoint import PART, flush_folder, write_atomically, write_json
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
 from maskcon.locks import locked
@@ -41,7 +41,8 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: give --out a folder")
-    if any(path.name != LOCK for path in folder.iterdir()):
+    # a lock, and a record that was being written when its run was killed, are no run
+    if any(path.name not in (LOCK, f"{RUN_FILE}{PART}") for path in folder.iterdir()):
         if not overwrite:
             raise InputError(
                 f"{folder} exists: give another --out, --resume to go on, or --overwrite"
@@ -67,6 +68,8 @@ def claimed(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
             stack.callback(_remove_if_empty, path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for path in made:
+                flush_folder(path.parent)
             stack.enter_context(locked(folder / LOCK, f"the run folder {folder}"))
         except OSError as error:
             raise InputError(f"the folder {folder} cannot be written: {error}") from error

@@ -68,7 +68,8 @@ def main() -> None:
         click.echo(f"{_speaker()}error: {error}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except Interrupted as error:
-        click.echo(f"{_speaker()}{error}; go on with --resume", err=True)
+        if not _speaker():
+            click.echo(f"{error}; go on with --resume", err=True)
         sys.exit(128 + error.number)
 
 
