@@ -1,6 +1,9 @@
 import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+from maskcon.checkpoint import save_encoder
 from maskcon.data import DataSet, Found, Part, Split, glyphs
 from maskcon.data.pictures import Arrays
+from maskcon.model import Architecture, Network
+
+MASKCON = Path(sys.executable).parent / "maskcon"
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +50,18 @@ def cifar100_folder() -> Path:
     if not folder:
         pytest.skip("set MASKCON_TEST_CIFAR100 to a folder with CIFAR-100's files")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    """A run folder with an encoder that nobody trained; nothing may be written to it."""
+    return untrained_run(tmp_path_factory.mktemp("runs") / "a", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_run(tmp_path_factory) -> Path:
+    """The same with other weights."""
+    return untrained_run(tmp_path_factory.mktemp("runs") / "b", seed=1)
 
 
 def as_found(data: DataSet) -> Found:
@@ -81,3 +100,68 @@ def picture_tree(folder: Path, split: Split, side: int = 0) -> Path:
         picture = picture.resize((side, side)) if side else picture
         picture.save(place / f"{row}.png")
     return folder
+
+
+def write_tree(root: Path, data: DataSet, prefix: str = "") -> None:
+    """A set as the files train|test/coarse/fine/PREFIXrow.png."""
+    for part in ("train", "test"):
+        split = getattr(data, part)
+        for row, image in enumerate(split.images):
+            place = root / part / data.coarse_names[split.coarse[row]]
+            place = place / data.fine_names[split.fine[row]]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / f"{prefix}{row}.png")
+
+
+def untrained_run(folder: Path, seed: int, image_size: int = 16) -> Path:
+    """A run folder with an encoder that nobody trained, and nothing else."""
+    torch.manual_seed(seed)
+    folder.mkdir()
+    parts = {"backbone": "resnet10w16", "stem": "small", "heads": ("z",)}
+    network = Network(Architecture(**parts, projection=8, classes=2))
+    statistics = {"mean": [0.5] * 3, "deviation": [0.25] * 3}
+    save_encoder(folder, network, {"image_size": image_size, **statistics})
+    return folder
+
+
+def typed(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """A command as a person types it."""
+    return subprocess.run(
+        [MASKCON, *words], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
+
+
+class Told:
+    """A progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.updates: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    def update(self, line: str) -> None:
+        self.updates.append(line)
+
+    def close(self) -> None: ...
+
+
+class Outline(HTMLParser):
+    """The elements of a page with their attributes, and its text by element."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.text: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def of(self, tag: str) -> list[dict]:
+        """The attributes of each element of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]

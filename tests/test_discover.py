@@ -2,7 +2,6 @@
 
 import csv
 import json
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from click.testing import CliRunner
 from PIL import Image
 
 from maskcon import commands
-from maskcon.checkpoint import save_encoder
 from maskcon.cli import cli
 from maskcon.data import find, from_arrays, glyphs
 from maskcon.discover import discover, known, naming, spreadsheet
@@ -21,7 +19,7 @@ from maskcon.discover.kmeans import UNKNOWN, confidence, grouped
 from maskcon.discover.number import number_of
 from maskcon.discover.spectral import spectral, unit
 from maskcon.errors import InputError
-from maskcon.model import Architecture, Network
+from tests.conftest import Outline, untrained_run
 
 
 def blobs(sizes, *, width=16, spread=0.15, seed=0) -> tuple[np.ndarray, np.ndarray]:
@@ -289,13 +287,7 @@ def test_names_follow_their_typical_pictures(tmp_path):
 def run(tmp_path_factory):
     """A run folder with an encoder that has learnt nothing."""
     folder = tmp_path_factory.mktemp("runs") / "x"
-    folder.mkdir()
-    torch.manual_seed(0)
-    network = Network(
-        Architecture(backbone="resnet10w16", stem="small", heads=(), projection=128, classes=6)
-    )
-    preparation = {"image_size": 32, "mean": [0.5] * 3, "deviation": [0.25] * 3}
-    save_encoder(folder, network, preparation)
+    untrained_run(folder, seed=0, image_size=32)
     (folder / "run.json").write_text(
         json.dumps({"config": {"data": "nowhere"}, "precision": "fp32"})
     )
@@ -325,22 +317,6 @@ def glyphs_name(split, row) -> str:
     return "".join(glyphs.GROUPS.values())[int(split.fine[row])]
 
 
-class Page(HTMLParser):
-    """Tags and text of a page."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
 def test_a_persons_own_pictures(run, photos, tmp_path):
     out = tmp_path / "groups"
     done = CliRunner().invoke(cli, ["discover", str(run), str(photos), "-o", str(out)])
@@ -358,13 +334,13 @@ def test_a_persons_own_pictures(run, photos, tmp_path):
     assert set(found.fine_names) == {g["id"] for c in summary["coarse"] for g in c["groups"]}
     assert found.parts["train"].pictures.decode(5).shape == (32, 32, 3)
 
-    page = Page((out / "sheet.html").read_text())
-    inputs = [attrs for tag, attrs in page.tags if tag == "input"]
+    page = Outline((out / "sheet.html").read_text())
+    inputs = page.of("input")
     assert [i["data-group"] for i in inputs] == [
         g["id"] for c in summary["coarse"] for g in c["groups"]
     ]
-    assert all(tag != "i" for tag, _ in page.tags)  # class names are no HTML
-    links = [attrs.get("src", "") for _, attrs in page.tags]
+    assert all(tag != "i" for tag, _ in page.elements)  # class names are no HTML
+    links = [attrs.get("src", "") for _, attrs in page.elements]
     assert all(link.startswith("data:") for link in links if link)
     assert "http" not in "".join(page.text)
 

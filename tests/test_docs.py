@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from maskcon import commands
 from maskcon.cli import cli
 from maskcon.config import recipes
 from maskcon.data import glyphs
+from tests.conftest import write_tree
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()}
@@ -32,18 +34,12 @@ def world(tmp_path_factory) -> Path:
     """Pictures and short runs under the names that the pages use."""
     here = tmp_path_factory.mktemp("world")
     data = glyphs.make(train=240, test=80)
-    rows = ["photo,category"]
-    for part in ("train", "test"):
-        split = getattr(data, part)
-        for row, image in enumerate(split.images):
-            coarse = data.coarse_names[split.coarse[row]].replace(" ", "_")
-            fine = data.fine_names[split.fine[row]].rpartition("/")[2]
-            place = here / "photos" / part / coarse / fine / f"{row}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image.permute(1, 2, 0).numpy()).save(place)
-            rows.append(f"{place.relative_to(here)},{coarse}")
-    (here / "catalogue.csv").write_text("\n".join(rows))
+    coarse = tuple(name.replace(" ", "_") for name in data.coarse_names)
+    fine = tuple(name.rpartition("/")[2] for name in data.fine_names)
+    write_tree(here / "photos", replace(data, coarse_names=coarse, fine_names=fine))
     some = sorted((here / "photos").rglob("*.png"))
+    rows = [f"{place.relative_to(here)},{place.parent.parent.name}" for place in some]
+    (here / "catalogue.csv").write_text("\n".join(["photo,category", *rows]))
     for name in (
         "new.jpg",
         "photo.jpg",

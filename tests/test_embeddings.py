@@ -12,42 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 import maskcon
 from maskcon import commands, embeddings
-from maskcon.checkpoint import save_encoder
 from maskcon.config import Config
 from maskcon.data import find, from_arrays
 from maskcon.data.pictures import Files
 from maskcon.embeddings import Embeddings
 from maskcon.errors import InputError
 from maskcon.journal import Journal, key_of
-from maskcon.model import Architecture, Network
+from tests.conftest import Told, untrained_run
 
 SUFFIXES = (".parquet", ".npz", ".csv")
-
-
-def make_run(folder: Path, seed: int) -> Path:
-    """A run folder with an encoder that nobody trained."""
-    torch.manual_seed(seed)
-    folder.mkdir()
-    parts = {"backbone": "resnet10w16", "stem": "small", "heads": ("z",)}
-    network = Network(Architecture(**parts, projection=8, classes=2))
-    statistics = {"mean": [0.5] * 3, "deviation": [0.25] * 3}
-    save_encoder(folder, network, {"image_size": 16, **statistics})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "a", seed=0)
-
-
-@pytest.fixture(scope="module")
-def other_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "b", seed=1)
 
 
 @pytest.fixture
@@ -60,19 +37,6 @@ def photos(tmp_path) -> Path:
         image = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
         Image.fromarray(image).save(place / f"{row:02d}.png")
     return tmp_path / "photos"
-
-
-class Told:
-    """A progress that remembers."""
-
-    def __init__(self):
-        self.notes: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.notes.append(line)
-
-    def update(self, line: str) -> None: ...
-    def close(self) -> None: ...
 
 
 def some(count: int = 7, width: int = 5) -> Embeddings:
@@ -252,7 +216,7 @@ def test_what_may_be_embedded(run, photos, tmp_path):
 def test_the_runs_own_data_keep_its_split(photos, tmp_path):
     for row in range(4):
         Image.new("RGB", (8, 8), (row, 0, 0)).save(photos / "c0" / "f0" / f"more{row}.png")
-    folder = make_run(tmp_path / "own", seed=0)
+    folder = untrained_run(tmp_path / "own", seed=0)
     config = Config(data=str(photos), seed=3).as_dict()
     (folder / "run.json").write_text(json.dumps({"config": config}))
     expected = find(str(photos)).with_test(0.2, 3).parts["test"].pictures

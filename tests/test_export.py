@@ -27,6 +27,7 @@ from maskcon.evaluate import Preparation
 from maskcon.export import TARGETS, agreement
 from maskcon.export.agreement import Agreement
 from maskcon.model import Architecture, Network, build_backbone, load_backbone_weights
+from tests.conftest import write_tree
 
 PAGE = Path(__file__).parent.parent / "docs" / "export.md"
 
@@ -35,14 +36,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "export.md"
 def pictures(tmp_path_factory) -> Path:
     """A folder tree of a few glyphs."""
     folder = tmp_path_factory.mktemp("private") / "glyphs"
-    data = glyphs.make(train=90, test=40)
-    for part in ("train", "test"):
-        split = getattr(data, part)
-        for row, image in enumerate(split.images):
-            place = folder / part / data.coarse_names[split.coarse[row]]
-            place = place / data.fine_names[split.fine[row]]
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / f"{row}.png")
+    write_tree(folder, glyphs.make(train=90, test=40))
     return folder
 
 

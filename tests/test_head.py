@@ -24,6 +24,7 @@ from maskcon.head import Head, HeadShape
 from maskcon.model import Headed, build_backbone, load_backbone_weights
 from maskcon.progress import Silent
 from maskcon.train import Training
+from tests.conftest import Told
 
 SMALL: dict[str, Any] = {
     "epochs": 3,
@@ -205,16 +206,6 @@ def test_what_vectors_cannot_do(options, message, tmp_path, vectors):
 # --- never worse ---------------------------------------------------------------------------------
 
 
-class Notes:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def update(self, line: str) -> None: ...
-    def close(self) -> None: ...
-    def note(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def test_a_head_that_is_worse_is_left_out(tmp_path, vectors, table):
     """A head that was ruined: the run's encoder says what the vectors said."""
     config = resolved({**SMALL, "features": str(vectors)}, None)
@@ -227,10 +218,10 @@ def test_a_head_that_is_worse_is_left_out(tmp_path, vectors, table):
         head = training.encoder.backbone.head
         head.skip.weight.normal_(std=0.01)
         head.skip.weight[1:] = 0  # all images on a line
-    notes = Notes()
-    verdict = freezing.judge(training, held, data.test, tmp_path, notes)["head"]
+    told = Told()
+    verdict = freezing.judge(training, held, data.test, tmp_path, told)["head"]
     assert verdict["kept"] is False
-    assert "the head is worse than the frozen vectors" in notes.lines[-1]
+    assert "the head is worse than the frozen vectors" in told.notes[-1]
     network, _ = load_encoder(tmp_path)
     given = torch.from_numpy(table["vector"])
     torch.testing.assert_close(network(given).feature, given)

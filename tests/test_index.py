@@ -1,6 +1,5 @@
 """An index of pictures, and what is found in it."""
 
-import html.parser
 import json
 import subprocess
 import sys
@@ -22,20 +21,10 @@ from maskcon.cli import cli
 from maskcon.data import from_arrays
 from maskcon.errors import InputError
 from maskcon.index import About, Index, table
-from tests.test_embeddings import make_run
+from tests.conftest import Outline, untrained_run
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 faiss = pytest.mark.skipif(not hnsw.installed(), reason="needs FAISS")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "a", seed=0)
-
-
-@pytest.fixture(scope="module")
-def other_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "b", seed=1)
 
 
 def picture(seed: int) -> Image.Image:
@@ -286,7 +275,7 @@ def test_changing_an_index(run, other_run, photos, shop, tmp_path):
 
 
 def test_a_run_that_moved(photos, tmp_path):
-    run = make_run(tmp_path / "here", seed=3)
+    run = untrained_run(tmp_path / "here", seed=3)
     shop = tmp_path / "shop.index"
     commands.index(run / "encoder.safetensors", photos, out=shop)
     run.rename(tmp_path / "there")
@@ -327,36 +316,20 @@ def test_pictures_that_are_no_files(run, tmp_path):
     assert (done["pictures"], done["thumbnails"]) == (4, 0)
 
 
-class Tags(html.parser.HTMLParser):
-    """Every tag of a page with its attributes, and its text."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-
 def test_the_sheet_escapes_names(run, shop, photos, tmp_path):
     commands.search(shop, photos / "c1", k=7, html=tmp_path / "x.html")
-    page = Tags((tmp_path / "x.html").read_text())
-    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    page = Outline((tmp_path / "x.html").read_text())
+    images = page.of("img")
     assert len(images) == 4 + 4 * 7
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in images)
-    assert not any(name.startswith("on") for _, a in page.tags for name in a)
-    assert not any(tag in ("script", "link", "iframe") for tag, _ in page.tags)
-    assert EVIL in page.text
+    assert not any(name.startswith("on") for _, a in page.elements for name in a)
+    assert not any(tag in ("script", "link", "iframe") for tag, _ in page.elements)
+    assert EVIL in "".join(page.text)
     assert any(image["alt"].endswith(EVIL) for image in images)
     evil = sheet.Card('"><script>', b"", "<b>label</b>", 2.0)
-    again = Tags(sheet.page("</title><b>", "<i>", [(evil, [evil]), (evil, [])]))
-    assert not {"script", "b"} & {tag for tag, _ in again.tags}
-    assert "nothing else is in the index" in again.text
+    again = Outline(sheet.page("</title><b>", "<i>", [(evil, [evil]), (evil, [])]))
+    assert not {"script", "b"} & {tag for tag, _ in again.elements}
+    assert "nothing else is in the index" in "".join(again.text)
 
 
 def test_what_cannot_be_searched(run, shop, photos, tmp_path):

@@ -3,8 +3,6 @@
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,7 @@ from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.finetune import fine_tuned
 from maskcon.judge import PROTOCOLS, Subject, check_protocols, judge
-
-MASKCON = Path(sys.executable).parent / "maskcon"
+from tests.conftest import typed
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +214,8 @@ def test_what_cannot_be_compared(folders, tmp_path):
 
 def test_typed(folders, results):
     words = ["compare", *map(str, folders), "--metrics", "recall@1,recall@10"]
-    done = subprocess.run([MASKCON, *words], capture_output=True, text=True, check=True)
+    done = typed(*words)
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["seeds", "recall@1", "recall@10"]
     assert any(line.startswith("maskcon, w 1, tau 0.05, lr 0.02") for line in lines)

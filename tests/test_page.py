@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from html.parser import HTMLParser
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -32,6 +32,7 @@ from maskcon.page.twins import twins
 from maskcon.progress import Silent
 from maskcon.protocols.precision import query_precisions
 from maskcon.retrieval import nearest_others
+from tests.conftest import Outline, write_tree
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 QUOTED = "\"'&<!--</script ]]>"
@@ -238,37 +239,13 @@ def test_nothing_ends_the_block_of_data():
 # Whole pages.
 
 
-class Outline(HTMLParser):
-    """The elements of a page, and its text by element."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def of(self, tag: str) -> list[dict]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run of seconds on files whose names and classes are as bad as a disk allows."""
     place = tmp_path_factory.mktemp("page")
     data = glyphs.make(train=96, test=60)
-    for part in ("train", "test"):
-        split = getattr(data, part)
-        for row, image in enumerate(split.images):
-            coarse = [HOSTILE, QUOTED.replace("/", "∕"), *data.coarse_names[2:]][split.coarse[row]]
-            folder = place / "data" / part / coarse / data.fine_names[split.fine[row]]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{HOSTILE}{row}.png")
+    coarse = (HOSTILE, QUOTED.replace("/", "∕"), *data.coarse_names[2:])
+    write_tree(place / "data", replace(data, coarse_names=coarse), prefix=HOSTILE)
     options = {"backbone": "resnet10w16", "image_size": 16, "epochs": 1, "batch_size": 16}
     options |= {"bank_size": 32, "warmup_epochs": 0, "precision": "fp32"}
     commands.train(data=str(place / "data"), out=place / "x", **options)

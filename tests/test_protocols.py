@@ -16,6 +16,7 @@ from maskcon import retrieval
 from maskcon.errors import InputError
 from maskcon.protocols import bootstrap, cluster, estimate, health, knn, precision, probe, recall
 from maskcon.retrieval import nearest_others, strangers_before
+from tests.conftest import Told
 
 
 def features(n: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -320,21 +321,12 @@ def test_probes_of_what_cannot_be_told_apart(solver):
 
 
 def test_a_probe_tells_how_far_it_is():
-    class Lines:
-        def __init__(self):
-            self.lines = []
-
-        def update(self, line):
-            self.lines.append(line)
-
-        note = close = update
-
     for solver in ("lbfgs", "sgd"):
-        lines = Lines()
+        told = Told()
         probe.linear_probe(
-            features(40), labels(40, 2), features(4), labels(4, 2), solver=solver, progress=lines
+            features(40), labels(40, 2), features(4), labels(4, 2), solver=solver, progress=told
         )
-        assert lines.lines[0].startswith("linear probe: ")
+        assert told.updates[0].startswith("linear probe: ")
 
 
 @settings(max_examples=50, deadline=None)

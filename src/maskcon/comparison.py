@@ -11,6 +11,7 @@ from typing import Any
 
 from maskcon import runs
 from maskcon.checkpoint import write_atomically
+from maskcon.columns import aligned
 from maskcon.config import MACHINE_FIELDS
 from maskcon.errors import InputError
 from maskcon.ledger import cell, name_of
@@ -163,14 +164,7 @@ def text_table(rows: Sequence[Row]) -> list[str]:
     else:
         table = [["", *(row.name for row in rows)]]
         table += [[m, *(shown(m, row.metrics[m]) for row in rows)] for m in metrics]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            entry.ljust(width) if place == 0 else entry.rjust(width)
-            for place, (entry, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    ]
+    return aligned(table)
 
 
 def csv_table(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-PLAIN_EVERY = 30.0  # seconds between plain lines
+PLAIN_EVERY = 30.0  # seconds before the first plain line, and between two
 
 
 class Progress(Protocol):
@@ -44,10 +44,10 @@ class Screen:
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
         self._live: Live | None = None
-        self._last = -PLAIN_EVERY
+        self._last = time.monotonic()
 
     def update(self, line: str) -> None:
-        """Redraw the moving line; without a terminal, print one every half minute."""
+        """Redraw the moving line; without a terminal, print one each half minute of work."""
         if self._console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)

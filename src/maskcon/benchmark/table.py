@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from maskcon.columns import aligned
+
 Table = list[list[str]]  # the first row is the head
 
 
@@ -70,26 +72,14 @@ def compiling(record: Mapping[str, Any]) -> str:
 def lines(record: Mapping[str, Any]) -> list[str]:
     """All there is to say of a record, for the screen."""
     about = "  ".join(f"{k} {v}" for k, v in record["settings"].items() if v is not None)
-    said = ["", f"{record['benchmark']}: {about}", machine(record), *text(speeds(record))]
+    said = ["", f"{record['benchmark']}: {about}", machine(record), *aligned(speeds(record))]
     if "compile" in record:
         said.append(compiling(record))
     if "growth" in record:
-        said += ["", f"features {record['growth_width']} wide", *text(growth(record))]
+        said += ["", f"features {record['growth_width']} wide", *aligned(growth(record))]
     if record["targets"]:
-        said += ["", *text(targets(record))]
+        said += ["", *aligned(targets(record))]
     return said
-
-
-def text(table: Table) -> list[str]:
-    """A table in columns."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
 
 
 def markdown(table: Table) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from maskcon.cli.options import PATH, data_options, given
+from maskcon.columns import aligned
 
 SHOWN = 20  # queries, or paths, that are printed
 
@@ -151,13 +152,9 @@ def _print_hits(query: dict[str, Any]) -> None:
         "path": [displayed(hit["path"]) for hit in hits],
     }
     shown = {n: c for n, c in columns.items() if n in ("rank", "score") or {*c} != {"-"}}
-    widths = {name: max(map(len, [name, *column])) for name, column in shown.items()}
-    for cells in [tuple(shown), *zip(*shown.values(), strict=True)]:
-        line = (
-            cell.rjust(widths[n]) if n in ("rank", "score") else cell.ljust(widths[n])
-            for n, cell in zip(shown, cells, strict=True)
-        )
-        click.echo("  ".join(line).rstrip())
+    table = [tuple(shown), *zip(*shown.values(), strict=True)]
+    for line in aligned(table, left=range(2, len(shown))):
+        click.echo(line)
 
 
 def _print_skipped(skipped: Sequence[tuple[str, str]]) -> None:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 import maskcon
-from maskcon import runs
-from maskcon.commands.sources import find_set, name_of, resolved
-from maskcon.config import Config, reading, similar
+from maskcon.commands.sources import chosen_set, name_of
+from maskcon.config import Config, similar
 from maskcon.data import Found
 from maskcon.data.pictures import Joined, Pictures, choose
 from maskcon.discover import Division, naming, place, sheet
@@ -83,7 +82,9 @@ def discover(
             raise InputError(f"there is no table {table}")
     machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
     encoder = Encoder.load(run, **machine)
-    found, config = _found(run, data, options, progress)
+    found, config = chosen_set(Path(run), data, options, progress)
+    for note in found.notes:
+        progress.note(note)
     whole, coarse, fine, splits = _joined(found, split)
     numbers = _numbers(groups, found.coarse_names)
     called = [whole.name(row) for row in range(len(whole))]
@@ -129,23 +130,6 @@ def discover(
     )
     progress.close()
     return place.summary(result)
-
-
-def _found(
-    run: str | Path, data: str | Path | Found | None, options: dict[str, Any], progress: Progress
-) -> tuple[Found, Config]:
-    """The pictures, and how they are read."""
-    given = reading(options)
-    if data is None:
-        folder = Path(run)
-        folder = folder.parent if folder.suffix == ".safetensors" else folder
-        config = resolved({**runs.read(folder)["config"], **given}, None)
-    else:
-        config = resolved({"data": name_of(data), **given}, None)
-    found = data if isinstance(data, Found) else find_set(config, progress)
-    for note in found.notes:
-        progress.note(note)
-    return found, config
 
 
 def _joined(found: Found, split: str) -> tuple[Pictures, Tensor, Tensor | None, list[str]]:

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from maskcon import checkpoint, comparison, runs
-from maskcon.commands.sources import find_set, name_of, resolved, split_set
-from maskcon.config import reading
-from maskcon.data import Found, hold
-from maskcon.data.table import Part, Split
+from maskcon.commands.sources import hold_part, judged_set
+from maskcon.data import Found
 from maskcon.device import Precision, pick_device
 from maskcon.errors import InputError
 from maskcon.evaluate import Preparation
@@ -54,34 +52,21 @@ def eval(
     check_protocols(names)
     before = trained["config"]
     network, description = checkpoint.load_encoder(folder)
-    given = reading({k: v for k, v in options.items() if k not in ("device", "precision")})
-    where = pick_device(options.get("device", "auto"))
-    numbers = Precision.pick(options.get("precision", trained["precision"]), where)
+    where = pick_device(options.pop("device", "auto"))
+    numbers = Precision.pick(options.pop("precision", trained["precision"]), where)
     if json is not None and not Path(json).absolute().parent.is_dir():
         raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
-    if data is None:
-        config = resolved({**before, **given}, None)
-        found = split_set(find_set(config, progress), config, progress)
-    else:
-        config = resolved({"data": name_of(data), **given}, None)
-        found = data if isinstance(data, Found) else find_set(config, progress)
-
-    def read(part: Part) -> Split:
-        size, skips = description["image_size"], config.skip_unreadable
-        split, skipped = hold(part, size, config.readers, skips, progress)
-        for name, _ in skipped:
-            progress.note(f"left out: {name}")
-        return split
-
+    found, config = judged_set(folder, data, options, progress)
     part = found.parts.get("test") or found.parts["train"]
     chosen = check_protocols(names, fine=part.fine is not None)
     taught = bool(set(chosen) & set(TAUGHT)) and {"train", "test"} <= set(found.parts)
+    size = description["image_size"]
     subject = Subject(
         network.to(where),
         Preparation.of(description),
         numbers,
-        test=read(part),
-        train=read(found.parts["train"]) if taught else None,
+        test=hold_part(part, size, config, progress)[0],
+        train=hold_part(found.parts["train"], size, config, progress)[0] if taught else None,
         coarse_names=found.coarse_names,
         crop_area=before.get("crop_area", config.crop_area),
         flip=before.get("flip", config.flip),

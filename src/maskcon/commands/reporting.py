@@ -1,17 +1,15 @@
 """A page about a run, in one file."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from maskcon import checkpoint, runs
-from maskcon.commands.sources import find_set, name_of, resolved, split_set
-from maskcon.config import Config, reading
-from maskcon.data import Found, hold
-from maskcon.data.table import Part, Photos, Split
+from maskcon.commands.sources import hold_part, judged_set
+from maskcon.data import Found
+from maskcon.data.table import Photos
 from maskcon.device import Precision, pick_device
 from maskcon.errors import InputError
 from maskcon.evaluate import Preparation, embed
@@ -62,9 +60,11 @@ def report(
     network, description = checkpoint.load_encoder(folder)
     where = pick_device(options.pop("device", None) or "auto")
     numbers = Precision.pick(options.pop("precision", None) or trained["precision"], where)
-    found, config = _found(trained["config"], data, options, progress)
+    found, config = judged_set(folder, data, options, progress)
     part = found.parts.get("test") or found.parts["train"]
-    split, names = _read(part, description["image_size"], config, progress)
+    split, left_out = hold_part(part, description["image_size"], config, progress)
+    names = [part.pictures.name(row) for row in range(len(part))]
+    unreadable = set(left_out)
     if not isinstance(split.images, Tensor | Photos):
         raise InputError(
             f"{found.name} has vectors in place of pictures, and a report shows pictures: give "
@@ -77,7 +77,7 @@ def report(
         features.cpu(),
         split.coarse,
         split.fine,
-        names,
+        short_names([name for name in names if name not in unreadable]),
         found.coarse_names,
         found.fine_names,
         config.readers,
@@ -109,31 +109,6 @@ def _check(path: Path, points: int, how: str) -> None:
         raise InputError(f"points is {points}: expected 2 or more")
     if how not in MAPS:
         raise InputError(f"map is {how!r}: expected one of {', '.join(MAPS)}")
-
-
-def _found(
-    before: Mapping[str, Any],
-    data: str | Path | Found | None,
-    options: Mapping[str, Any],
-    progress: Progress,
-) -> tuple[Found, Config]:
-    """The set to judge, and how to read it: the run's own, or another."""
-    given = reading(options)
-    if data is None:
-        config = resolved({**before, **given}, None)
-        return split_set(find_set(config, progress), config, progress), config
-    config = resolved({"data": name_of(data), **given}, None)
-    return data if isinstance(data, Found) else find_set(config, progress), config
-
-
-def _read(part: Part, size: int, config: Config, progress: Progress) -> tuple[Split, list[str]]:
-    """The split of a part, and the names of its pictures."""
-    split, skipped = hold(part, size, config.readers, config.skip_unreadable, progress)
-    for name, _ in skipped:
-        progress.note(f"left out: {name}")
-    unreadable = {name for name, _ in skipped}
-    names = (part.pictures.name(row) for row in range(len(part)))
-    return split, short_names([name for name in names if name not in unreadable])
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from maskcon import featured, runs
-from maskcon.config import MACHINE_FIELDS, Config, read_recipe, resolve
-from maskcon.data import DATA_SETS, Columns, DataSet, Features, Found, find, load
+from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
+from maskcon.data import DATA_SETS, Columns, DataSet, Features, Found, find, hold, load
+from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.progress import Progress
@@ -88,6 +89,48 @@ def split_set(found: Found, config: Config, progress: Progress) -> Found:
             f"{config.seed} are left out of training to test with"
         )
     return found
+
+
+def chosen_set(
+    run: Path, data: str | Path | Found | None, options: Mapping[str, Any], progress: Progress
+) -> tuple[Found, Config]:
+    """The set that a command was given, or else the run's own; and how it is read.
+
+    Args:
+        run: a run folder, or the encoder.safetensors in it.
+        data: a data set's name or path, or arrays; or None for the run's own.
+        options: fields `READING_FIELDS` of Config.
+        progress: told how it goes.
+
+    Raises:
+        InputError: no such data, or nothing says what the run's own were.
+    """
+    given = reading(options)
+    if data is None:
+        folder = run.parent if run.suffix == ".safetensors" else run
+        config = resolved({**runs.read(folder)["config"], **given}, None)
+    else:
+        config = resolved({"data": name_of(data), **given}, None)
+    return data if isinstance(data, Found) else find_set(config, progress), config
+
+
+def judged_set(
+    run: Path, data: str | Path | Found | None, options: Mapping[str, Any], progress: Progress
+) -> tuple[Found, Config]:
+    """`chosen_set`; the run's own is split as it was in training where it has no test split."""
+    found, config = chosen_set(run, data, options, progress)
+    return (split_set(found, config, progress) if data is None else found), config
+
+
+def hold_part(
+    part: Part, image_size: int, config: Config, progress: Progress
+) -> tuple[Split, list[str]]:
+    """A part of a set, read; and the names of the pictures that were left out, which are told."""
+    split, skipped = hold(part, image_size, config.readers, config.skip_unreadable, progress)
+    left_out = [name for name, _ in skipped]
+    for name in left_out:
+        progress.note(f"left out: {name}")
+    return split, left_out
 
 
 def load_set(found: Found, config: Config, progress: Progress) -> DataSet:
