@@ -14,9 +14,10 @@ from PIL import Image
 
 from maskcon import commands
 from maskcon.cli import cli
+from maskcon.commands import training
 from maskcon.config import recipes
-from maskcon.data import glyphs
-from tests.conftest import write_tree
+from maskcon.data import DATA_SETS, NamedSet, glyphs
+from tests.conftest import as_found, write_tree
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()}
@@ -25,7 +26,8 @@ TEXT = "\n".join(PAGES.values())
 BLOCK = re.compile(r"```(sh|python|py)\n(.*?)```", re.DOTALL)
 # What takes the network, the paper's sets or half an hour is looked at, not run.
 NOT_HERE = ("--download", "maskcon reproduce cifar100", "maskcon benchmark", "python3 -m venv")
-NOT_HERE += ("--backbone timm/", "--data cifar100", "--unfreeze")
+NOT_HERE += ("--backbone timm/", "--data cifar100", "--unfreeze", "python -c", ".ci/run", "pytest")
+NOT_HERE += ("mkdocs", "pip install")
 FAST = ("--epochs", "1", "--warmup-epochs", "0", "--backbone", "resnet10w16", "--image-size", "16")
 
 
@@ -90,6 +92,10 @@ def test_every_block_runs(page, world, tmp_path, monkeypatch):
     here = tmp_path / "here"
     shutil.copytree(world, here)
     monkeypatch.chdir(here)
+    # The demonstration itself takes minutes.
+    few = NamedSet("a few glyphs", make=lambda: as_found(glyphs.make(train=240, test=80)))
+    monkeypatch.setitem(DATA_SETS, "glyphs", few)
+    monkeypatch.setattr(training, "DEMO", {**training.DEMO, "epochs": 1, "bank_size": 64})
     for made in re.findall(r'out="(runs/\w+)"', PAGES[page]):  # by the page itself
         shutil.rmtree(here / made, ignore_errors=True)
     names: dict = {}
@@ -112,7 +118,7 @@ def test_files_that_are_linked_exist():
 
 
 def test_flags_in_the_text_exist():
-    known = {"--help", "--shm-size"}
+    known = {"--help", "--shm-size", *(flag for p in cli.params for flag in p.opts)}
     for group in (cli, *(c for c in cli.commands.values() if hasattr(c, "commands"))):
         for command in group.commands.values():
             for option in command.params:

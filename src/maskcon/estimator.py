@@ -61,8 +61,10 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         image_size: side of the views in pixels; 0 is chosen from the images.
         batch_size: images of a step; 0 is 128, or fewer for a small set.
         lr: learning rate, at the end of the warm-up.
-        tau, w, t: hyper-parameters of the method; None is its own default, and the only value
-            for methods that do not have it.
+        tau: hyper-parameter of the method; None is its own default, and the only value for
+            methods that do not have it.
+        w: likewise.
+        t: likewise.
         shape: (H, W, 3) or (H, W) of images that come flattened, [n, H * W * 3] or [n, H * W],
             as in pipelines that know two dimensions alone; levels are whole numbers 0..255.
         device: auto, cpu, cuda, cuda:1.

@@ -28,7 +28,7 @@ def contrast(
         query: query projections, unit length [N, D]; the gradient flows here only.
         key: key projections of the same images, unit length [N, D].
         bank: earlier keys, unit length [M, D].
-        weights: what each bank row means to each query, in [0, 1] [N, M];
+        weights: what each bank row means to each query [N, M], in [0, 1];
             None means all zero (InfoNCE, the loss of MoCo).
         w: share of the soft target, in [0, 1]; the rest goes to the own key.
         t: contrastive temperature.

@@ -28,7 +28,7 @@ class Mixed:
 
     Attributes:
         query: of share * query view + (1 - share) * the partner's key view, mixed as images.
-        share: of the row's own image, in [0, 1] [N].
+        share: of the row's own image [N], in [0, 1].
         partner: the row of the whole batch whose key view was mixed in [N].
     """
 
