@@ -1,6 +1,8 @@
 """Several processes are one: the same views, losses, gradients, bank and recall."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,10 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from maskcon import runs
+from maskcon import embeddings, runs
 from tests import crash_worker, ranks_worker
 from tests.conftest import begun, picture_tree
 
@@ -65,12 +68,11 @@ WORDS = [
 ]
 
 
-def torchrun(size: int, *words: str, **options: Any) -> subprocess.Popen:
-    """Start `torchrun ... -m maskcon train`."""
-    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={size}", *given]
+def torchrun(size: int, *words: str, restarts: int = 0) -> subprocess.Popen:
+    """Start `torchrun -m maskcon ...`."""
+    run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={size}"]
     return subprocess.Popen(
-        [*run, "-m", "maskcon", "train", *words],
+        [*run, f"--max-restarts={restarts}", "-m", "maskcon", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -109,10 +111,10 @@ def pictures(tmp_path_factory, tiny) -> Path:
 @pytest.mark.heavy
 def test_a_rank_that_dies_is_started_again(tmp_path, pictures):
     """The run goes on from its last checkpoint, to the bits of an unbroken one."""
-    whole = torchrun(2, "--data", str(pictures), "--out", str(tmp_path / "whole"), *WORDS)
+    whole = torchrun(2, "train", "--data", str(pictures), "--out", str(tmp_path / "whole"), *WORDS)
     assert whole.wait(180) == 0, said(whole)
     out = tmp_path / "parts"
-    parts = torchrun(2, "--data", str(pictures), "--out", str(out), *WORDS, max_restarts=1)
+    parts = torchrun(2, "train", "--data", str(pictures), "--out", str(out), *WORDS, restarts=1)
     two_checkpoints(out)
     kill(out, 1)
     text = said(parts)
@@ -127,7 +129,7 @@ def test_a_rank_that_dies_is_started_again(tmp_path, pictures):
 @pytest.mark.heavy
 def test_a_rank_that_dies_ends_all(tmp_path, pictures):
     out = tmp_path / "run"
-    run = torchrun(2, "--data", str(pictures), "--out", str(out), *WORDS)
+    run = torchrun(2, "train", "--data", str(pictures), "--out", str(out), *WORDS)
     two_checkpoints(out)
     start = time.monotonic()
     kill(out, 1)
@@ -139,7 +141,7 @@ def test_a_rank_that_dies_ends_all(tmp_path, pictures):
 
 @pytest.mark.heavy
 def test_an_error_of_the_first_rank_is_told_once(tmp_path, pictures):
-    run = torchrun(2, "--data", str(pictures), "--out", str(pictures), *WORDS)
+    run = torchrun(2, "train", "--data", str(pictures), "--out", str(pictures), *WORDS)
     text = said(run)
     assert run.returncode != 0
     assert text.count("exists: give another --out, --resume to go on, or --overwrite") == 1
@@ -150,7 +152,7 @@ def test_preemption_and_another_number_of_ranks(tmp_path, pictures):
     """SIGTERM to torchrun: a checkpoint of the step at hand; three processes go on, then one."""
     out = tmp_path / "run"
     for size, resume in ((2, []), (3, ["--resume"])):
-        run = torchrun(size, "--data", str(pictures), "--out", str(out), *WORDS, *resume)
+        run = torchrun(size, "train", "--data", str(pictures), "--out", str(out), *WORDS, *resume)
         two_checkpoints(out)
         (out / "previous.ckpt").unlink()
         two_checkpoints(out)  # of these processes
@@ -165,3 +167,30 @@ def test_preemption_and_another_number_of_ranks(tmp_path, pictures):
     run_file = runs.read(out)
     assert [again["hardware"]["ranks"] for again in run_file["resumed"]] == [3, 1]
     assert run_file["status"] == "finished"
+
+
+@pytest.mark.heavy
+def test_embedding_and_evaluation_are_shared(tmp_path, pictures):
+    """By three, of 96 pictures: each once, in the same order, with the same figures."""
+    out, log = tmp_path / "run", tmp_path / "log"
+    words = ["train", "--data", str(pictures), "--out", str(out), *WORDS, "--epochs", "1"]
+    begun(crash_worker.command, words, log).join(180)
+    broken = pictures.parent / "with a broken one"
+    shutil.copytree(pictures, broken)
+    (broken / "c0" / "a.png").write_text("no picture")
+    for many in (False, True):
+        file = str(tmp_path / f"{many}.npz")
+        embed = ["embed", str(out), str(broken), "-o", file, "--skip-unreadable"]
+        judge = ["eval", str(out), "--json", str(tmp_path / f"{many}.json")]
+        for command in ([*embed, "--batch-size", "10"], judge):
+            if many:
+                text = said(torchrun(3, *command))
+                assert text.count("96 vectors of 128") == (command is not judge), text
+            else:
+                begun(crash_worker.command, command, log).join(180)
+    one, three = (embeddings.read(tmp_path / f"{many}.npz") for many in (False, True))
+    assert (one.paths == three.paths).all()
+    assert len(one) == 96
+    np.testing.assert_allclose(one.vectors, three.vectors, atol=1e-6)
+    results = [json.loads((tmp_path / f"{many}.json").read_text()) for many in (False, True)]
+    assert results[0] == results[1]

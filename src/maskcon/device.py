@@ -16,16 +16,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
-def pick_device(name: str, local: int = 0) -> torch.device:
+def pick_device(name: str) -> torch.device:
     """The device of a name; "auto" is cuda where there is one, else cpu.
 
-    Of several processes on one machine, each has the GPU of its number: "cuda" is then cuda:1
-    in that of `local` 1.
+    "cuda" is the GPU of this process: of several on a machine each has its own.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and local:
-        name = f"cuda:{local}"
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise InputError(f"device is {name!r}: expected auto, cpu, cuda or one such as cuda:1")
     try:

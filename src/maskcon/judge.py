@@ -18,6 +18,7 @@ from maskcon.protocols import bootstrap, precision, probe, recall
 from maskcon.protocols.cluster import clustering
 from maskcon.protocols.health import health
 from maskcon.protocols.knn import nearest_across, vote
+from maskcon.ranks import ALONE, Ranks
 
 SHARES = (0.01, 0.1)  # of the fine labels, of the few-shot protocol
 NEIGHBOURS = 200  # that vote
@@ -38,6 +39,7 @@ class Subject:
         seed: of whatever is drawn.
         workers: that read pictures.
         progress: told how it goes.
+        ranks: that share the embedding.
     """
 
     network: Network
@@ -51,6 +53,13 @@ class Subject:
     seed: int = 0
     workers: int = 1
     progress: Progress = field(default_factory=Silent)
+    ranks: Ranks = ALONE
+
+    def embed(self) -> None:
+        """Compute the features that all need; of several `ranks` each must call this."""
+        _ = self.features
+        if self.train is not None:
+            _ = self.train_features
 
     @cached_property
     def features(self) -> Tensor:
@@ -65,7 +74,9 @@ class Subject:
     def _embed(self, split: Split) -> Tensor:
         network, images = self.network, split.images
         workers, progress = self.workers, self.progress
-        found = embed(network, images, self.preparation, self.numbers, workers, progress)
+        found = embed(
+            network, images, self.preparation, self.numbers, workers, progress, self.ranks
+        )
         return found.cpu()
 
     @property

@@ -6,12 +6,12 @@ torch.distributed does; alone, every exchange gives back what it was given.
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,8 @@ from maskcon.errors import InputError, LeaderError
 # process dies, not this.
 PATIENCE = timedelta(days=1)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -31,12 +33,10 @@ class Ranks:
     Attributes:
         rank: of this process, 0..size-1.
         size: processes.
-        local: of this process on its machine; the number of its GPU.
     """
 
     rank: int = 0
     size: int = 1
-    local: int = 0
 
     @property
     def leads(self) -> bool:
@@ -90,13 +90,26 @@ class Ranks:
             for tensor in tensors:
                 dist.broadcast(tensor.data, 0)
 
-    def collect(self, thing: Any) -> list[Any]:
-        """The things of all processes, in the first; nothing in the others."""
+    def share(self, thing: T) -> T:
+        """The thing of the first process, in all."""
+        things = [thing]
+        if self.size > 1:
+            dist.broadcast_object_list(things, 0)
+        return things[0]
+
+    def collect(self, things: Iterable[T]) -> Iterator[T]:
+        """What all processes make, one of each at a time, in the first; nothing in the others."""
         if self.size == 1:
-            return [thing]
-        every = [None] * self.size if self.leads else None
-        dist.gather_object(thing, every)
-        return every or []
+            yield from things
+            return
+        source = iter(things)
+        while True:
+            thing = next(source, None)
+            if not self.largest(torch.tensor(int(thing is not None))):
+                return
+            every: list[Any] | None = [None] * self.size if self.leads else None
+            dist.gather_object(thing, every)
+            yield from (one for one in every or [] if one is not None)
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
@@ -109,7 +122,7 @@ class Ranks:
             if self.size > 1 and self.leads:
                 dist.barrier()
 
-    def leader_alone(self, do: Callable[[], None]) -> None:
+    def leader_alone(self, do: Callable[[], object]) -> None:
         """Do in the first process alone.
 
         Raises:
@@ -183,12 +196,11 @@ def joined() -> Iterator[Ranks]:
     if size == 1:
         yield ALONE
         return
-    local = int(os.environ.get("LOCAL_RANK", 0))
     ours = not dist.is_initialized()  # else a program that calls this has done it
     if ours:
         backend = "gloo"
-        if torch.cuda.is_available():
-            torch.cuda.set_device(local % torch.cuda.device_count())
+        if torch.cuda.is_available():  # "cuda" is the GPU of this process's number from now on
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
             backend = "cpu:gloo,cuda:nccl"
         try:
             store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
@@ -201,7 +213,7 @@ def joined() -> Iterator[Ranks]:
             raise InputError(
                 f"the {size} processes cannot find each other: {error}. Start them with torchrun"
             ) from error
-    yield Ranks(dist.get_rank(), dist.get_world_size(), local)
+    yield Ranks(dist.get_rank(), dist.get_world_size())
     if ours:  # after an error there may be nobody to say goodbye to
         try:
             dist.barrier()

@@ -142,7 +142,7 @@ class Training:
         self.config = config
         self.objective = _objective(config)
         self.method = self.objective.method
-        self.device = pick_device(config.device, ranks.local)
+        self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
         self.preparation = Preparation(config.image_size, *data.normalisation())
 

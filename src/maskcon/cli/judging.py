@@ -34,7 +34,8 @@ def eval(run: Path, **options: Any) -> None:
 
     with screen() as progress:
         results = commands.eval(run, progress=progress, **given(options))
-    print_evaluation(results)
+    if results:  # which the first of several processes alone has
+        print_evaluation(results)
 
 
 @click.command()

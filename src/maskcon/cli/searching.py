@@ -45,6 +45,8 @@ def embed(run: Path, data: str | None, out: Path, **options: Any) -> None:
 
     with screen() as progress:
         done = commands.embed(run, data, out=out, progress=progress, **given(options))
+    if not done:  # which the first of several processes alone tells
+        return
     _print_skipped(done["skipped"])
     click.echo(
         f"{out}: {done['images']:,} vectors of {done['width']}, {done['bytes'] / 2**20:,.1f} MiB"

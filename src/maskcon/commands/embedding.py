@@ -1,12 +1,14 @@
 """From a trained encoder to vectors in a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maskcon import __version__, embeddings
+from maskcon import __version__, embeddings, ranks
 from maskcon.commands.labelled import Labelled, labelled
 from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
@@ -14,6 +16,7 @@ from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError, unreadable
 from maskcon.journal import Journal, key_of
 from maskcon.progress import Progress, Silent
+from maskcon.ranks import Ranks
 
 KEPT = "; what was embedded is kept, and the same command goes on with it"
 
@@ -57,15 +60,50 @@ def embed(
             pictures cannot be read; what was embedded is kept for the next call.
         TrainingError: the disk is full.
     """
-    progress = progress or Silent()
-    out = target(out, overwrite, embeddings.SUFFIXES)
-    encoder = Encoder.load(run, device=device, precision=precision)
-    given = labelled(data, folder_of(run), options, progress)
+    with ranks.joined() as us:
+        told = progress if progress and us.leads else Silent()
+        us.leader_alone(lambda: target(out, overwrite, embeddings.SUFFIXES))
+        encoder = Encoder.load(run, device=device, precision=precision)
+        given = labelled(data, folder_of(run), options, told)
+        return _embed(Path(out), encoder, given, folder_of(run), batch_size, us, told)
+
+
+def _embed(
+    out: Path,
+    encoder: Encoder,
+    given: Labelled,
+    run: Path,
+    batch_size: int,
+    us: Ranks,
+    progress: Progress,
+) -> dict[str, Any]:
+    """As `embed`; nothing of processes that are not the first: they share the embedding."""
     made_with = {"identity": encoder.identity, "precision": encoder.precision.name}
-    journal = Journal(out.with_name(out.name + ".part"), made_with, encoder.width)
-    try:
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        journals: list[Journal] = []
+
+        def begin() -> None:
+            path = out.with_name(out.name + ".part")
+            journals.append(Journal(path, made_with, encoder.width))
+            stack.callback(journals[0].close)
+
+        us.leader_alone(begin)
+        if not us.leads:
+            rest = us.share(np.empty(0, np.int64))  # of the first process
+            for _ in _made(rest, given, encoder, batch_size, us, progress):
+                pass
+            return {}
+        journal = journals[0]
         places, resumed = _resumed(journal, given.pictures, progress)
-        errors = _embed_rest(journal, places, given, encoder, batch_size, progress)
+        errors = []
+        rest = us.share(np.flatnonzero(places < 0))
+        for part in _made(rest, given, encoder, batch_size, us, progress):
+            journal.add(part.keys, part.vectors)
+            places[part.rows] = [journal.places[key] for key in part.keys]
+            for name, reason in part.errors:
+                progress.note(reason)
+                errors.append((name, reason))
         all_readable(errors, len(places), given.config.skip_unreadable, KEPT)
         kept = np.flatnonzero(places >= 0)
         given, places = given.take(kept), places[kept]
@@ -75,7 +113,7 @@ def embed(
             "width": encoder.width,
             "image_size": encoder.preparation.image_size,
             "maskcon": __version__,
-            "run": str(folder_of(run)),
+            "run": str(run),
             "data": given.name,
             "rows": len(kept),
         }
@@ -83,9 +121,6 @@ def embed(
             out, dict(given.columns), about, lambda a, b: journal.vectors(places[a:b])
         )
         journal.close(delete=True)
-    finally:
-        journal.close()
-        progress.close()
     return {
         "images": len(kept),
         "width": encoder.width,
@@ -109,32 +144,47 @@ def _resumed(journal: Journal, pictures: Pictures, progress: Progress) -> tuple[
     return places, int((places >= 0).sum())
 
 
-def _embed_rest(
-    journal: Journal,
-    places: np.ndarray,
+@dataclass(frozen=True)
+class _Made:
+    """A batch of vectors.
+
+    Attributes:
+        rows: of the pictures [n].
+        keys: of the journal [n].
+        vectors: float32 [n, F].
+        errors: (name, reason) of pictures that cannot be read.
+    """
+
+    rows: np.ndarray
+    keys: list[bytes]
+    vectors: np.ndarray
+    errors: list[tuple[str, str]]
+
+
+def _made(
+    rest: np.ndarray,
     given: Labelled,
     encoder: Encoder,
     batch_size: int,
+    us: Ranks,
     progress: Progress,
-) -> list[tuple[str, str]]:
-    """Embed what has no place yet; (name, reason) of the pictures that cannot be read."""
-    rest = np.flatnonzero(places < 0)
-    if not len(rest):
-        return []
-    pictures = given.pictures
-    pending = choose(pictures, rest) if len(rest) < len(pictures) else pictures
-    errors = []
-    for part in encoder.stream(
-        pending, batch_size=batch_size, progress=progress, workers=given.config.workers
-    ):
-        rows = rest[part.rows]
-        keys = [key_of(pictures, int(row)) for row in rows]
-        journal.add(keys, part.vectors)
-        places[rows] = [journal.places[key] for key in keys]
-        for row, reason in part.errors:
-            progress.note(reason)
-            errors.append((pending.name(row), reason))
-    return errors
+) -> Iterator[_Made]:
+    """The vectors of some rows, which several processes share: all of them in the first."""
+    own, pictures = rest[us.part(len(rest))], given.pictures
+
+    def of_own() -> Iterator[_Made]:
+        if not len(own):
+            return
+        pending = choose(pictures, own) if len(own) < len(pictures) else pictures
+        for part in encoder.stream(
+            pending, batch_size=batch_size, progress=progress, workers=given.config.workers
+        ):
+            rows = own[part.rows]
+            keys = [key_of(pictures, int(row)) for row in rows]
+            errors = [(pending.name(row), reason) for row, reason in part.errors]
+            yield _Made(rows, keys, part.vectors, errors)
+
+    return us.collect(of_own())
 
 
 def all_readable(errors: Sequence[tuple[str, str]], count: int, skip: bool, kept: str = "") -> None:

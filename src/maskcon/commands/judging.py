@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskcon import checkpoint, comparison, runs
+from maskcon import checkpoint, comparison, ranks, runs
 from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
 from maskcon.device import Precision, pick_device
@@ -12,6 +12,7 @@ from maskcon.errors import InputError
 from maskcon.evaluate import Preparation
 from maskcon.judge import TAUGHT, Subject, check_protocols, judge
 from maskcon.progress import Progress, Silent
+from maskcon.ranks import Ranks
 
 
 def eval(
@@ -44,8 +45,21 @@ def eval(
     Raises:
         InputError: no run there, no such data or protocol.
     """
-    progress = progress or Silent()
-    folder = Path(run)
+    with ranks.joined() as us:
+        told = progress if progress and us.leads else Silent()
+        return _eval(Path(run), data, protocol, json, options, us, told)
+
+
+def _eval(
+    folder: Path,
+    data: str | Path | Found | None,
+    protocol: str | Sequence[str],
+    json: str | Path | None,
+    options: dict[str, Any],
+    us: Ranks,
+    progress: Progress,
+) -> dict[str, Any]:
+    """As `eval`; nothing of processes that are not the first: they share the embedding."""
     trained = runs.read(folder)
     names = protocol.split(",") if isinstance(protocol, str) else list(protocol)
     names = [name.strip() for name in names]
@@ -73,7 +87,11 @@ def eval(
         seed=before["seed"],
         workers=config.readers,
         progress=progress,
+        ranks=us,
     )
+    subject.embed()
+    if not us.leads:
+        return {}
     results = {**judge(subject, chosen), "images": len(subject.test)}
     if json is not None:
         checkpoint.write_json(Path(json), results)
