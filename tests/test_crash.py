@@ -1,15 +1,21 @@
 """A run that was killed, wherever that was, goes on to the end of an unbroken one."""
 
+import itertools
+import json
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from maskcon import checkpoint, runs
+from maskcon import checkpoint, commands, runs
 from maskcon.data import DataSet
+from maskcon.errors import InputError
 from tests import crash_worker
 from tests.conftest import PROCESSES, begun, picture_tree
 from tests.test_train import equal
@@ -110,3 +116,71 @@ def test_thirty_kills(tmp_path, pictures):
         running.join()
         kills += 1
     same(out, tmp_path / "whole")
+
+
+def test_one_process_in_a_folder(tmp_path, pictures):
+    """A second is refused with the first's number; what a killed one leaves is no obstacle."""
+    out = tmp_path / "run"
+    words = ["train", "--data", str(pictures), "--out", str(out), "--epochs", "10000"]
+    for name, value in crash_worker.SETTINGS.items():
+        words += [] if name == "epochs" else [f"--{name.replace('_', '-')}", str(value)]
+    first = begun(crash_worker.command, words, tmp_path / "log")
+    while not (out / "previous.ckpt").exists():
+        assert first.exitcode is None, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    for more in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(InputError, match=rf"{out} is in use by process {first.pid} on "):
+            commands.train(out=out, **more)
+    assert json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["step"] == 2
+    first.kill()
+    first.join()
+    with pytest.raises(InputError, match="cannot go on with other options: lr is"):
+        commands.train(out=out, resume=True, lr=5.0)  # it has the folder
+    assert not (out / runs.LOCK).exists()
+
+
+def test_a_clock_that_goes_back(tmp_path, pictures, unbroken, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(unbroken[0], out)
+    (out / "last.ckpt").unlink()
+    later = time.time() + 1e6
+    for path in out.iterdir():
+        os.utime(path, (later, later))
+    clock = itertools.count(1e9, -1000.0)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    monkeypatch.setattr(commands.training.report, "write", lambda *args: None)
+    commands.train(out=out, resume=True)
+    same(out, unbroken[0])
+
+
+def test_where_nothing_can_be_written(pictures):
+    with pytest.raises(InputError, match="the folder /proc/maskcon cannot be written"):
+        commands.train(out="/proc/maskcon", data=pictures, **crash_worker.SETTINGS)
+
+
+@pytest.mark.heavy
+def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path, pictures, unbroken):
+    """Real ones, mounted for the test; after each the run goes on to the end of an unbroken one."""
+    mount = ["unshare", "-m", "sh", "-ec"]
+    if subprocess.run([*mount, f"mount -t tmpfs none {tmp_path}"], check=False).returncode:
+        pytest.skip("nothing can be mounted here: this needs root")
+    words = [f"--{name.replace('_', '-')} {x}" for name, x in crash_worker.SETTINGS.items()]
+    train = f"{sys.executable} -m maskcon train --data {pictures} {' '.join(words)} --out disk/run"
+    size = sum(path.stat().st_size for path in unbroken[0].iterdir())
+    script = f"""
+        cd {tmp_path}; mkdir disk; mount -t tmpfs -o size={size // 2} none disk
+        {train} && exit 9 || echo "status $?"
+        mount -o remount,ro,size={4 * size + 2**22} disk
+        {train} --resume && exit 9 || echo "status $?"
+        mount -o remount,rw disk
+        {train} --resume
+        cp -r disk/run kept
+    """
+    done = subprocess.run([*mount, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "status 1" in done.stdout
+    assert "No space left on device" in done.stderr
+    assert "Make room, then go on with --resume" in done.stderr
+    assert "status 2" in done.stdout
+    assert "cannot be written: [Errno 30] Read-only file system" in done.stderr
+    same(tmp_path / "kept", unbroken[0])
