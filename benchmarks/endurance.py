@@ -1,6 +1,6 @@
 """Small runs one after the other for some hours: does anything grow that should not?
 
-    python benchmarks/endurance.py --minutes 120 --out benchmarks/results/endurance.json
+    python benchmarks/endurance.py --minutes 120 --out benchmarks/endurance.json
 
 Each round trains in memory, trains on pictures that workers read, resumes what was interrupted,
 evaluates, embeds, indexes and searches, and opens a report, in one process. After each, what the
@@ -48,7 +48,7 @@ def held() -> dict[str, int]:
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return {
         "resident_kib": int(words["VmRSS"].split()[0]),
-        "files": len(os.listdir("/proc/self/fd")),
+        "files": len(list(Path("/proc/self/fd").iterdir())),
         "threads": int(words["Threads"]),
         "children": len(children),
     }
@@ -67,7 +67,8 @@ def pictures(folder: Path, count: int, side: int) -> None:
 def one_round(folder: Path, seed: int) -> None:
     """Everything once."""
     made = glyphs.make(train=512, test=128)
-    images, coarse = made.train.images.numpy(), made.train.coarse.numpy()
+    images = made.train.images.permute(0, 2, 3, 1).numpy()
+    coarse = made.train.coarse.numpy()
     arrays = from_arrays(images, coarse, fine=made.train.fine.numpy())
     commands.train(out=folder / "memory", data=arrays, seed=seed, image_size=16, **SETTINGS)
     commands.train(
