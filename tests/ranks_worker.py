@@ -103,8 +103,8 @@ def steps(us: Ranks, out: Path) -> dict[str, Any]:
         found[name] = {
             "losses": one.take_losses().values,
             "gradient": gradient,
-            "recall": one.recall(made.test),
-            "features": one.features(made.test.images),
+            "features": (features := one.features(made.test.images)),
+            "recall": one.recall_of(features, made.test),
             "state": one.state_dict(),
         }
         one.close()

@@ -20,11 +20,10 @@ from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.fit import fit
 from maskcon.methods import METHODS, Method
 from maskcon.objective import Objective
-from maskcon.progress import Silent
 from maskcon.schedules import learning_rate
 from maskcon.step import Step
 from maskcon.train import Training
-from tests.conftest import as_found, subset
+from tests.conftest import Told, as_found, subset
 
 KNOWN = {name: method.hyper_parameters for name, method in METHODS.items()}
 SMALL: dict[str, Any] = {
@@ -180,15 +179,10 @@ def test_the_bank_is_filled_with_real_keys(tiny):
 
 
 def test_the_bank_is_capped_with_a_notice(tiny):
-    notes = []
-
-    class Notes(Silent):
-        def note(self, line: str) -> None:
-            notes.append(line)
-
-    training = Training(config(bank_size=5000), tiny, Notes())
+    told = Told()
+    training = Training(config(bank_size=5000), tiny, told)
     assert len(training.bank) == len(tiny.train)
-    assert "96 rows in place of 5,000" in notes[0]
+    assert "96 rows in place of 5,000" in told.notes[0]
 
 
 def test_methods_never_see_fine_labels_unless_asked(tiny):
@@ -382,16 +376,6 @@ def test_a_write_that_fails_keeps_the_earlier_file(tmp_path):
     kept = checkpoint.load_checkpoint(tmp_path / "last.ckpt")
     assert kept == {"training": {"steps": 1}}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-class Told(Silent):
-    """Remembers what stays on the screen."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.notes.append(line)
 
 
 def test_damaged_checkpoints(tmp_path, tiny):

@@ -117,6 +117,9 @@ class Config:
     compile: bool = _option(
         False, "compile the networks first: a minute, and faster steps from then on"
     )
+    deterministic: bool = _option(
+        False, "let a GPU compute the same bits each time; slower, and some networks cannot"
+    )
     eval_every: int = _option(10, "epochs between evaluations; the last epoch always has one")
     log_every: int = _option(50, "steps between lines of metrics.jsonl")
 

@@ -4,7 +4,8 @@ import contextlib
 import ctypes
 import os
 import platform
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,30 @@ class Precision:
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16 needs; it does nothing in the other precisions."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Let a GPU compute the same bits each time, or raise where it cannot; slower.
+
+    On processors the same number of threads gives the same bits anyway.
+    """
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    memory.fill_uninitialized_memory = False  # nothing reads such memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        memory.fill_uninitialized_memory = fill
 
 
 def reuse_memory() -> None:

@@ -20,6 +20,7 @@ from maskcon.progress import Progress, Silent, duration
 from maskcon.ranks import Agreement, Ranks
 from maskcon.runs import METRICS
 from maskcon.train import Losses, Training
+from maskcon.watch import Watch
 
 TELL_EVERY = 1.0  # seconds between looks at the speed
 RECENT = 20  # of them that the speed on the screen is the mean of
@@ -57,6 +58,7 @@ def fit(
     config, ranks = training.config, training.ranks
     clock = _Clock(training)
     asked = Agreement(ranks)
+    watch = Watch(progress.note, config.lr)
     try:
         if resume:
             saved = checkpoint.newest_checkpoint(folder, progress)
@@ -79,6 +81,7 @@ def fit(
                 if under_way:
                     losses, state = under_way.pop()
                     loss = losses.mean()
+                    watch.loss(int(state["step"]), loss)
                     write({"step": state.pop("step"), "loss": loss, **state})
 
             def save() -> None:
@@ -133,7 +136,9 @@ def fit(
                     if epoch % config.eval_every == 0 or epoch == config.epochs:
                         progress.update(f"epoch {epoch}/{config.epochs}: evaluating")
                         with clock.paused():
-                            last = training.last = training.recall(data.test, progress)
+                            features = training.features(data.test.images, progress)
+                            watch.embeddings(features)
+                            last = training.last = training.recall_of(features, data.test)
                             if ranks.leads:
                                 checkpoint.save_encoder(
                                     folder, training.encoder, asdict(training.preparation)
@@ -147,6 +152,7 @@ def fit(
                             progress.note(f"epoch {epoch}/{config.epochs}: {shown}")
                     with clock.paused():
                         save()
+                    watch.scale(training.scaler.get_scale())
             asked.close()
     except DivergedError as error:
         raise TrainingError(_advice(str(error), folder, training)) from error

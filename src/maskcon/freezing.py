@@ -136,7 +136,7 @@ def judge(
     if not kept:
         progress.note("the head is worse than the frozen vectors, and is left out of the encoder")
         training.encoder = frozen
-        training.last = training.recall(test)
+        training.last = training.recall_of(training.features(test.images), test)
         training.best = {"epoch": training.config.epochs, **training.last}
         if training.ranks.leads:
             checkpoint.save_encoder(folder, frozen, asdict(training.preparation))

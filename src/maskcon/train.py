@@ -516,9 +516,9 @@ class Training:
             encoder, images, self.preparation, self.precision, workers, progress, self.ranks
         )
 
-    def recall(self, split: Split, progress: Progress | None = None) -> dict[str, float]:
-        """Recall@K of the query encoder, `evaluate.recall_of`."""
-        return recall_of(self.features(split.images, progress), split, self.ranks)
+    def recall_of(self, features: Tensor, split: Split) -> dict[str, float]:
+        """`evaluate.recall_of`, the work shared."""
+        return recall_of(features, split, self.ranks)
 
     def _settle(self) -> None:
         """Give all processes one network: statistics of batch norms are of a part of a batch."""

@@ -10,7 +10,7 @@ from maskcon import checkpoint, freezing, ranks, report, runs
 from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
 from maskcon.config import Config
 from maskcon.data import DataSet, Found, fitting_size
-from maskcon.device import hardware
+from maskcon.device import deterministic, hardware
 from maskcon.errors import Interrupted, TrainingError
 from maskcon.evaluate import pixel_recall
 from maskcon.fit import fit
@@ -81,6 +81,7 @@ def train(
         us.leader_alone(claim)
         config = resumed(folder, options, recipe) if resume else resolved(options, recipe)
         told = progress if progress and us.leads else Silent()
+        stack.enter_context(deterministic(config.deterministic))
         return _train(config, folder, data, resume, us, told)
 
 
