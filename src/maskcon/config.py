@@ -46,7 +46,9 @@ class Config:
     )
     test_share: float = _option(0.2, "share of the images to test with, where no split is given")
     skip_unreadable: bool = _option(False, "go on without pictures that cannot be read")
-    workers: int = _option(0, "threads or processes that read pictures; 0 is one for each core")
+    workers: int = _option(
+        0, "threads or processes that read pictures, in each rank; 0 shares out the cores"
+    )
     image_size: int = _option(0, "side of the views in pixels; 0 is chosen from the pictures")
 
     method: str = _option("maskcon", "the loss (see `maskcon methods`)")
@@ -163,8 +165,11 @@ class Config:
         if self.workers:
             return self.workers
         if hasattr(os, "sched_getaffinity"):  # not everywhere
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+            cores = len(os.sched_getaffinity(0))
+        else:
+            cores = os.cpu_count() or 1
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes of torchrun's, here
+        return max(1, cores // beside)
 
     @property
     def on_vectors(self) -> bool:
