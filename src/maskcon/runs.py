@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import platform
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 from maskcon.checkpoint import write_atomically, write_json
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
+from maskcon.untrusted import parse_json
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
@@ -72,7 +72,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     try:
-        run = json.loads(path.read_text())
+        run = parse_json(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no run folder: it has no {RUN_FILE}") from error
     except (OSError, ValueError) as error:

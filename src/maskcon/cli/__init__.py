@@ -17,6 +17,7 @@ from maskcon.cli import (
     searching,
     training,
 )
+from maskcon.cli.echo import echo
 from maskcon.errors import InputError, Interrupted, TrainingError
 
 PROGRAM = "maskcon"
@@ -62,8 +63,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (InputError, TrainingError) as error:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except MemoryError as error:
+        echo(f"error: there is not enough memory{f': {error}' if str(error) else ''}", err=True)
+        sys.exit(1)
     except Interrupted as error:
-        click.echo(f"{error}; go on with --resume", err=True)
+        echo(f"{error}; go on with --resume", err=True)
         sys.exit(128 + error.number)

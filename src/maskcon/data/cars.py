@@ -76,7 +76,8 @@ def _first_layout(home: Path) -> Found:
     rows: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
     file = home / "cars_annos.mat"
     for path, label, test in _annotations(file, ("relative_im_path", "class", "test")):
-        rows["test" if int(test) else "train"].append((str(path), int(label)))
+        part = "test" if _number(test, file) else "train"
+        rows[part].append((str(path), _number(label, file)))
     return _found(home, rows, names)
 
 
@@ -100,7 +101,7 @@ def _torchvision_layout(home: Path) -> Found:
     rows = {}
     for part, (file, folder) in lists.items():
         rows[part] = [
-            (f"{folder.name}/{name}", int(label))
+            (f"{folder.name}/{name}", _number(label, file))
             for name, label in _annotations(file, ("fname", "class"))
         ]
     return _found(home, rows, names)
@@ -141,10 +142,18 @@ def _annotations(file: Path, fields: tuple[str, ...]) -> list[tuple]:
     return [tuple(row[name] for name in fields) for row in np.atleast_1d(rows)]
 
 
+def _number(value: Any, file: Path) -> int:
+    """A number of a list."""
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file} has {value!r} for a number: {error}") from error
+
+
 def _names(meta: dict[str, Any], file: Path) -> tuple[str, ...]:
     if "class_names" not in meta:
         raise InputError(f"{file} has no class_names: it is not what Stanford published")
-    return tuple(str(name) for name in meta["class_names"])
+    return tuple(str(name) for name in np.atleast_1d(meta["class_names"]))
 
 
 def _mat(file: Path) -> dict[str, Any]:
