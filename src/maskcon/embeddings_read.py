@@ -33,9 +33,9 @@ def parquet(path: Path) -> Read:
     """Columns of a Parquet file; the vectors go straight into one array."""
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+        schema = file.schema_arrow
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{path} is damaged or no Parquet file: {error}") from error
-    schema = file.schema_arrow
     picked = _pick(schema.names, path)
     texts = {
         role: name

@@ -7,9 +7,9 @@ because Parquet has no way to a single row.
 
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from maskcon.data.pictures import Files, Pictures, Slices
 from maskcon.data.table import SPLITS, Found
 from maskcon.errors import InputError
 from maskcon.untrusted import check_unpacked, parse_json
+
+_T = TypeVar("_T")
 
 
 def found(path: Path) -> bool:
@@ -91,6 +93,8 @@ def _saved(path: Path) -> list[tuple[str | None, Path]]:
 class _Table:
     """One file of rows: its column names, class names, columns, and where its images lie."""
 
+    form = ""
+
     def __init__(self, file: Path, part: str | None):
         self.file, self.part = file, part
 
@@ -103,8 +107,18 @@ class _Table:
     def images(self, name: str, scratch: "_Scratch") -> "_Places":
         raise NotImplementedError
 
+    def _try(self, work: Callable[[], _T]) -> _T:
+        try:
+            return work()
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file can raise anything
+            raise InputError(f"{self.file} cannot be read as {self.form}: {error}") from error
+
 
 class _ParquetTable(_Table):
+    form = "Parquet"
+
     def schema(self) -> pa.Schema:
         return self._try(self._checked_schema)
 
@@ -131,35 +145,30 @@ class _ParquetTable(_Table):
         self._try(copy)
         return places
 
-    def _try(self, work: Any) -> Any:
-        try:
-            return work()
-        except InputError:
-            raise
-        except Exception as error:  # a damaged file can raise anything
-            raise InputError(f"{self.file} cannot be read as Parquet: {error}") from error
-
 
 class _ArrowTable(_Table):
+    form = "Arrow"
+
     def __init__(self, file: Path, part: str | None):
         super().__init__(file, part)
-        try:
-            self._map = pa.memory_map(str(file))
-            self._table = pa.ipc.open_stream(self._map).read_all()
-            self._table.validate(full=True)  # its offsets are used to find text and pictures
-        except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
-            raise InputError(f"{file} cannot be read as Arrow: {error}") from error
+        self._map, self._table = self._try(self._opened)
+
+    def _opened(self) -> tuple[pa.MemoryMappedFile, pa.Table]:
+        mapped = pa.memory_map(str(self.file))
+        table = pa.ipc.open_stream(mapped).read_all()
+        table.validate(full=True)  # its offsets are used to find text and pictures
+        return mapped, table
 
     def schema(self) -> pa.Schema:
         return self._table.schema
 
     def column(self, name: str) -> list:
-        try:
-            return _values(self._table[name])
-        except Exception as error:  # a damaged file can raise anything
-            raise InputError(f"column {name} of {self.file} cannot be read: {error}") from error
+        return self._try(lambda: _values(self._table[name]))
 
     def images(self, name: str, scratch: "_Scratch") -> "_Places":
+        return self._try(lambda: self._images(name))
+
+    def _images(self, name: str) -> "_Places":
         places = _Places(self.file)
         self._map.seek(0)
         whole = self._map.read_buffer()  # the map itself, not a copy
@@ -233,7 +242,7 @@ def _contents(
         return none
     _, offsets, data = column.buffers()
     kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
-    ends = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1]
+    ends = np.frombuffer(offsets, kind, column.offset + len(column) + 1)[column.offset :]
     return data, ends[:-1].astype(np.int64), np.diff(ends)
 
 

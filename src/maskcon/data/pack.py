@@ -237,7 +237,7 @@ def _found(path: Path) -> Found:
     for batch in batches:
         column = batch.column("pixels")
         _, offsets, data = column.buffers()
-        ends = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+        ends = np.frombuffer(offsets, np.int64, column.offset + len(column) + 1)[column.offset :]
         starts.append(ends[:-1] + (data.address - base if data is not None else 0))
         lengths.append(np.diff(ends))
     start, length = np.concatenate(starts), np.concatenate(lengths)

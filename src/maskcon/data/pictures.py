@@ -87,7 +87,7 @@ class Encoded:
         """Hash of the file's bytes."""
         content = self._content(row)
         with _reading(self.name(row)):
-            data = content.read_bytes() if isinstance(content, Path) else content
+            data = _regular(content).read_bytes() if isinstance(content, Path) else content
         return _hash(data)
 
     def kind(self, row: int) -> str:
@@ -354,11 +354,14 @@ def _opened(content: Path | bytes, name: str) -> Iterator[Image.Image]:
 
 
 def _source(content: Path | bytes) -> Path | BytesIO:
-    if isinstance(content, bytes):
-        return BytesIO(content)
-    if not stat.S_ISREG(content.stat().st_mode):  # a pipe would be waited for, a device never ends
+    return BytesIO(content) if isinstance(content, bytes) else _regular(content)
+
+
+def _regular(file: Path) -> Path:
+    """A file, that is no pipe, which would be waited for, and no device, which may never end."""
+    if not stat.S_ISREG(file.stat().st_mode):
         raise ValueError("it is no file, but a folder, pipe or device")
-    return content
+    return file
 
 
 @cache

@@ -21,7 +21,7 @@ def read(path: Path, columns: Columns) -> Found:
         InputError: it cannot be read, or lacks a column, or a row lacks a cell.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # names may hold any end of line
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} cannot be read as UTF-8 text ({error}): save it as UTF-8"
