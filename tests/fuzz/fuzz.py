@@ -1,6 +1,6 @@
 """Fuzz a reader with atheris: coverage of this package and of the readers it uses guides it.
 
-    pip install atheris
+    pip install -e '.[fuzz]'
     python -m tests.fuzz.fuzz READER --seconds 300
 
 Inputs that are findings lie in findings/READER afterwards. `--list` lists the readers.
