@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from maskcon.data import DataSet, Features, Photos, Split
 from maskcon.device import Precision
-from maskcon.errors import TrainingError
+from maskcon.errors import InputError, TrainingError
 from maskcon.evaluate import Preparation
 from maskcon.feed import CropRule, Plan, RowsInOrder, sizes_of, squares
 from maskcon.progress import Progress, duration
@@ -100,9 +100,21 @@ class Frozen:
             if not path.exists():
                 where = f"{name} view {view + 1} of {views}" if views > 1 else name
                 self._compute(split.images, view, path, workers, progress, where)
-            found.append(torch.from_numpy(np.load(path)))
+            found.append(self._read(path, len(split)))
         progress.note(f"vectors of {name} images: {len(split):,} x {views} x {self.width}")
         return torch.stack(found, 1)
+
+    def _read(self, path: Path, count: int) -> Tensor:
+        try:
+            values = np.load(path, mmap_mode="c")  # its size is compared before it is in memory
+            if values.dtype != np.float16 or values.shape != (count, self.width):
+                raise ValueError(f"it is {values.dtype} {list(values.shape)}")
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(
+                f"the kept vectors {path} are damaged: {error}; delete the file, and they are "
+                "computed again"
+            ) from error
+        return torch.from_numpy(np.array(values))
 
     def _key(self, split: Split, view: int) -> str:
         digest = hashlib.blake2b(digest_size=16)

@@ -4,24 +4,26 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
 from maskcon.errors import InputError, TrainingError
 from maskcon.model import Architecture, Network
 from maskcon.progress import Progress
+from maskcon.untrusted import parse_json
 
 PART = ".part"  # behind the name of a file that is being written
 NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
 # The first line of a checkpoint is this and the SHA-256 of all that follows, in hexadecimal.
 MAGIC = b"maskcon checkpoint "
 HEAD = len(MAGIC) + 2 * hashlib.sha256().digest_size + 1
+LARGEST = 4096  # side of an encoder's input, in pixels
 
 
 def write_atomically(path: Path, *content: bytes | memoryview, before: Path | None = None) -> None:
@@ -160,25 +162,34 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
         InputError: the folder has no encoder, or a damaged one.
     """
     try:
-        description = json.loads((folder / "encoder.json").read_text())
+        description = parse_json((folder / "encoder.json").read_text(encoding="utf-8"))
         state = safetensors.torch.load_file(folder / "encoder.safetensors")
-        parts = description["architecture"]
-        encoder = Network(Architecture.of(parts))
+        architecture = Architecture.of(description["architecture"])
+        with torch.device("meta"):  # as large as it says, without memory: does it fit the weights?
+            Network(architecture).load_state_dict(state, assign=True)
+        encoder = Network(architecture)
         encoder.load_state_dict(state)
-        _ = [description[name] for name in ("image_size", "mean", "deviation")]
+        _check_preparation(description)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "
             "give the folder of a run that has finished at least one evaluation"
         ) from error
-    except (
-        OSError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        ValueError,
-        safetensors.SafetensorError,
-    ) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(f"the encoder in {folder} is damaged: {error}") from error
     # the layout that it was trained in: another one's kernels round otherwise
     return encoder.eval().to(memory_format=torch.channels_last), description
+
+
+def _check_preparation(description: Mapping[str, Any]) -> None:
+    """See that what is done to images are sensible numbers."""
+    size = description["image_size"]
+    if type(size) is not int or not 0 <= size <= LARGEST:
+        raise ValueError(f"image_size is {size!r}: expected pixels, up to {LARGEST:,}")
+    for name in ("mean", "deviation"):
+        values = description[name]
+        numbers = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        if len(values) not in (0, 3) or not numbers:  # none where there are vectors alone
+            raise ValueError(f"{name} is {values!r}: expected a number for each of three channels")

@@ -15,6 +15,7 @@ from maskcon.columns import aligned
 from maskcon.config import MACHINE_FIELDS
 from maskcon.errors import InputError
 from maskcon.ledger import cell, name_of
+from maskcon.untrusted import parse_json
 
 FORMATS = (".png", ".svg", ".pdf")
 # Figures that are no shares of anything, and are shown as they are.
@@ -140,9 +141,9 @@ def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
 
 def _curve(folder: Path) -> list[tuple[int, float]]:
     try:
-        lines = map(json.loads, (folder / runs.METRICS).read_text().splitlines())
+        lines = map(parse_json, (folder / runs.METRICS).read_text().splitlines())
         return [(line["step"], line["recall@1"]) for line in lines if "recall@1" in line]
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, KeyError):
         return []
 
 

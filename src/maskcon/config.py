@@ -45,6 +45,9 @@ class Config:
         None, "a file of vectors (.parquet, .npz, .csv) in place of pictures, to train a head on"
     )
     test_share: float = _option(0.2, "share of the images to test with, where no split is given")
+    confine: bool = _option(
+        False, "refuse pictures outside of the data's own folder, links followed"
+    )
     skip_unreadable: bool = _option(False, "go on without pictures that cannot be read")
     workers: int = _option(
         0, "threads or processes that read pictures, in each rank; 0 shares out the cores"
@@ -209,12 +212,12 @@ class Config:
 
 
 # What may change between a run and its resumption without changing a number.
-MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "cache_dir"})
+MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "cache_dir", "confine"})
 
 
 # How a set is found and read; the commands that take one take these.
 COLUMN_FIELDS = ("image_column", "coarse_column", "fine_column", "split_column")
-READING_FIELDS = ("data_dir", "download", *COLUMN_FIELDS, "skip_unreadable", "workers")
+READING_FIELDS = ("data_dir", "download", *COLUMN_FIELDS, "confine", "skip_unreadable", "workers")
 
 
 def reading(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,13 +293,15 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     known = recipes()
     path = known.get(str(path), path)
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
             f"there is no recipe file {path}{similar(str(path), list(known))}: give a TOML file, "
             f"or one of {', '.join(known)}"
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError as error:
+        raise InputError(f"{path} cannot be read as a TOML recipe: nested too deep") from error
+    except (OSError, ValueError) as error:  # of the encoding, TOML, or a number too long
         raise InputError(f"{path} cannot be read as a TOML recipe: {error}") from error
 
 
@@ -331,8 +336,10 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
         return None
     if isinstance(value, Path) and wanted is str:
         value = str(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= 2**63:
+            raise InputError(f"{name} is {value:#x}: expected a number of at most 63 bits")
+        value = float(value) if wanted is float else value
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise InputError(f"{name} is {value!r}: expected {wanted.__name__}")
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,7 +1,6 @@
 """Reading embeddings in each format, from this program or others."""
 
 import csv
-import json
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from maskcon.errors import InputError
+from maskcon.untrusted import check_unpacked, parse_json
 
 ABOUT = "maskcon"  # key of Parquet's metadata, and field of npz, that say which encoder it was
 LEVELS = ("coarse", "fine", "split")
@@ -33,9 +33,9 @@ def parquet(path: Path) -> Read:
     """Columns of a Parquet file; the vectors go straight into one array."""
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+        schema = file.schema_arrow
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{path} is damaged or no Parquet file: {error}") from error
-    schema = file.schema_arrow
     picked = _pick(schema.names, path)
     texts = {
         role: name
@@ -49,6 +49,7 @@ def parquet(path: Path) -> Read:
         for batch in file.iter_batches(BATCH, columns=[*texts.values()]):
             block = _vectors(batch[texts["vector"]], f"{path}, column {texts['vector']!r}", row)
             if not row:
+                check_unpacked(path, 4 * file.metadata.num_rows * block.shape[1])
                 vectors = np.empty((file.metadata.num_rows, block.shape[1]), np.float32)
             elif block.shape[1] != vectors.shape[1]:
                 raise _uneven(f"{path}, column {texts['vector']!r}", row, block, vectors)
@@ -56,21 +57,25 @@ def parquet(path: Path) -> Read:
             row += len(block)
             for role, blocks in columns.items():
                 blocks.append(_text(batch[texts[role]]))
-    except (OSError, pa.ArrowException) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{path} is damaged: {error}") from error
+    if row != len(vectors):
+        raise InputError(f"{path} is damaged: {row:,} of its {len(vectors):,} rows are there")
     return _joined(vectors, columns), _about((schema.metadata or {}).get(ABOUT.encode()), path)
 
 
 def npz(path: Path) -> Read:
     """Fields of an npz file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with _fields(path) as file:
             picked = _pick(file.files, path)
             fields = {role: _field(file, name, path) for role, name in picked.items()}
             about = str(_field(file, ABOUT, path)) if ABOUT in file.files else None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"{path} is damaged or no npz file: {error}") from error
     vectors = fields.pop("vector")
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
@@ -83,6 +88,13 @@ def npz(path: Path) -> Read:
         if field.ndim == 1 and field.dtype.kind in "USiu":
             columns[role] = _text(pa.array(field.astype(str).tolist(), pa.string()))
     return {"vector": vectors.astype(np.float32, copy=False), **columns}, _about(about, path)
+
+
+def _fields(path: Path) -> Any:
+    """An npz file, opened; what would unpack to far more than it is has raised `InputError`."""
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
+    return np.load(path, allow_pickle=False)
 
 
 def _field(file: Any, name: str, path: Path) -> np.ndarray:
@@ -155,13 +167,13 @@ def about_of(path: Path) -> dict[str, Any]:
             beside = described(path)
             return _about(beside.read_text() if beside.is_file() else None, beside)
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with _fields(path) as file:
                 return _about(str(file[ABOUT]) if ABOUT in file.files else None, path)
         return _about((pq.read_schema(path).metadata or {}).get(ABOUT.encode()), path)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pa.ArrowException):
-        return {}  # told by whoever reads it
+    except Exception:  # a damaged file can raise anything; told by whoever reads it
+        return {}
 
 
 def _about(text: str | bytes | None, path: Path) -> dict[str, Any]:
@@ -258,7 +270,7 @@ def parsed(text: str | bytes, where: str) -> dict[str, Any]:
         InputError: it is none.
     """
     try:
-        about = json.loads(text)
+        about = parse_json(text)
     except ValueError as error:
         raise InputError(f"the description in {where} is damaged: {error}") from error
     if not isinstance(about, dict):

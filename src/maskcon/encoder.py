@@ -1,7 +1,6 @@
 """A trained encoder as people use it: pictures in, vectors out."""
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from maskcon.errors import InputError, unreadable
 from maskcon.evaluate import Preparation
 from maskcon.model import Network
 from maskcon.progress import Progress, Silent, duration, screen
+from maskcon.untrusted import parse_json
 
 BATCH = 256
 
@@ -242,6 +242,8 @@ class Encoder:
         with self.precision.autocast():
             feature = self.network(self.preparation.normalise(images)).feature
         assert isinstance(feature, Tensor)
+        if not bool(feature.isfinite().all()):
+            raise InputError("the encoder's vectors are not finite: it has diverged; train it anew")
         return torch.nn.functional.normalize(feature.float(), dim=1).cpu().numpy()
 
 
@@ -285,6 +287,6 @@ def joined(found: Found) -> Pictures:
 def _trained_in(folder: Path) -> str:
     """The precision of the run in a folder; "auto" where there is none."""
     try:
-        return str(json.loads((folder / "run.json").read_text())["precision"])
-    except (OSError, ValueError, KeyError):
+        return str(parse_json((folder / "run.json").read_text())["precision"])
+    except (OSError, ValueError, KeyError, TypeError):
         return "auto"

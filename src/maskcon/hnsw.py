@@ -1,5 +1,6 @@
 """An approximate search through a graph of neighbours (HNSW), by FAISS where it is installed."""
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from maskcon.errors import InputError
 LINKS = 32  # of each vector to others (M)
 BUILD = 100  # candidates while the graph is built (efConstruction)
 VISIT = 128  # candidates while it is searched (efSearch), at least
+# A graph in FAISS's own form, without its vectors: kind, F, N, two unused, trained, metric; lists
+# (bytes of an item), each with its length in front; five numbers, and that there are no vectors.
+_HEAD, _LISTS, _TAIL = struct.Struct("<4siqqq?i"), (8, 4, 4, 8, 4), struct.Struct("<5i4s")
 
 
 def installed() -> bool:
@@ -52,12 +56,13 @@ class Graph:
             InputError: it is damaged, or of other vectors.
         """
         faiss = _faiss()
+        _check_lengths(content.tobytes(), vectors.shape)
         try:
             index = faiss.deserialize_index(np.ascontiguousarray(content))
         except RuntimeError as error:
             raise InputError(f"its graph is damaged: {error}") from error
-        if not isinstance(index, faiss.IndexHNSWFlat) or (index.ntotal, index.d) != vectors.shape:
-            raise InputError(f"its graph is not one over {vectors.shape} vectors")
+        if not np.isfinite(vectors).all():
+            raise InputError("its vectors are not finite: index anew")
         if not _whole(index.hnsw, len(vectors)):
             raise InputError("its graph is damaged: it leads to vectors that are not there")
         flat = faiss.IndexFlatL2(vectors.shape[1])
@@ -76,6 +81,25 @@ class Graph:
         """Rows near to each query, int64 [Q, k]; -1 where fewer were found."""
         self.index.hnsw.efSearch = max(VISIT, 2 * k)
         return self.index.search(np.ascontiguousarray(queries, np.float32), k)[1]
+
+
+def _check_lengths(content: bytes, shape: tuple[int, ...]) -> None:
+    """Raise `InputError` where the lists of a graph are not as long as its bytes.
+
+    FAISS makes room for as much as they say, and reads indices of any kind inside of one another.
+    """
+    try:
+        kind, width, count, _, _, trained, metric = _HEAD.unpack_from(content)
+        place = _HEAD.size
+        for item in _LISTS:
+            (length,) = struct.unpack_from("<Q", content, place)
+            place += 8 + length * item
+        if len(content) - place != _TAIL.size or _TAIL.unpack_from(content, place)[-1] != b"null":
+            raise ValueError(f"its lists are of {place:,} bytes, and it has {len(content):,}")
+    except (struct.error, ValueError) as error:
+        raise InputError(f"its graph is damaged: {error}") from error
+    if (kind, count, width, trained, metric) != (b"IHNf", *shape, True, 1):
+        raise InputError(f"its graph is not one over {shape} vectors")
 
 
 def _whole(graph: Any, count: int) -> bool:

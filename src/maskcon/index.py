@@ -200,6 +200,7 @@ def _exact(
             inside = rows[(rows >= start) & (rows < start + len(block))]
             similarity[query, torch.from_numpy(inside - start)] = -torch.inf
         top = similarity.topk(min(k, len(block)))
+        _check_cosines(top.values)
         ids = torch.cat([ids, top.indices + start], dim=1)
         scores = torch.cat([scores, top.values], dim=1)
         scores, best = scores.topk(min(k, scores.shape[1]))
@@ -215,11 +216,18 @@ def _through(
     near = graph.near(queries, wanted)  # [Q, wanted]
     scores = np.einsum("qf,qkf->qk", queries, vectors[near])
     scores[near < 0] = -np.inf
+    _check_cosines(torch.from_numpy(scores))
     for query, rows in enumerate(without):
         scores[query, np.isin(near[query], rows)] = -np.inf
     best, order = torch.from_numpy(scores).topk(k)
     ids = torch.from_numpy(near).gather(1, order)
     return Retrieval(torch.where(best.isneginf(), -1, ids), best)
+
+
+def _check_cosines(scores: torch.Tensor) -> None:
+    """See that the vectors were finite; the scores of others sort before all."""
+    if bool((scores.isnan() | scores.isposinf()).any()):
+        raise InputError("a vector of the index is not finite: it is damaged; index anew")
 
 
 def _recall(index: Index) -> float:

@@ -21,6 +21,7 @@ from maskcon.embeddings import replacing
 from maskcon.errors import InputError
 from maskcon.hnsw import Graph, installed
 from maskcon.index import KINDS, SCHEMA, About, Index
+from maskcon.untrusted import parse_json
 
 FORMAT = 1
 ALIGNED = 64  # bytes; where members begin, so that numbers can be used where they lie
@@ -69,7 +70,7 @@ def there(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "about.json" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive can raise anything
         return False
 
 
@@ -102,6 +103,8 @@ def read(path: Path) -> tuple[Index, tuple[str, ...]]:
         if rows.schema != SCHEMA or vectors.ndim != 2 or len(rows) != len(vectors):
             raise ValueError(f"{len(rows)} rows of {rows.schema.names}, {vectors.shape} vectors")
         rows.validate(full=True)  # its offsets are used to find text and pictures
+        if rows["path"].null_count:
+            raise ValueError("rows without a path")
         index = Index(about, vectors, rows)
         if "hnsw.faiss" not in members:
             return index, ()
@@ -111,10 +114,8 @@ def read(path: Path) -> tuple[Index, tuple[str, ...]]:
         return replace(index, graph=Graph.loaded(content, vectors)), ()
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, struct.error) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{path} is damaged, or no index: {error}; index anew") from error
-    except (zipfile.BadZipFile, pa.ArrowException) as error:
-        raise InputError(f"{path} is damaged: {error}; index anew") from error
 
 
 def _members(path: Path, mapped: memoryview) -> dict[str, memoryview]:
@@ -132,15 +133,19 @@ def _members(path: Path, mapped: memoryview) -> dict[str, memoryview]:
 
 
 def _about(content: memoryview, path: Path) -> About:
-    about = json.loads(bytes(content))
+    about = parse_json(bytes(content))
+    if not isinstance(about, dict):
+        raise ValueError("it does not say what it is")
     if about.get("maskcon index") != FORMAT:
         raise InputError(
             f"{path} is an index of format {about.get('maskcon index')}, made by maskcon "
             f"{about.get('version')}: this version reads format {FORMAT}; index anew"
         )
     known = About(**{field.name: about[field.name] for field in fields(About)})
-    if known.kind not in KINDS or not isinstance(known.identity, str):
-        raise ValueError(f"kind {known.kind!r}, identity {known.identity!r}")
+    if known.kind not in KINDS or not isinstance(known.run, str):
+        raise ValueError(f"kind {known.kind!r}, run {known.run!r}")
+    if not isinstance(known.identity, str):
+        raise ValueError(f"identity {known.identity!r}")
     return known
 
 

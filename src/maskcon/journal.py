@@ -15,6 +15,7 @@ import numpy as np
 
 from maskcon.data.pictures import Pictures
 from maskcon.errors import InputError, TrainingError
+from maskcon.untrusted import parse_json
 
 KEY = 16  # bytes of a key
 LOOK = 4096  # records that are looked at together
@@ -77,7 +78,7 @@ class Journal:
             self.path.write_bytes(b"")
         elif first != header.encode():
             try:
-                before = json.loads(first)
+                before = parse_json(first)
                 differs = [n for n, v in json.loads(header).items() if before.get(n) != v]
                 what = ", ".join(f"{n} {before.get(n)}" for n in differs)
             except (ValueError, AttributeError):

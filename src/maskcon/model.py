@@ -1,6 +1,7 @@
 """Backbones, heads, the encoder, and the pair of query and key encoder."""
 
 import copy
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ from maskcon.errors import InputError
 from maskcon.head import VECTORS, Head, HeadShape
 from maskcon.step import Head as HeadName
 from maskcon.step import Output
+from maskcon.untrusted import check_unpacked
 
 
 class NarrowResNet(nn.Module):
@@ -204,6 +206,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path} cannot be read as weights: {error}") from error

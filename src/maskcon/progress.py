@@ -52,14 +52,16 @@ class Screen:
             if self._live is None:
                 self._live = Live(console=self._console, auto_refresh=False, transient=True)
                 self._live.start()
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(
+                Text(printable(line), no_wrap=True, overflow="ellipsis"), refresh=True
+            )
         elif time.monotonic() - self._last >= PLAIN_EVERY:
             self._last = time.monotonic()
             self.note(line)
 
     def note(self, line: str) -> None:
         """Print a line above the moving one."""
-        self._console.print(Text(line))
+        self._console.print(Text(printable(line)))
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -67,6 +69,16 @@ class Screen:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what would move its cursor or change its colours is written out."""
+    return "".join(
+        letter
+        if letter.isprintable() or letter in "\n\t"
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from maskcon.checkpoint import write_atomically
 from maskcon.data import DataSet, Features
 from maskcon.feed import picture
 from maskcon.methods import METHODS
-from maskcon.progress import Progress, duration
+from maskcon.progress import Progress, duration, printable
 from maskcon.retrieval import nearest_others
 from maskcon.schedules import shown
 from maskcon.seeds import generator, seed_of
 
 MAP_POINTS = 2000  # t-SNE of more takes minutes
+NAMED = 40  # coarse classes that the map and the card name
 QUERIES = 10
 NEIGHBOURS = 10
 THUMBNAIL = 96  # pixels, of pictures that are not small
@@ -106,9 +108,12 @@ def _map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
     figure = _figure(10, 7)
     ax = figure.subplots()
     colours = matplotlib.colormaps["tab20" if len(data.coarse_names) > 10 else "tab10"]
-    for index, name in enumerate(data.coarse_names):
-        mine = points[coarse == index]
-        ax.scatter(*mine.T, s=9, color=colours(index % colours.N), label=_shown(name), linewidths=0)
+    there, counts = np.unique(coarse, return_counts=True)
+    named = set(there[np.argsort(-counts, kind="stable")[:NAMED]].tolist())
+    for index in there.tolist():
+        mine, colour = points[coarse == index], colours(index % colours.N)
+        label = _shown(data.coarse_names[index]) if index in named else None
+        ax.scatter(*mine.T, s=9, color=colour, label=label, linewidths=0)
     ax.set(xticks=[], yticks=[], title=f"{len(drawn):,} test images, coloured by coarse class")
     ax.spines[:].set_visible(False)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", markerscale=2.5)
@@ -119,6 +124,7 @@ def _map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
 
 def _shown(name: str) -> str:
     """A name that a legend shows: matplotlib leaves out those that begin with "_"."""
+    name = printable(name)
     return f" {name}" if name.startswith("_") else name
 
 
@@ -134,7 +140,7 @@ def _name_classes(figure: Any, points: np.ndarray, fine: np.ndarray, names: Sequ
         mine = points[fine == index]
         middle = np.median(mine, axis=0)
         spread = np.median(np.abs(mine - middle).sum(1))
-        classes.append((spread, names[index].rpartition("/")[2], middle))
+        classes.append((spread, printable(names[index].rpartition("/")[2]), middle))
     written: list[Any] = []
     for _, name, middle in sorted(classes, key=lambda entry: entry[0]):
         text = ax.annotate(
@@ -202,8 +208,8 @@ def _picture(ax: Any, image: Tensor) -> None:
 
 def _name(data: DataSet, row: int) -> str:
     if data.test.fine is None:
-        return data.coarse_names[int(data.test.coarse[row])]
-    return data.fine_names[int(data.test.fine[row])].rpartition("/")[2]
+        return printable(data.coarse_names[int(data.test.coarse[row])])
+    return printable(data.fine_names[int(data.test.fine[row])].rpartition("/")[2])
 
 
 def _untrained(run: Mapping[str, Any]) -> str:
@@ -222,6 +228,16 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
     )
 
 
+def _in_markdown(name: str) -> str:
+    """A name as text of a card, whatever is in it."""
+    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", printable(" ".join(name.split())))
+
+
+def _classes(names: Sequence[str]) -> str:
+    shown = ", ".join(map(_in_markdown, names[:NAMED]))
+    return shown + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+
+
 def _card(run: Mapping[str, Any]) -> str:
     """The model card: what it is, how good, how it was made, how to use it."""
     config, results, data = run["config"], run["results"], run["data"]
@@ -233,13 +249,13 @@ def _card(run: Mapping[str, Any]) -> str:
         ]
     )
     lines = [
-        f"# {config['backbone']} trained on {data['name']} with {config['method']}",
+        f"# {config['backbone']} trained on {_in_markdown(data['name'])} with {config['method']}",
         "",
         f"An image encoder trained with [maskcon](https://pypi.org/project/maskcon/) on "
         f"{data['train']:,} images "
         + (
             f"that carried only their **coarse** label ({len(data['coarse'])} coarse classes: "
-            f"{', '.join(data['coarse'])})."
+            f"{_classes(data['coarse'])})."
             if config["label"] == "coarse"
             else f"with their **fine** labels ({data['fine']} classes): an upper bound."
         ),

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import platform
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from maskcon.checkpoint import PART, flush_folder, write_atomically, write_json
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
 from maskcon.locks import locked
+from maskcon.untrusted import parse_json
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
@@ -106,7 +106,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_FILE
     try:
-        run = json.loads(path.read_text())
+        run = parse_json(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no run folder: it has no {RUN_FILE}") from error
     except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ from maskcon.cli import (
     searching,
     training,
 )
+from maskcon.cli.echo import echo
 from maskcon.errors import InputError, Interrupted, LeaderError, TrainingError
 
 PROGRAM = "maskcon"
@@ -65,11 +66,14 @@ def main() -> None:
     except LeaderError:  # the first process has told it
         sys.exit(1)
     except (InputError, TrainingError) as error:
-        click.echo(f"{_speaker()}error: {error}", err=True)
+        echo(f"{_speaker()}error: {error}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except MemoryError as error:
+        echo(f"error: there is not enough memory{f': {error}' if str(error) else ''}", err=True)
+        sys.exit(1)
     except Interrupted as error:
         if not _speaker():
-            click.echo(f"{error}; go on with --resume", err=True)
+            echo(f"{error}; go on with --resume", err=True)
         sys.exit(128 + error.number)
 
 

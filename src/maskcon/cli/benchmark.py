@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH
 from maskcon.errors import InputError
 
@@ -112,6 +113,6 @@ def _benchmark(names: list[str], json: Path | None, **options: Any) -> None:
         taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}
         with screen() as progress:
             records[name] = BENCHMARKS[name](progress=progress, **taken)
-        click.echo("\n".join(table.lines(records[name])))
+        echo("\n".join(table.lines(records[name])))
         if json is not None:
             write_json(json, records if len(names) > 1 else records[name])

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, given
 
 WIDEST = 28  # characters of a class name in the table
@@ -43,14 +44,14 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
         _print_known(found["known"])
     if "judged" in found:
         _print_judged(found["judged"])
-    click.echo(f"\n{out}: groups.csv, summary.json, sheet.html (open it to look and to name)")
+    echo(f"\n{out}: groups.csv, summary.json, sheet.html (open it to look and to name)")
 
 
 def _print_classes(classes: list[dict[str, Any]]) -> None:
     """A line for each coarse class."""
     width = min(max(len(c["name"]) for c in classes), WIDEST)
     width = max(width, len("coarse class"))
-    click.echo(
+    echo(
         f"\n{'coarse class':{width}} {'images':>8} {'groups':>7}  {'low-high':9} {'structure':15} "
         "sizes"
     )
@@ -59,14 +60,14 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
         sizes = [f"{group['images']:,}" for group in c["groups"]]
         more = " ..." if len(sizes) > SIZES else ""
         between = f"{c['low']}-{c['high']}" if c["low"] < c["high"] else f"{c['number']}"
-        click.echo(
+        echo(
             f"{name:{width}} {c['images']:>8,} {c['number']:>7}  {between:9} "
             f"{c['structure']:15} {' '.join(sizes[:SIZES])}{more}"
         )
     total = sum(c["number"] for c in classes)
-    click.echo(f"{'all':{width}} {sum(c['images'] for c in classes):>8,} {total:>7}")
+    echo(f"{'all':{width}} {sum(c['images'] for c in classes):>8,} {total:>7}")
     if any(c["structure"] == "none" for c in classes):
-        click.echo(
+        echo(
             "structure none: such a class shows no more groups than a cloud without any would, so "
             "it is left whole; --groups divides it"
         )
@@ -75,10 +76,10 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
 def _print_known(known: dict[str, int]) -> None:
     """How the fine labels that were given fared when they were left out."""
     if not known["tested"]:
-        click.echo("\nno fine label is known of two images: nothing to leave out and measure with")
+        echo("\nno fine label is known of two images: nothing to leave out and measure with")
         return
     share = known["right"] / known["tested"]
-    click.echo(
+    echo(
         f"\nof the {known['images']:,} known images, {known['tested']:,} were left out, a fifth at "
         f"a time: {known['right']:,} ({share:.1%}) came into the group of their name"
     )
@@ -86,7 +87,7 @@ def _print_known(known: dict[str, int]) -> None:
 
 def _print_judged(scores: dict[str, float]) -> None:
     """Groups beside the fine classes of the data."""
-    click.echo(
+    echo(
         f"\nbeside the {scores['classes']:.0f} fine classes of the data, which were not used to "
         f"find the groups:\n{'':24}{'groups':>8}{'accuracy':>10}{'ARI':>9}{'NMI':>9}"
     )
@@ -95,8 +96,8 @@ def _print_judged(scores: dict[str, float]) -> None:
         ("with the true numbers", scores["classes"], "/true_number"),
     ):
         cells = [scores[f"{key}{end}"] for key in ("accuracy", "ari", "nmi")]
-        click.echo(f"{name:24}{number:>8.0f}{cells[0]:>10.1%}{cells[1]:>9.1%}{cells[2]:>9.1%}")
-    click.echo(
+        echo(f"{name:24}{number:>8.0f}{cells[0]:>10.1%}{cells[1]:>9.1%}{cells[2]:>9.1%}")
+    echo(
         f"the number of a coarse class is off by {scores['number/error']:.1f} on average; the more "
         f"confident half of the images is right in {scores['accuracy/confident']:.1%}, the rest "
         f"in {scores['accuracy/rest']:.1%}"

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.export import TARGETS
 
@@ -45,31 +46,31 @@ def _print(done: dict[str, Any]) -> None:
     """What was written, how near it is, how fast, and how to load it."""
     if "agreement" in done:
         near = done["agreement"]
-        click.echo(
+        echo(
             f"compared on {done['compared_on']}: largest difference {near.max_difference:.1e}, "
             f"smallest cosine {near.min_cosine:.7f}"
         )
     if "images_per_second" in done:
         speeds = done["images_per_second"]
-        click.echo(
+        echo(
             f"onnxruntime {speeds['onnxruntime']:,.0f} images/s, PyTorch {speeds['torch']:,.0f} "
             f"({speeds['onnxruntime'] / speeds['torch']:.2f} x), float32, batches of "
             f"{done['batch']}, {done['threads']} thread{'s' * (done['threads'] > 1)}"
         )
     for reason in done.get("skipped", ()):
-        click.echo(f"left out: {reason}")
+        echo(f"left out: {reason}")
     if done["to"] == "atlas":
-        click.echo(
+        echo(
             f"{done['images']:,} images, x and y by {done['projection']}, {done['neighbours']} "
             f"neighbours each; columns {', '.join(done['columns'])}"
         )
         show = "--x x --y y --neighbors neighbors"
         show += " --image image" if "image" in done["columns"] else ""
-        click.echo(f"look at it: embedding-atlas {done['out']} {show}")
+        echo(f"look at it: embedding-atlas {done['out']} {show}")
     if "load" in done:
-        click.echo("\n".join(["load it:", *(f"    {line}" for line in done["load"].split("\n"))]))
+        echo("\n".join(["load it:", *(f"    {line}" for line in done["load"].split("\n"))]))
     for path in done["files"]:
-        click.echo(f"written: {path} ({_size(Path(path).stat().st_size)})")
+        echo(f"written: {path} ({_size(Path(path).stat().st_size)})")
 
 
 def _size(count: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.cli.tables import print_evaluation
 
@@ -54,4 +55,4 @@ def compare(runs: tuple[Path, ...], metrics: str | None, **options: Any) -> None
 
     chosen = [name.strip() for name in metrics.split(",")] if metrics else []
     rows = commands.compare(list(runs), metrics=chosen, **given(options))
-    click.echo("\n".join(comparison.text_table([comparison.Row(**row) for row in rows])))
+    echo("\n".join(comparison.text_table([comparison.Row(**row) for row in rows])))

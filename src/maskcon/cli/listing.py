@@ -2,6 +2,7 @@
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import hyper_parameters
 from maskcon.schedules import shown
 
@@ -16,7 +17,7 @@ def methods() -> None:
         flags = "  ".join(
             f"--{n.replace('_', '-')} {shown(value)}" for n, value in taken[name].items()
         )
-        click.echo(f"{name:14} {summary}\n{'':14} {flags or 'no hyper-parameters'}")
+        echo(f"{name:14} {summary}\n{'':14} {flags or 'no hyper-parameters'}")
 
 
 @click.command()
@@ -25,8 +26,8 @@ def datasets() -> None:
     from maskcon import commands
 
     for name, summary in commands.datasets().items():
-        click.echo(f"{name:14} " + summary.replace("\n", f"\n{'':15}"))
-    click.echo(
+        echo(f"{name:14} " + summary.replace("\n", f"\n{'':15}"))
+    echo(
         "\nYour own: a folder tree [train|test/]coarse/[fine/]image.jpg; a table (.csv, .tsv,\n"
         ".jsonl, .parquet) with a column of paths; a Hugging Face set, as Parquet shards or saved\n"
         "to disk; a pack. `maskcon data check PATH` looks through it."

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.errors import InputError
 
@@ -34,12 +35,12 @@ def check(path: str, json: Path | None, **options: Any) -> None:
         raise InputError(f"{json.parent} is no folder: make it, or give another --json")
     with screen() as progress:
         report = commands.check(path, progress=progress, **given(options))
-    click.echo("\n".join([report.facts["name"], *report.lines]))
+    echo("\n".join([report.facts["name"], *report.lines]))
     for word, entries in (("warning", report.warnings), ("wrong", report.wrong)):
         for entry in entries:
-            click.echo(f"{word + ':':11} {entry}")
+            echo(f"{word + ':':11} {entry}")
     if not report.wrong and not report.warnings:
-        click.echo("nothing wrong was found")
+        echo("nothing wrong was found")
     if json is not None:
         write_json(json, report.as_dict())
     if report.wrong:
@@ -67,5 +68,5 @@ def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> No
             path, out, size=size, overwrite=overwrite, progress=progress, **given(options)
         )
     for reason in done["skipped"]:
-        click.echo(f"left out: {reason}")
-    click.echo(f"{out}: {done['images']:,} pictures, {done['bytes'] / 2**20:,.1f} MiB")
+        echo(f"left out: {reason}")
+    echo(f"{out}: {done['images']:,} pictures, {done['bytes'] / 2**20:,.1f} MiB")

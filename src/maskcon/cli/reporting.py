@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, given
 
 
@@ -30,7 +31,7 @@ def report(run: Path, data: str | None, **options: Any) -> None:
 
     with screen() as progress:
         made = commands.report(run, data, progress=progress, **given(options))
-    click.echo(
+    echo(
         f"{made['path']}: {made['bytes'] / 2**20:.1f} MiB, {made['points']:,} of "
         f"{made['images']:,} pictures on the map"
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.columns import aligned
 
@@ -48,9 +49,7 @@ def embed(run: Path, data: str | None, out: Path, **options: Any) -> None:
     if not done:  # which the first of several processes alone tells
         return
     _print_skipped(done["skipped"])
-    click.echo(
-        f"{out}: {done['images']:,} vectors of {done['width']}, {done['bytes'] / 2**20:,.1f} MiB"
-    )
+    echo(f"{out}: {done['images']:,} vectors of {done['width']}, {done['bytes'] / 2**20:,.1f} MiB")
 
 
 @click.command()
@@ -90,11 +89,11 @@ def index(source: Path, data: str | None, remove: tuple[str, ...], **options: An
     _print_paths("removed", done["removed"])
     for what in ("added", "replaced"):
         if done[what]:
-            click.echo(f"{what}: {done[what]:,}")
+            echo(f"{what}: {done[what]:,}")
     kind = done["kind"]
     if done["recall"] is not None:
         kind += f", which finds {done['recall']:.1%} of the exact 10 nearest"
-    click.echo(
+    echo(
         f"{done['index']}: {done['pictures']:,} pictures, {done['thumbnails']:,} with thumbnails; "
         f"vectors of {done['width']}; {done['bytes'] / 2**20:,.1f} MiB\n"
         f"search: {kind}\nencoder {done['identity'][:8]} of {done['run']}"
@@ -128,10 +127,10 @@ def search(index: Path, queries: tuple[Path, ...], **options: Any) -> None:
         _print_hits(query)
     rest = len(result["queries"]) - SHOWN
     if rest > 0:
-        click.echo(f"\n... and {rest:,} more queries: --json or --html write all of them")
+        echo(f"\n... and {rest:,} more queries: --json or --html write all of them")
     for file in (options["json"], options["html"]):
         if file is not None:
-            click.echo(f"{file} is written")
+            echo(f"{file} is written")
 
 
 def _print_hits(query: dict[str, Any]) -> None:
@@ -140,12 +139,12 @@ def _print_hits(query: dict[str, Any]) -> None:
     itself = str(Path(query["path"]).absolute())
     copies = [path for path in query["left_out"] if path != itself]
     left_out = "  (in the index, left out)" if itself in query["left_out"] else ""
-    click.echo(f"\n{displayed(query['path'])}{left_out}")
+    echo(f"\n{displayed(query['path'])}{left_out}")
     for path in copies:
-        click.echo(f"left out: {displayed(path)}, which has the same pixels")
+        echo(f"left out: {displayed(path)}, which has the same pixels")
     hits = query["hits"]
     if not hits:
-        click.echo("nothing else is in the index")
+        echo("nothing else is in the index")
         return
     columns = {
         "rank": [str(hit["rank"]) for hit in hits],
@@ -156,18 +155,18 @@ def _print_hits(query: dict[str, Any]) -> None:
     shown = {n: c for n, c in columns.items() if n in ("rank", "score") or {*c} != {"-"}}
     table = [tuple(shown), *zip(*shown.values(), strict=True)]
     for line in aligned(table, left=range(2, len(shown))):
-        click.echo(line)
+        echo(line)
 
 
 def _print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     for _, reason in skipped:
-        click.echo(f"left out: {reason}")
+        echo(f"left out: {reason}")
 
 
 def _print_paths(word: str, paths: Sequence[str]) -> None:
     from maskcon.commands.searching import displayed
 
     for path in paths[:SHOWN]:
-        click.echo(f"{word}: {displayed(path)}")
+        echo(f"{word}: {displayed(path)}")
     if len(paths) > SHOWN:
-        click.echo(f"... and {len(paths) - SHOWN:,} more")
+        echo(f"... and {len(paths) - SHOWN:,} more")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import click
+from maskcon.cli.echo import echo
 
 APART = ("intervals", "by_coarse", "pixels", "images", "best")
 
@@ -12,8 +12,8 @@ def print_recall(results: dict[str, Any]) -> None:
     """Recall@K of the features, perhaps of the best epoch, and of raw pixels."""
     ks = [key for key in results if key.startswith("recall@")]
     if any(k.endswith("/coarse") for k in ks):
-        click.echo("no fine labels: this is the recall of coarse classes")
-    click.echo(f"{'':16}" + "".join(f"{k.removesuffix('/coarse'):>12}" for k in ks))
+        echo("no fine labels: this is the recall of coarse classes")
+    echo(f"{'':16}" + "".join(f"{k.removesuffix('/coarse'):>12}" for k in ks))
     for name, row in (
         ("last epoch" if "best" in results else "features", results),
         ("best epoch", results.get("best")),
@@ -32,7 +32,7 @@ def print_evaluation(results: dict[str, Any]) -> None:
             print_recall(results)
     else:
         ks = [k for k in results if k.startswith("recall@") and "/" not in k]
-        click.echo(f"{'':16}" + "".join(f"{k:>12}" for k in ks))
+        echo(f"{'':16}" + "".join(f"{k:>12}" for k in ks))
         _line("features", [_share(results[k]) for k in ks])
         _line("  95 %", [_span(intervals[k]) for k in ks])
         within = [f"{k}/within_coarse" for k in ks]
@@ -46,7 +46,7 @@ def print_evaluation(results: dict[str, Any]) -> None:
         if name not in APART and not name.startswith("recall@")
     }
     if others:
-        click.echo()
+        echo()
     for name, value in others.items():
         _figure(name, value, (intervals or {}).get(name))
     if results.get("by_coarse"):
@@ -58,18 +58,18 @@ def _figure(name: str, value: float, interval: Any) -> None:
 
     plain = name in PLAIN or "left_out" in name or name.endswith("/strength")
     shown = f"{value:.4g}" if plain else f"{value:.2%}"
-    click.echo(f"{name:34}{shown:>10}" + (f"  {_span(interval)}" if interval else ""))
+    echo(f"{name:34}{shown:>10}" + (f"  {_span(interval)}" if interval else ""))
 
 
 def _by_coarse(by_coarse: Mapping[str, Mapping[str, float]]) -> None:
-    click.echo(f"\n{'coarse class':34}{'recall@1':>10}{'within':>10}")
+    echo(f"\n{'coarse class':34}{'recall@1':>10}{'within':>10}")
     for name, values in sorted(by_coarse.items(), key=lambda row: -row[1]["recall@1"]):
         within = values.get("recall@1/within_coarse")
-        click.echo(f"{name[:33]:34}{values['recall@1']:>10.2%}{_share(within):>10}")
+        echo(f"{name[:33]:34}{values['recall@1']:>10.2%}{_share(within):>10}")
 
 
 def _line(name: str, cells: list[str]) -> None:
-    click.echo(f"{name:16}" + "".join(f"{cell:>12}" for cell in cells))
+    echo(f"{name:16}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def _share(value: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, given, train_options
 from maskcon.cli.tables import print_recall
 from maskcon.errors import InputError
@@ -54,7 +55,7 @@ def demo(out: Path, resume: bool, overwrite: bool) -> None:
     with screen() as progress:
         run = commands.demo(out=out, resume=resume, overwrite=overwrite, progress=progress)
     print_recall(run["results"])
-    click.echo(
+    echo(
         f"\nThe encoder saw only {len(run['data']['coarse'])} coarse labels and learned to tell "
         f"{run['data']['fine']} characters apart.\nLook at {out / 'neighbours.png'} and "
         f"{out / 'map.png'}; {out / 'README.md'} tells the rest."
@@ -113,15 +114,11 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if (row["data"], row["source"]) != source:
             source = row["data"], row["source"]
-            click.echo(
-                f"\n{row['data']} ({row['source']})".ljust(33) + "".join(f"{k:>11}" for k in ks)
-            )
+            echo(f"\n{row['data']} ({row['source']})".ljust(33) + "".join(f"{k:>11}" for k in ks))
         cells = (f"{row['recall'][k]:.2%}" if k in row["recall"] else "-" for k in ks)
         best = "  best" if row["best"] else ""
-        click.echo(f"  {row['name']:30}" + "".join(map(_right, cells)) + best)
-    click.echo(
-        "\nAll start from ImageNet weights. To run one: maskcon reproduce DATA METHOD --w --tau"
-    )
+        echo(f"  {row['name']:30}" + "".join(map(_right, cells)) + best)
+    echo("\nAll start from ImageNet weights. To run one: maskcon reproduce DATA METHOD --w --tau")
 
 
 def _right(cell: str) -> str:
@@ -135,7 +132,7 @@ def _print_comparison(result: dict[str, Any]) -> None:
     ks = [key for key in runs[0]["results"] if key.startswith("recall@")]
     ours = {k: [run["results"][k] for run in runs] for k in ks}
     mean = {k: statistics.mean(values) for k, values in ours.items()}
-    click.echo(f"\n{'':12}" + "".join(map(_right, ks)))
+    echo(f"\n{'':12}" + "".join(map(_right, ks)))
     for name, cells in (
         ("published", [f"{published[k]:.2%}" if k in published else "-" for k in ks]),
         ("ours", [f"{mean[k]:.2%}" for k in ks]),
@@ -144,17 +141,17 @@ def _print_comparison(result: dict[str, Any]) -> None:
         ("raw pixels", [f"{runs[0]['results']['pixels'][k]:.2%}" for k in ks]),
     ):
         if cells:
-            click.echo(f"{name:12}" + "".join(map(_right, cells)))
+            echo(f"{name:12}" + "".join(map(_right, cells)))
     first = runs[0]
     hardware = first["hardware"]
     seconds = statistics.mean(run["training"]["seconds"] for run in runs)
-    click.echo(
+    echo(
         f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}; initial weights: "
         f"{first['config']['init']}; {hardware['device']} ({hardware['cpu']}, "
         f"{hardware['threads']} threads), precision {first['precision']}; "
         f"{seconds / 60:.1f} minutes of training each"
     )
     if result["not_comparable"]:
-        click.echo("NOT COMPARABLE with the published numbers:")
+        echo("NOT COMPARABLE with the published numbers:")
         for reason in result["not_comparable"]:
-            click.echo(f"  {reason}")
+            echo(f"  {reason}")

@@ -11,7 +11,9 @@ import pyarrow as pa
 from maskcon import __version__, embeddings, index_file
 from maskcon.commands.embedding import all_readable, folder_of, target
 from maskcon.commands.labelled import labelled
-from maskcon.data import Found
+from maskcon.commands.sources import resolved
+from maskcon.config import reading
+from maskcon.data import Found, confine
 from maskcon.data.pictures import Files
 from maskcon.data.scan import each
 from maskcon.encoder import BATCH, Encoder
@@ -209,7 +211,8 @@ def _entries(
         if identity is not None:
             there = replace(about, identity=identity)
             same_encoder(there, about, path)
-            return _from_file(path, side, progress)
+            config = resolved(reading(options), None)
+            return _from_file(path, side, config.confine, progress)
         if path.suffix.lower() == ".npz":
             raise InputError(
                 f"{path} does not say which encoder made its vectors, so no picture can be "
@@ -237,12 +240,15 @@ def _entries(
     return vectors[kept], rows, skipped
 
 
-def _from_file(path: Path, side: int, progress: Progress) -> Entries:
+def _from_file(path: Path, side: int, confined: bool, progress: Progress) -> Entries:
     """Entries of a file of embeddings; thumbnails and digests where the pictures are files."""
     known = embeddings.read(path)
     if known.paths is None:
         raise InputError(f"{path} has no column of paths: embed the pictures again")
-    seen = Seen(Files(list(known.paths)), side)
+    pictures = Files(list(known.paths))
+    if confined:
+        confine.check([pictures], path.parent)
+    seen = Seen(pictures, side)
     looked: list[tuple[bytes | None, bytes | None]] = []
 
     def look(row: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from maskcon import runs
 from maskcon.commands.sources import find_set, name_of, resolved
 from maskcon.config import COLUMN_FIELDS, Config, reading
-from maskcon.data import Found, folder, is_set
+from maskcon.data import Found, confine, folder, is_set
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
 from maskcon.errors import InputError
 from maskcon.progress import Progress
@@ -67,7 +67,7 @@ def labelled(
     if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
         return _unlabelled([path], str(path), resolved(given, None))
     if path is not None and path.is_dir() and not is_set(path):
-        return _unlabelled(folder.loose(path), str(path), resolved(given, None))
+        return _below(path, resolved(given, None))
     config = resolved({"data": name_of(data), **given}, None)
     own = trained.get("data") == config.data
     if own:
@@ -80,7 +80,7 @@ def labelled(
         if path is None or columns or not (path.is_dir() and folder.found(path)):
             raise
         progress.note(f"{error}\nso all pictures below {path} are taken without labels")
-        return _unlabelled(folder.loose(path), str(path), config)
+        return _below(path, config)
     for note in found.notes:
         progress.note(note)
     if own and "test" not in found.parts:
@@ -95,6 +95,14 @@ def _trained(run: Path) -> dict[str, Any]:
         return dict(runs.read(run)["config"])
     except (InputError, KeyError):
         return {}
+
+
+def _below(path: Path, config: Config) -> Labelled:
+    """Every picture below a folder."""
+    found = _unlabelled(folder.loose(path), str(path), config)
+    if config.confine:
+        confine.check([found.pictures], path)
+    return found
 
 
 def _unlabelled(paths: list[Path], name: str, config: Config) -> Labelled:

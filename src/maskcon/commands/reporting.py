@@ -1,6 +1,5 @@
 """A page about a run, in one file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from maskcon.page.album import Album, short_names
 from maskcon.page.build import build
 from maskcon.page.places import MAPS
 from maskcon.progress import Progress, Silent
+from maskcon.untrusted import parse_json
 
 POINTS = 10_000  # on the map; more make a larger file
 
@@ -115,12 +115,12 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; none where there is none. A broken last line is left out."""
     try:
         lines = (folder / runs.METRICS).read_text().splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return []
     found = []
     for line in lines:
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line))
         except ValueError:
             continue
     return [line for line in found if isinstance(line, dict)]

@@ -74,6 +74,7 @@ def find_set(config: Config, progress: Progress) -> Found:
         columns=Columns(
             config.image_column, config.coarse_column, config.fine_column, config.split_column
         ),
+        confine=config.confine,
         progress=progress,
     )
 

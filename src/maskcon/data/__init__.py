@@ -17,6 +17,7 @@ from maskcon.config import SMALL_IMAGE, similar
 from maskcon.data import arrow, cifar, folder, pack, scan, textfile
 from maskcon.data.arrays import from_arrays
 from maskcon.data.columns import Columns
+from maskcon.data.confine import check as confine_check
 from maskcon.data.features import FeatureRows, Features
 from maskcon.data.named import DATA_SETS, NamedSet
 from maskcon.data.pictures import Chosen, Joined, Pictures
@@ -56,6 +57,7 @@ def find(
     data_dir: Path | None = None,
     download: bool = False,
     columns: Columns = Columns(),  # noqa: B008 - frozen
+    confine: bool = False,
     progress: Progress | None = None,
 ) -> Found:
     """The pictures and labels of a data set; no picture is read yet.
@@ -66,6 +68,7 @@ def find(
         data_dir: the folder of a named set; by default NAME under `data_home()`.
         download: fetch a named set that is not there. Nothing is fetched otherwise.
         columns: names of a table's columns.
+        confine: refuse pictures outside of the folder, or of the folder that a table is in.
         progress: told how a download goes.
 
     Raises:
@@ -82,7 +85,8 @@ def find(
         path = data_dir or data_home() / data
         if download and named.download is not None and named.read(path) is None:
             named.download.fetch(path, progress or Silent())
-        return named.find(data, path)
+        found = named.find(data, path)
+        return _confined(found, path) if confine else found
     path = Path(data)
     try:
         there = path.exists()
@@ -103,11 +107,18 @@ def find(
             found = layout.read(path, columns)
             if "train" not in found.parts and "test" not in found.parts:
                 raise InputError(f"{path} has no images")
-            return found
+            return _confined(found, path) if confine else found
     raise InputError(
         f"{path} holds no data set: looked for "
         + "; ".join(layout.looks_like for layout in LAYOUTS)
     )
+
+
+def _confined(found: Found, path: Path) -> Found:
+    """The same, every picture of which lies where the set does."""
+    lots = [part.pictures for part in found.parts.values()]
+    confine_check(lots, path if path.is_dir() else path.parent)
+    return found
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,24 @@ stay on the disk: those of a saved set where they are, those of Parquet in a scr
 because Parquet has no way to a single row.
 """
 
-import json
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from maskcon.data.columns import Columns, Labels, assemble
 from maskcon.data.pictures import Files, Pictures, Slices
 from maskcon.data.table import SPLITS, Found
 from maskcon.errors import InputError
+from maskcon.untrusted import check_unpacked, parse_json
+
+_T = TypeVar("_T")
 
 
 def found(path: Path) -> bool:
@@ -64,9 +67,15 @@ def _saved(path: Path) -> list[tuple[str | None, Path]]:
     state = path / "state.json"
     if state.is_file():
         try:
-            files = [entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
+            entries = parse_json(state.read_text(encoding="utf-8"))["_data_files"]
+            files = [entry["filename"] for entry in entries]
+            elsewhere = next((name for name in files if Path(name).name != name), None)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{state} is damaged: {error}") from error
+        if elsewhere is not None:
+            raise InputError(
+                f"{state} names a file {elsewhere!r}: expected files beside it, without folders"
+            )
         return [(_split_of(path.name), path / name) for name in files]
     if (path / "dataset_dict.json").is_file():
         parts = [folder for folder in sorted(path.iterdir()) if (folder / "state.json").is_file()]
@@ -84,6 +93,8 @@ def _saved(path: Path) -> list[tuple[str | None, Path]]:
 class _Table:
     """One file of rows: its column names, class names, columns, and where its images lie."""
 
+    form = ""
+
     def __init__(self, file: Path, part: str | None):
         self.file, self.part = file, part
 
@@ -96,13 +107,31 @@ class _Table:
     def images(self, name: str, scratch: "_Scratch") -> "_Places":
         raise NotImplementedError
 
+    def _try(self, work: Callable[[], _T]) -> _T:
+        try:
+            return work()
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file can raise anything
+            raise InputError(f"{self.file} cannot be read as {self.form}: {error}") from error
+
 
 class _ParquetTable(_Table):
+    form = "Parquet"
+
     def schema(self) -> pa.Schema:
-        return self._try(lambda: pq.read_schema(self.file))
+        return self._try(self._checked_schema)
+
+    def _checked_schema(self) -> pa.Schema:
+        metadata = pq.read_metadata(self.file)
+        check_unpacked(self.file, 8 * metadata.num_rows)  # a reference for each row, at least
+        return metadata.schema.to_arrow_schema()
 
     def column(self, name: str) -> list:
-        return self._try(lambda: pq.read_table(self.file, columns=[name])[name].to_pylist())
+        # Read as a dictionary, a text is in memory once, however many rows have it.
+        return self._try(
+            lambda: _values(pq.read_table(self.file, columns=[name], read_dictionary=[name])[name])
+        )
 
     def images(self, name: str, scratch: "_Scratch") -> "_Places":
         places = _Places(None)
@@ -116,42 +145,54 @@ class _ParquetTable(_Table):
         self._try(copy)
         return places
 
-    def _try(self, work: Any) -> Any:
-        try:
-            return work()
-        except InputError:
-            raise
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise InputError(f"{self.file} cannot be read as Parquet: {error}") from error
-
 
 class _ArrowTable(_Table):
+    form = "Arrow"
+
     def __init__(self, file: Path, part: str | None):
         super().__init__(file, part)
-        try:
-            self._map = pa.memory_map(str(file))
-            self._table = pa.ipc.open_stream(self._map).read_all()
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file} cannot be read as Arrow: {error}") from error
+        self._map, self._table = self._try(self._opened)
+
+    def _opened(self) -> tuple[pa.MemoryMappedFile, pa.Table]:
+        mapped = pa.memory_map(str(self.file))
+        table = pa.ipc.open_stream(mapped).read_all()
+        table.validate(full=True)  # its offsets are used to find text and pictures
+        return mapped, table
 
     def schema(self) -> pa.Schema:
         return self._table.schema
 
     def column(self, name: str) -> list:
-        try:
-            return self._table[name].to_pylist()
-        except (pa.ArrowException, ValueError, OverflowError) as error:
-            raise InputError(f"column {name} of {self.file} cannot be read: {error}") from error
+        return self._try(lambda: _values(self._table[name]))
 
     def images(self, name: str, scratch: "_Scratch") -> "_Places":
+        return self._try(lambda: self._images(name))
+
+    def _images(self, name: str) -> "_Places":
         places = _Places(self.file)
         self._map.seek(0)
         whole = self._map.read_buffer()  # the map itself, not a copy
         for chunk in self._table[name].chunks:
             data, starts, lengths = _contents(chunk, str(self.file), places)
+            begins = data.address - whole.address
+            if len(starts) and not 0 <= begins <= whole.size - data.size:
+                raise InputError(f"the images of {self.file} are compressed: save them as they are")
             for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-                places.add(data.address - whole.address + start, length)
+                places.add(begins + start, length)
         return places
+
+
+def _values(column: pa.ChunkedArray) -> list:
+    """The values of a column; equal texts of a dictionary are one object."""
+    values: list = []
+    for chunk in column.chunks:
+        if not pa.types.is_dictionary(chunk.type):
+            values += chunk.to_pylist()
+            continue
+        known = [*chunk.dictionary.to_pylist(), None]
+        codes = pc.fill_null(chunk.indices.cast(pa.int64()), len(known) - 1)
+        values += [known[code] for code in codes.to_pylist()]
+    return values
 
 
 class _Places:
@@ -201,7 +242,7 @@ def _contents(
         return none
     _, offsets, data = column.buffers()
     kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
-    ends = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1]
+    ends = np.frombuffer(offsets, kind, column.offset + len(column) + 1)[column.offset :]
     return data, ends[:-1].astype(np.int64), np.diff(ends)
 
 
@@ -292,7 +333,7 @@ def _pictures(
 
 def _class_names(schema: pa.Schema, picked: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
         return {}
     names = {}

@@ -1,13 +1,13 @@
 """Stanford Cars (Krause et al., 2013) with the eight body types of MaskCon's paper."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from maskcon.data import arrow
+from maskcon.data import arrow, matlab
 from maskcon.data.columns import Columns
 from maskcon.data.pictures import Files
 from maskcon.data.table import Found, Part
@@ -71,12 +71,13 @@ def read(path: Path) -> Found | None:
 
 
 def _first_layout(home: Path) -> Found:
-    lists = _mat(home / "cars_annos.mat")
+    lists = matlab.read(home / "cars_annos.mat")
     names = _names(lists, home / "cars_annos.mat")
     rows: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
     file = home / "cars_annos.mat"
     for path, label, test in _annotations(file, ("relative_im_path", "class", "test")):
-        rows["test" if int(test) else "train"].append((str(path), int(label)))
+        part = "test" if _number(test, file) else "train"
+        rows[part].append((str(path), _number(label, file)))
     return _found(home, rows, names)
 
 
@@ -96,11 +97,11 @@ def _torchvision_layout(home: Path) -> Found:
             f"{home} lacks {', '.join(missing)}: Stanford's own pages are gone; "
             "Kaggle and the Hugging Face hub have copies (search for Stanford Cars)"
         )
-    names = _names(_mat(meta), meta)
+    names = _names(matlab.read(meta), meta)
     rows = {}
     for part, (file, folder) in lists.items():
         rows[part] = [
-            (f"{folder.name}/{name}", int(label))
+            (f"{folder.name}/{name}", _number(label, file))
             for name, label in _annotations(file, ("fname", "class"))
         ]
     return _found(home, rows, names)
@@ -130,27 +131,26 @@ def _part(pictures: Any, fine: torch.Tensor, names: Sequence[str]) -> Part:
 
 def _annotations(file: Path, fields: tuple[str, ...]) -> list[tuple]:
     """Some fields of each row of a list."""
-    rows: Any = _mat(file).get("annotations")
-    names = getattr(getattr(rows, "dtype", None), "names", None) or ()
-    missing = [name for name in fields if name not in names]
+    rows = matlab.read(file).get("annotations")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{file} has no list of annotations: it is not what Stanford published")
+    missing = [name for name in fields if any(name not in row for row in rows)]
     if missing:
         hint = ": the labels of the test images are in cars_test_annos_withlabels.mat"
         raise InputError(
             f"the annotations of {file} have no {missing[0]}{hint if 'class' in missing else ''}"
         )
-    return [tuple(row[name] for name in fields) for row in np.atleast_1d(rows)]
+    return [tuple(row[name] for name in fields) for row in rows]
+
+
+def _number(value: Any, file: Path) -> int:
+    """A number of a list."""
+    if isinstance(value, list) and len(value) == 1 and math.isfinite(value[0]):
+        return int(value[0])
+    raise InputError(f"{file} has {value!r} in place of one number")
 
 
 def _names(meta: dict[str, Any], file: Path) -> tuple[str, ...]:
-    if "class_names" not in meta:
+    if not isinstance(meta.get("class_names"), list):
         raise InputError(f"{file} has no class_names: it is not what Stanford published")
     return tuple(str(name) for name in meta["class_names"])
-
-
-def _mat(file: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    try:
-        return loadmat(file, squeeze_me=True)
-    except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"{file} cannot be read as a MATLAB file: {error}") from error

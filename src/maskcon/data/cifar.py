@@ -4,6 +4,7 @@ They are read from the original python archives, from Parquet in the Hugging Fac
 from folder trees.
 """
 
+import gzip
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from maskcon.data.pickles import entry, small_images, unpickle
 from maskcon.data.pictures import Arrays
 from maskcon.data.table import Found, Part, whole_numbers
 from maskcon.errors import InputError
+
+UNPACKED = 2**29  # bytes; CIFAR's archives unpack to 190 MB
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class _Archive:
         if source.is_dir():
             return self._read(source, name, lambda file: (source / file).read_bytes())
         try:
-            with tarfile.open(source) as archive:
+            with _Unpacked(source) as content, tarfile.open(fileobj=content) as archive:
                 return self._read(
                     source, name, lambda file: _member(archive, f"{self.folder}/{file}", source)
                 )
@@ -94,6 +97,22 @@ class _Archive:
                 fine,
             )
         return Found(name, parts, names["coarse"], names.get("fine", ()))
+
+
+class _Unpacked(gzip.GzipFile):
+    """A file that was packed by gzip; what unpacks to far more than CIFAR is not read on."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Some bytes, of which there may be `UNPACKED` in all."""
+        if size is None or size < 0 or self.tell() + size > UNPACKED:
+            raise OSError(f"it unpacks to more than {UNPACKED:,} bytes")
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place among them."""
+        if offset > UNPACKED:
+            raise OSError(f"it points to byte {offset:,} of what it unpacks to")
+        return super().seek(offset, whence)
 
 
 def _member(archive: tarfile.TarFile, name: str, source: Path) -> bytes:

@@ -66,11 +66,14 @@ def read(path: Path) -> Found:
 
 def loose(path: Path) -> list[Path]:
     """Every picture anywhere below a folder, whatever its folders mean; in order of the paths."""
-    here = _images(path)
-    for folder in _folders(path):
-        if not folder.is_symlink():  # which may lead in a circle
-            here += loose(folder)
-    return here
+    found: list[Path] = []
+    ahead = [path]
+    while ahead:
+        folder = ahead.pop()
+        found += _images(folder)
+        # a link may lead in a circle
+        ahead += [f for f in reversed(_folders(folder)) if not f.is_symlink()]
+    return found
 
 
 def _parts(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:

@@ -22,6 +22,7 @@ from maskcon.data.pictures import Pictures, choose, content_hash
 from maskcon.data.table import Found, Part
 from maskcon.errors import InputError, TrainingError
 from maskcon.progress import Progress
+from maskcon.untrusted import parse_json
 
 SUFFIX = ".pack"
 ROWS = 32  # of a batch
@@ -212,35 +213,49 @@ def read(path: Path) -> Found:
         InputError: it is damaged, or no pack of maskcon.
     """
     try:
-        mapped = pa.memory_map(str(path))
-        reader = pa.ipc.open_file(mapped)
-        about = json.loads((reader.schema.metadata or {})[_KEY])
-        if about["version"] != _VERSION:
-            raise InputError(f"{path} is a pack of version {about['version']}: pack again")
-        base = _base(mapped)
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        table = pa.Table.from_batches(batches, reader.schema)
-        starts = [np.zeros(0, np.int64)]
-        for batch in batches:
-            column = batch.column("pixels")
-            _, offsets, data = column.buffers()
-            within = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column)]
-            starts.append(within + (data.address - base if data is not None else 0))
-        columns = {name: table[name].to_numpy() for name in ("coarse", "height", "width", "crc32")}
-        fine = table["fine"].to_pylist()
-        split = table["split"].to_pylist()
-        names = table["name"].to_pylist()
+        return _found(path)
     except InputError:
         raise
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{path} is damaged, or no pack of maskcon: {error}") from error
+
+
+def _found(path: Path) -> Found:
+    mapped = pa.memory_map(str(path))
+    reader = pa.ipc.open_file(mapped)
+    about = parse_json((reader.schema.metadata or {})[_KEY])
+    if about["version"] != _VERSION:
+        raise InputError(f"{path} is a pack of version {about['version']}: pack again")
+    base = _base(mapped)
+    batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+    table = pa.Table.from_batches(batches, reader.schema)
+    table.validate(full=True)  # its offsets are used to find pictures
+    missing = [name for name in _COLUMNS.names if name != "fine" and table[name].null_count]
+    if table.schema != _COLUMNS or missing:
+        raise ValueError(f"its columns are {', '.join(table.schema.names)}, {missing} not whole")
+    starts, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for batch in batches:
+        column = batch.column("pixels")
+        _, offsets, data = column.buffers()
+        ends = np.frombuffer(offsets, np.int64, column.offset + len(column) + 1)[column.offset :]
+        starts.append(ends[:-1] + (data.address - base if data is not None else 0))
+        lengths.append(np.diff(ends))
+    start, length = np.concatenate(starts), np.concatenate(lengths)
+    columns = {name: table[name].to_numpy() for name in ("coarse", "height", "width", "crc32")}
     sizes = np.stack([columns["height"], columns["width"]], 1).astype(np.int64)
-    pictures = Packed(path, names, sizes, np.concatenate(starts), columns["crc32"])
+    wrong = (sizes < 1).any(1) | (sizes.prod(1) * 3 != length)
+    wrong |= (start < 0) | (start + length > path.stat().st_size)
+    if wrong.any():
+        raise ValueError(f"the pixels of row {int(wrong.argmax())} are not where it says")
+    pictures = Packed(path, table["name"].to_pylist(), sizes, start, columns["crc32"])
     coarse = torch.from_numpy(columns["coarse"].astype(np.int64))
-    fine_labels = torch.tensor(fine, dtype=torch.long) if about["fine_names"] else None
+    fine_labels = None
+    if about["fine_names"]:
+        fine_labels = torch.tensor(table["fine"].to_pylist(), dtype=torch.long)
+    split = np.array(table["split"].to_pylist(), object)
     parts = {}
     for name in ("train", "test"):
-        rows = np.array([row for row, part in enumerate(split) if part == name], np.int64)
+        rows = np.flatnonzero(split == name)
         if len(rows):
             chosen = torch.from_numpy(rows)
             parts[name] = Part(
@@ -248,12 +263,8 @@ def read(path: Path) -> Found:
                 coarse[chosen],
                 None if fine_labels is None else fine_labels[chosen],
             )
-    return Found(
-        about["name"],
-        parts,
-        tuple(about["coarse_names"]),
-        tuple(about["fine_names"]),
-    )
+    names = {level: tuple(map(str, about[f"{level}_names"])) for level in ("coarse", "fine")}
+    return Found(str(about["name"]), parts, names["coarse"], names["fine"])
 
 
 def _base(mapped: pa.MemoryMappedFile) -> int:

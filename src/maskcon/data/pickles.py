@@ -2,31 +2,65 @@
 
 import io
 import pickle
+import pickletools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from maskcon.errors import InputError
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles plain values and NumPy arrays; every other name is refused, so no code runs."""
+class _Numbers:
+    """What stands in a pickle for a NumPy type of numbers; NumPy itself is not asked."""
 
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),  # how protocol 2 writes bytes
-        }
-    )
+    def __init__(self, name: Any, *ignored: Any):
+        self.kind = np.dtype(_text(name))
+        if self.kind.kind not in "iuf":
+            raise pickle.UnpicklingError(f"its numbers are {self.kind}")
+
+    def __setstate__(self, state: tuple) -> None:  # byte order, and what plain types do not have
+        self.kind = np.dtype(_text(state[1]) + self.kind.str[1:])
+
+
+class _Array:
+    """What stands in a pickle for a NumPy array, which is as large as its bytes say."""
+
+    def __init__(self, *ignored: Any):
+        self.values = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, numbers, in_columns, content = state
+        order: Literal["F", "C"] = "F" if in_columns else "C"
+        self.values = np.frombuffer(content, numbers.kind).reshape(shape, order=order)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _as_bytes(text: str, encoding: str | bytes) -> bytes:
+    """How protocol 2 writes bytes."""
+    if _text(encoding) != "latin1":
+        raise pickle.UnpicklingError(f"it asks for text in {encoding!r}")
+    return text.encode("latin1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles plain values and arrays; every other name is refused, so no code runs."""
+
+    KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+        ("numpy", "ndarray"): None,  # an argument of the above
+        ("numpy", "dtype"): _Numbers,
+        ("_codecs", "encode"): _as_bytes,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
+        if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
-        return super().find_class(module, name)
+        return self.KNOWN[module, name]
 
 
 def unpickle(content: bytes, name: str) -> dict[str, Any]:
@@ -36,12 +70,23 @@ def unpickle(content: bytes, name: str) -> dict[str, Any]:
         InputError: it is damaged, holds something else, or asks for code.
     """
     try:
+        _check_memo(content)
         value = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(f"{name} cannot be unpickled: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{name} holds no dictionary: it is not what the set's owners publish")
-    return {k.decode() if isinstance(k, bytes) else str(k): v for k, v in value.items()}
+    return {
+        _text(key): entry.values if isinstance(entry, _Array) else entry
+        for key, entry in value.items()
+    }
+
+
+def _check_memo(content: bytes) -> None:
+    """See that no place in the memo is beyond the file: Python makes room up to that place."""
+    for operation, place, _ in pickletools.genops(content):
+        if operation.name.endswith("PUT") and place is not None and place > len(content):
+            raise pickle.UnpicklingError(f"it puts a value at place {place:,}")
 
 
 def entry(content: Mapping[str, Any], key: str, name: str) -> Any:

@@ -6,9 +6,11 @@ are. None of them keeps a picture in memory that nobody asked for.
 
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -23,6 +25,14 @@ from maskcon.errors import InputError
 MAX_PIXELS = 89_000_000  # of one picture; a little below where Pillow suspects a bomb
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+)
+# What is decoded, whatever a file is called. Pillow knows more formats, and for some of them it
+# starts another program (Ghostscript, for EPS) on what the file says.
+FORMATS = frozenset(
+    {
+        *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000"),
+        *("MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"),
+    }
 )
 _ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below
@@ -77,7 +87,7 @@ class Encoded:
         """Hash of the file's bytes."""
         content = self._content(row)
         with _reading(self.name(row)):
-            data = content.read_bytes() if isinstance(content, Path) else content
+            data = _regular(content).read_bytes() if isinstance(content, Path) else content
         return _hash(data)
 
     def kind(self, row: int) -> str:
@@ -333,7 +343,7 @@ def _grey(levels: np.ndarray) -> np.ndarray:
 def _opened(content: Path | bytes, name: str) -> Iterator[Image.Image]:
     with (
         _reading(name),
-        Image.open(BytesIO(content) if isinstance(content, bytes) else content) as file,
+        Image.open(_source(content), formats=_formats()) as file,
     ):
         if file.width * file.height > MAX_PIXELS:
             raise ValueError(
@@ -341,6 +351,24 @@ def _opened(content: Path | bytes, name: str) -> Iterator[Image.Image]:
                 "limit: make it smaller"
             )
         yield file
+
+
+def _source(content: Path | bytes) -> Path | BytesIO:
+    return BytesIO(content) if isinstance(content, bytes) else _regular(content)
+
+
+def _regular(file: Path) -> Path:
+    """A file, that is no pipe, which would be waited for, and no device, which may never end."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError("it is no file, but a folder, pipe or device")
+    return file
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(sorted(FORMATS & Image.OPEN.keys()))
 
 
 @contextmanager

@@ -143,7 +143,11 @@ def _listed(home: Path) -> list[Image]:
         ]
     names = []
     for file in lists:
-        for number, line in enumerate(file.read_text().splitlines()[1:], 2):  # a head comes first
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file} cannot be read as UTF-8 text: {error}") from error
+        for number, line in enumerate(lines[1:], 2):  # a head comes first
             cells = line.split()
             if len(cells) != 4:
                 raise InputError(

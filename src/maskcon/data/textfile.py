@@ -2,13 +2,14 @@
 
 import csv
 import io
-import json
+from collections import Counter
 from pathlib import Path
 
 from maskcon.data.columns import Columns, Labels, assemble
 from maskcon.data.pictures import Files
 from maskcon.data.table import Found
 from maskcon.errors import InputError
+from maskcon.untrusted import parse_json
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 
@@ -20,7 +21,7 @@ def read(path: Path, columns: Columns) -> Found:
         InputError: it cannot be read, or lacks a column, or a row lacks a cell.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # names may hold any end of line
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} cannot be read as UTF-8 text ({error}): save it as UTF-8"
@@ -62,9 +63,9 @@ def _cells(text: str, path: Path) -> list[dict[str, str]]:
     head = [name.strip() for name in lines[0]]
     if len(head) == 1 and ";" in head[0]:
         raise InputError(f"{path} separates its cells by semicolons: save it with commas")
-    twice = [name for name in head if head.count(name) > 1]
-    if twice:
-        raise InputError(f"{path} has two columns {twice[0]!r}: rename one")
+    twice = next((name for name, count in Counter(head).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has two columns {twice!r}: rename one")
     for number, line in enumerate(lines[1:]):
         if len(line) != len(head):
             raise InputError(
@@ -80,7 +81,7 @@ def _json_lines(text: str, path: Path) -> list[dict]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise InputError(f"line {number} of {path} is no JSON: {error}") from error
         if not isinstance(row, dict):

@@ -87,11 +87,12 @@ def read(path: Path, names: Sequence[str]) -> Known:
         raise InputError(f"{path} has no fine labels: write some, or leave out --known")
     finder = Finder(names)
     fine = tuple(dict.fromkeys(row["fine"] for row in rows))
+    code_of = {name: code for code, name in enumerate(fine)}
     label = torch.full((len(names),), UNKNOWN)
     unmatched = []
     for row in rows:
         place = finder.find(row["path"], path.parent)
-        code = fine.index(row["fine"])
+        code = code_of[row["fine"]]
         if place is None:
             unmatched.append(row["path"])
         elif label[place] not in (UNKNOWN, code):

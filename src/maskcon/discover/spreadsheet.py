@@ -29,7 +29,7 @@ def read(
         InputError: it cannot be read, or lacks a column.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # names may hold any end of line
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a table in UTF-8: {error}") from error
     head_line = text.partition("\n")[0]

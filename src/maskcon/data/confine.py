@@ -1,0 +1,64 @@
+"""Whether pictures lie inside of a folder: for tables and folders that others made."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from maskcon.data.pictures import Chosen, Files, Joined, Pictures, Slices
+from maskcon.errors import InputError
+
+SHOWN = 3  # files that a message names
+
+
+def check(lots: Iterable[Pictures], root: Path) -> None:
+    """See that every file that pictures are read from lies inside of a folder, links followed.
+
+    Args:
+        lots: pictures; arrays and packs have no files of their own.
+        root: the folder, which may be a link itself.
+
+    Raises:
+        InputError: some lie elsewhere; the message names the first.
+    """
+    home = os.path.realpath(root)
+    files = list(dict.fromkeys(file for pictures in lots for file in _files(pictures)))
+    folders: dict[str, str] = {}
+    outside = [
+        (file, place)
+        for file, place in ((file, _place(file, folders)) for file in files)
+        if os.path.commonpath((home, place)) != home
+    ]
+    if outside:
+        named = ", ".join(
+            file if file == place else f"{file} (which is {place})"
+            for file, place in outside[:SHOWN]
+        )
+        raise InputError(
+            f"{len(outside):,} of {len(files):,} files lie outside of {root}: {named}"
+            f"{', ...' if len(outside) > SHOWN else ''}. Bring them into the folder, or leave "
+            "out --confine if you trust whoever named them"
+        )
+
+
+def _files(pictures: Pictures) -> Iterator[str]:
+    """The files that pictures are read from."""
+    if isinstance(pictures, Joined):
+        for lot in pictures.lots:
+            yield from _files(lot)
+    elif isinstance(pictures, Chosen):
+        yield from _files(pictures.pictures)
+    elif isinstance(pictures, Files):
+        yield from pictures.paths
+    elif isinstance(pictures, Slices):
+        yield from pictures.sources
+
+
+def _place(file: str, folders: dict[str, str]) -> str:
+    """Where a file is, links followed; its folder is followed once for all of its files."""
+    folder, name = os.path.split(file)
+    try:
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        return os.path.realpath(os.path.join(folders[folder], name))  # noqa: PTH118
+    except ValueError:  # a name that no file can have
+        return os.sep
