@@ -23,8 +23,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "micro-batch": {"method": "coins", "micro_batch": 3},
     "micro-batch of both views": {"method": "wcl", "micro_batch": 3},
     "vectors": {"method": "maskcon", "features": "vectors.npz", "kept": 20, "hidden": 32},
+    "pictures that fit into memory": {"method": "grafit", "query_view": "weak"},
     "photos": {"method": "maskcon", "query_view": "jitter", "key_view": "weak", "workers": 1},
 }
+READ = {"pictures that fit into memory": 12, "photos": 70}  # px: from 65 on they stay on the disk
 
 
 class Plain(nn.Module):
@@ -58,7 +60,7 @@ def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], o
             torch.save(result, out / f"{size}.pt")
 
 
-def data(kind: str, out: Path) -> DataSet:
+def data(kind: str, out: Path, us: Ranks) -> DataSet:
     """Pictures in memory; vectors; or pictures that are read when they are needed."""
     made = glyphs.make(train=96, test=41)
     if kind == "vectors":
@@ -67,9 +69,8 @@ def data(kind: str, out: Path) -> DataSet:
             for split in (made.train, made.test)
         )
         return replace(made, train=train, test=test)
-    if kind == "photos":
-        found = find(str(out / "photos"))
-        return load(found, image_size=12, workers=1)
+    if kind in READ:
+        return load(find(str(out / "photos")), image_size=READ[kind], workers=1, ranks=us)
     return made
 
 
@@ -92,7 +93,7 @@ def steps(us: Ranks, out: Path) -> dict[str, Any]:
     """Losses, the gradient of the first step, and all that there is after some more."""
     found = {}
     for name, settings in SETTINGS.items():
-        made = data(name, out)
+        made = data(name, out, us)
         one = training(us, made, **settings)
         one.fill_bank()
         gradient = None

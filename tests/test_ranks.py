@@ -53,6 +53,7 @@ def test_ranks_are_one(name, size, found):
     near(many["gradient"], alone["gradient"])
     near(many["state"]["encoder"], alone["state"]["encoder"])
     assert many["recall"] == alone["recall"]
+    assert many["state"]["data"] == alone["state"]["data"]
     near(many["features"], alone["features"])
     for part in ("key", "bank"):
         assert (part in many["state"]) == (part in alone["state"])

@@ -90,6 +90,14 @@ class Ranks:
             for tensor in tensors:
                 dist.broadcast(tensor.data, 0)
 
+    def everyones(self, thing: T) -> list[T]:
+        """The things of all processes, in all."""
+        if self.size == 1:
+            return [thing]
+        every: list[Any] = [None] * self.size
+        dist.all_gather_object(every, thing)
+        return every
+
     def share(self, thing: T) -> T:
         """The thing of the first process, in all."""
         things = [thing]

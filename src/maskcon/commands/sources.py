@@ -12,6 +12,7 @@ from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.progress import Progress
+from maskcon.ranks import ALONE, Ranks
 
 
 def name_of(data: str | Path | Found) -> str:
@@ -124,17 +125,18 @@ def judged_set(
 
 
 def hold_part(
-    part: Part, image_size: int, config: Config, progress: Progress
+    part: Part, image_size: int, config: Config, progress: Progress, ranks: Ranks = ALONE
 ) -> tuple[Split, list[str]]:
     """A part of a set, read; and the names of the pictures that were left out, which are told."""
-    split, skipped = hold(part, image_size, config.readers, config.skip_unreadable, progress)
+    skip = config.skip_unreadable
+    split, skipped = hold(part, image_size, config.readers, skip, progress, ranks)
     left_out = [name for name, _ in skipped]
     for name in left_out:
         progress.note(f"left out: {name}")
     return split, left_out
 
 
-def load_set(found: Found, config: Config, progress: Progress) -> DataSet:
+def load_set(found: Found, config: Config, progress: Progress, ranks: Ranks) -> DataSet:
     """Every picture of a set with both splits, read once."""
     data = load(
         found,
@@ -142,6 +144,7 @@ def load_set(found: Found, config: Config, progress: Progress) -> DataSet:
         workers=config.readers,
         skip_unreadable=config.skip_unreadable,
         progress=progress,
+        ranks=ranks,
     )
     if data.skipped:
         progress.note(f"left out: {len(data.skipped):,} pictures that cannot be read")

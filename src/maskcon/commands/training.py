@@ -100,7 +100,7 @@ def _train(
     fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
     found = split_set(found, config, progress)
     config = config.settled(len(found.parts["train"]), fits)
-    loaded = load_set(found, config, progress)
+    loaded = load_set(found, config, progress, us)
     seen = loaded
     if config.computes_vectors:
         with us.leader_first():  # which keeps them for the others

@@ -22,8 +22,9 @@ from maskcon.data.features import FeatureRows, Features
 from maskcon.data.named import DATA_SETS, NamedSet
 from maskcon.data.pictures import Chosen, Joined, Pictures
 from maskcon.data.table import DataSet, Found, Part, Photos, Split
-from maskcon.errors import InputError, unreadable
+from maskcon.errors import InputError, LeaderError, unreadable
 from maskcon.progress import Progress, Silent
+from maskcon.ranks import ALONE, Ranks
 
 __all__ = [
     "DATA_SETS",
@@ -188,6 +189,7 @@ def load(
     workers: int = 1,
     skip_unreadable: bool = False,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> DataSet:
     """Read every picture once.
 
@@ -200,13 +202,14 @@ def load(
         workers: threads that read.
         skip_unreadable: leave out pictures that cannot be read, in place of an error.
         progress: told how it goes.
+        ranks: that share the reading; each has the whole set then.
 
     Raises:
         InputError: pictures cannot be read, or a split is empty.
     """
     splits, skipped = {}, []
     for name, part in found.parts.items():
-        splits[name], left_out = hold(part, image_size, workers, skip_unreadable, progress)
+        splits[name], left_out = hold(part, image_size, workers, skip_unreadable, progress, ranks)
         skipped += left_out
     return DataSet(
         found.name,
@@ -220,7 +223,12 @@ def load(
 
 
 def hold(
-    part: Part, image_size: int, workers: int, skip_unreadable: bool, progress: Progress | None
+    part: Part,
+    image_size: int,
+    workers: int,
+    skip_unreadable: bool,
+    progress: Progress | None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Split, list[tuple[str, str]]]:
     """A split of a part, every picture of which was read; and what was left out, and why."""
     progress = progress or Silent()
@@ -229,10 +237,12 @@ def hold(
         return Split(features, part.coarse, part.fine), []
     images: Tensor | Photos
     if image_size <= SMALL_IMAGE:
-        images, errors = scan.into_memory(part.pictures, image_size, workers, progress)
+        images, errors = scan.into_memory(part.pictures, image_size, workers, progress, ranks)
     else:
-        images, errors = scan.look_through(part.pictures, workers, progress)
+        images, errors = scan.look_through(part.pictures, workers, progress, ranks)
     if errors and not skip_unreadable:
+        if not ranks.leads:
+            raise LeaderError("pictures cannot be read")
         raise unreadable(
             list(errors.values()),
             len(part),

@@ -1,7 +1,7 @@
 """Reading every picture once: into memory where they are small, for their sizes elsewhere."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,15 +14,24 @@ from maskcon.data.pictures import Arrays, Pictures
 from maskcon.data.table import Photos
 from maskcon.errors import InputError
 from maskcon.progress import Progress
+from maskcon.ranks import Ranks
 
 CHUNK = 256  # pictures between two looks at the progress
 _T = TypeVar("_T")
 
 
 def each(
-    work: Callable[[int], _T], count: int, workers: int, progress: Progress, doing: str
+    work: Callable[[int], _T],
+    count: int,
+    workers: int,
+    progress: Progress,
+    doing: str,
+    first: int = 0,
 ) -> Iterator[tuple[int, _T | InputError]]:
-    """(row, result) for each row in order, by threads; an `InputError` is a result."""
+    """(row, result) for `count` rows from the first in order, by threads.
+
+    An `InputError` is a result.
+    """
 
     def tried(row: int) -> _T | InputError:
         try:
@@ -34,28 +43,43 @@ def each(
         for start in range(0, count, CHUNK):
             if count > CHUNK:
                 progress.update(f"{doing}: {start:,} of {count:,} ({start / count:.0%})")
-            rows = range(start, min(start + CHUNK, count))
+            rows = range(first + start, first + min(start + CHUNK, count))
             yield from zip(rows, pool.map(tried, rows), strict=True)
 
 
 def into_memory(
-    pictures: Pictures, size: int, workers: int, progress: Progress
+    pictures: Pictures, size: int, workers: int, progress: Progress, ranks: Ranks
 ) -> tuple[Tensor, dict[int, str]]:
-    """Every picture as a square: uint8 [N, 3, size, size]; and why rows cannot be read."""
+    """Every picture as a square: uint8 [N, 3, size, size]; and why rows cannot be read.
+
+    Several `ranks` share the reading.
+    """
     if isinstance(pictures, Arrays) and isinstance(pictures.images, Tensor):
         images = pictures.images
         if images.shape[2:] == (size, size):
             return images, {}
-    images = torch.zeros(len(pictures), 3, size, size, dtype=torch.uint8)
+    first, count = _own(pictures, ranks)
+    images = torch.zeros(count, 3, size, size, dtype=torch.uint8)
     errors = {}
 
     def work(row: int) -> None:
-        images[row] = torch.from_numpy(square(pictures.decode(row), size)).permute(2, 0, 1)
+        read = torch.from_numpy(square(pictures.decode(row), size))
+        images[row - first] = read.permute(2, 0, 1)
 
-    for row, result in each(work, len(pictures), workers, progress, "reading pictures"):
+    for row, result in each(work, count, workers, progress, "reading pictures", first):
         if isinstance(result, InputError):
             errors[row] = str(result)
-    return images, errors
+    return ranks.gather(images, len(pictures)), _merged(ranks.everyones(errors))
+
+
+def _own(pictures: Pictures, ranks: Ranks) -> tuple[int, int]:
+    """The first row that this process reads, and how many."""
+    own = ranks.part(len(pictures))
+    return own.start, own.stop - own.start
+
+
+def _merged(parts: Sequence[dict[int, str]]) -> dict[int, str]:
+    return {row: reason for part in parts for row, reason in part.items()}
 
 
 def square(picture: np.ndarray, size: int) -> np.ndarray:
@@ -67,24 +91,29 @@ def square(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def look_through(
-    pictures: Pictures, workers: int, progress: Progress
+    pictures: Pictures, workers: int, progress: Progress, ranks: Ranks
 ) -> tuple[Photos, dict[int, str]]:
     """Sizes and a digest of pictures that stay where they are; and why rows cannot be read.
 
     Each is decoded, as small as is cheap, so that training never meets one that is damaged.
+    Several `ranks` share that.
     """
-    sizes = torch.zeros(len(pictures), 2, dtype=torch.long)
-    digest = hashlib.blake2b(digest_size=16)
-    errors = {}
+    first, count = _own(pictures, ranks)
+    sizes = torch.zeros(count, 2, dtype=torch.long)
+    digests, errors = [], {}
 
     def work(row: int) -> tuple[tuple[int, int], bytes]:
         pictures.decode(row, reduce=8)
         return pictures.size(row), pictures.digest(row)
 
-    for row, result in each(work, len(pictures), workers, progress, "looking at pictures"):
+    for row, result in each(work, count, workers, progress, "looking at pictures", first):
         if isinstance(result, InputError):
             errors[row] = str(result)
         else:
-            sizes[row] = torch.tensor(result[0])
-            digest.update(result[1])
-    return Photos(pictures, sizes, digest.hexdigest()), errors
+            sizes[row - first] = torch.tensor(result[0])
+            digests.append(result[1])
+    digest = hashlib.blake2b(digest_size=16)
+    for part in ranks.everyones(b"".join(digests)):
+        digest.update(part)
+    sizes = ranks.gather(sizes, len(pictures))
+    return Photos(pictures, sizes, digest.hexdigest()), _merged(ranks.everyones(errors))
