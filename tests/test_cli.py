@@ -127,8 +127,9 @@ def test_nonsense(words, message, tmp_path):
 
 
 @pytest.mark.heavy
-def test_interrupt_and_resume(tmp_path, quick):
-    """Ctrl-C: exit 130, a checkpoint; the resumed run ends like the unbroken one."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_and_resume(number, status, tmp_path, quick):
+    """Ctrl-C, or a cluster's SIGTERM: a checkpoint; the resumed run ends like the unbroken one."""
     words = ["train", *quick, "--log-every", "10"]
     running = subprocess.Popen(
         [MASKCON, *words, "--out", "parts"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
@@ -137,10 +138,10 @@ def test_interrupt_and_resume(tmp_path, quick):
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, said = running.communicate(timeout=60)
-    assert running.returncode == 130, said
-    assert "stopped by SIGINT; a checkpoint is written; go on with --resume" in said
+    assert running.returncode == status, said
+    assert f"stopped by {number.name}; a checkpoint is written; go on with --resume" in said
     assert json.loads((tmp_path / "parts" / "run.json").read_text())["status"] == "interrupted"
     assert typed("train", "--out", "parts", "--resume", cwd=tmp_path).returncode == 0
     assert typed(*words, "--out", "whole", cwd=tmp_path).returncode == 0

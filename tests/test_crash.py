@@ -17,7 +17,7 @@ from maskcon import checkpoint, commands, runs
 from maskcon.data import DataSet
 from maskcon.errors import InputError
 from tests import crash_worker
-from tests.conftest import PROCESSES, begun, picture_tree
+from tests.conftest import PROCESSES, Told, begun, picture_tree
 from tests.test_train import equal
 
 EVERYDAY = 9  # ends of runs that are tried every day, of all
@@ -184,3 +184,25 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path, pictures, unbro
     assert "status 2" in done.stdout
     assert "cannot be written: [Errno 30] Read-only file system" in done.stderr
     same(tmp_path / "kept", unbroken[0])
+
+
+def test_a_worker_that_dies(tmp_path, tiny):
+    """It is named, and the run can go on from its checkpoint."""
+    photos, out, log = tmp_path / "photos", tmp_path / "run", tmp_path / "log"
+    picture_tree(photos, tiny.train, side=80)
+    words = ["train", "--data", str(photos), "--out", str(out), "--workers", "2"]
+    for name, value in {**crash_worker.SETTINGS, "image_size": 70, "epochs": 10000}.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    run = begun(crash_worker.command, words, log)
+    while not (out / "previous.ckpt").exists():
+        assert run.exitcode is None, log.read_text()
+        time.sleep(0.05)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    while not (workers := children.read_text().split()):  # between evaluation and training
+        time.sleep(0.01)
+    os.kill(int(workers[0]), signal.SIGKILL)
+    run.join(60)
+    assert run.exitcode == 1
+    assert "a process that reads pictures died" in log.read_text()
+    assert "Mend that, then go on with --resume" in log.read_text()
+    assert checkpoint.newest_checkpoint(out, Told())["training"]["steps"] > 0

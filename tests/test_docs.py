@@ -108,6 +108,13 @@ def test_every_block_runs(page, world, tmp_path, monkeypatch):
             exec(block, names)
 
 
+def test_promised_tests_exist():
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", PAGES["docs/promises.md"])
+    assert len(named) > 20
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), name
+
+
 def test_files_that_are_linked_exist():
     for page, text in PAGES.items():
         links = re.findall(r"\]\(([^)#]+)\)", text)
