@@ -28,6 +28,10 @@ BLOCK = re.compile(r"```(sh|python|py)\n(.*?)```", re.DOTALL)
 NOT_HERE = ("--download", "maskcon reproduce cifar100", "maskcon benchmark", "python3 -m venv")
 NOT_HERE += ("--backbone timm/", "--data cifar100", "--unfreeze", "python -c", ".ci/run", "pytest")
 NOT_HERE += ("mkdocs", "pip install")
+# Options of torchrun and of SLURM.
+OF_OTHERS = ("--nproc-per-node", "--max-restarts", "--nnodes", "--nodes", "--ntasks-per-node")
+OF_OTHERS += ("--rdzv-backend", "--rdzv-id", "--rdzv-endpoint", "--gpus-per-node")
+OF_OTHERS += ("--cpus-per-task", "--signal", "--requeue")
 FAST = ("--epochs", "1", "--warmup-epochs", "0", "--backbone", "resnet10w16", "--image-size", "16")
 
 
@@ -125,7 +129,7 @@ def test_files_that_are_linked_exist():
 
 
 def test_flags_in_the_text_exist():
-    known = {"--help", "--shm-size", *(flag for p in cli.params for flag in p.opts)}
+    known = {"--help", "--shm-size", *OF_OTHERS, *(flag for p in cli.params for flag in p.opts)}
     for group in (cli, *(c for c in cli.commands.values() if hasattr(c, "commands"))):
         for command in group.commands.values():
             for option in command.params:
