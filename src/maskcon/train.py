@@ -166,8 +166,13 @@ class Training:
         torch.manual_seed(seed_of(config.seed, "weights"))
         encoder = self._network(len(names))
         _check_network(encoder, config, self._probe, self.method.crops, ranks)
-        if ranks.size > 1 and self.device.type == "cuda":  # there is none for processors
+        if ranks.size > 1 and self.device.type == "cuda":
             encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+        elif ranks.size > 1 and _has_batch_norm(encoder):
+            notify.note(
+                f"batch norm: each of {ranks.size} processes normalises its own part of a batch, "
+                "since SyncBatchNorm is for GPUs alone"
+            )
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
         self.disturbance: Disturbance | None = None
         if isinstance(self.images, Features) and isinstance(self.encoder.backbone, Headed):
@@ -712,7 +717,6 @@ def _check_network(
             "set another --image-size or --backbone"
         ) from error
     encoder.train()
-    has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
     if config.batch_size < ranks.size:
         raise InputError(
             f"a batch of {config.batch_size} for {ranks.size} processes: each needs an image or "
@@ -724,8 +728,12 @@ def _check_network(
             "since each has a part of the batch only"
         )
     parts = parts_of(torch.empty(config.batch_size // ranks.size), config.micro_batch)
-    if has_batch_norm and min(map(len, parts)) < 2:
+    if _has_batch_norm(encoder) and min(map(len, parts)) < 2:
         raise InputError(
             "a batch of one image and a network with batch norm: statistics of one image mean "
             f"nothing; set {'--micro-batch' if len(parts) > 1 else '--batch-size'} larger"
         )
+
+
+def _has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
