@@ -511,6 +511,27 @@ def test_links_in_circles_and_deep_folders(here):
     subprocess.run(["rm", "-rf", tree / "d"], check=True)  # deeper than Python removes
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"data": "round"},
+        {"data": "cifar100", "data_dir": "round"},
+        {"init": "round"},
+        {"features": "round/v.npz"},
+        {"recipe": "round"},
+        {"out": "round"},
+        {"data": "x" * 5000},
+        {"data": "a\0b"},
+        {"data_dir": "a\0b"},
+        {"data": ""},
+    ],
+)
+def test_options_that_are_no_paths(here, options):
+    (here / "round").symlink_to("round")
+    with pytest.raises(InputError):
+        commands.train(**{"out": "run", "epochs": 1, "warmup_epochs": 0, **options})
+
+
 @pytest.mark.parametrize("special", ["pipe", "device", "folder"])
 def test_what_is_no_file_is_no_picture(here, special):
     place = here / "a.png"

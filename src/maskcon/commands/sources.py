@@ -1,5 +1,6 @@
 """What a command was given, as a configuration and as a set of pictures."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,17 +27,25 @@ def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     config = resolve(options, hyper_parameters=known, recipe=recipe)
     # A run must find its files again from any folder.
     if config.data_dir is not None:
-        config = replace(config, data_dir=str(Path(config.data_dir).resolve()))
+        config = replace(config, data_dir=_whole(config.data_dir))
     if config.features is not None:
-        features = str(Path(config.features).resolve())
+        features = _whole(config.features)
         config = replace(config, features=features, data=features)
     if config.cache_dir is not None:
-        config = replace(config, cache_dir=str(Path(config.cache_dir).resolve()))
-    if config.data not in DATA_SETS and Path(config.data).exists():
-        config = replace(config, data=str(Path(config.data).resolve()))
+        config = replace(config, cache_dir=_whole(config.cache_dir))
+    if config.data not in DATA_SETS and os.path.exists(config.data):  # noqa: PTH110
+        config = replace(config, data=_whole(config.data))
     if config.init not in ("scratch", "imagenet"):
-        config = replace(config, init=str(Path(config.init).resolve()))
+        config = replace(config, init=_whole(config.init))
     return config
+
+
+def _whole(path: str) -> str:
+    """A path with its folders, links followed; unlike pathlib's also of links in a circle."""
+    try:
+        return os.path.realpath(path)
+    except ValueError as error:
+        raise InputError(f"{path!r} is no path: {error}") from error
 
 
 def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None) -> Config:
