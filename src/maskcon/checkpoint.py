@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from maskcon.errors import InputError, TrainingError
 from maskcon.model import Architecture, Network
 from maskcon.progress import Progress
-from maskcon.untrusted import parse_json
+from maskcon.untrusted import check_unpacked, parse_json
 
 PART = ".part"  # behind the name of a file that is being written
 NEWEST, BEFORE = "last.ckpt", "previous.ckpt"
@@ -131,7 +132,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if head[len(MAGIC) :] != hashlib.sha256(body).hexdigest().encode() + b"\n":
         raise InputError(f"{path} is damaged: its checksum is another than when it was written")
     try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # an archive that somebody made can raise anything
         raise InputError(f"{path} is damaged and cannot be read: {error}") from error
     if not isinstance(state, dict) or not isinstance(state.get("training"), dict):
