@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 import zlib
 from html.parser import HTMLParser
@@ -459,15 +458,12 @@ def test_a_million_classes(here):
         file.write("path,coarse\n")
         file.writelines(f"{i}.png,class {i // 2}\n" for i in range(2 * 10**6))
     code = (
-        "import resource, time; from maskcon.data import find; began = time.time();"
+        "import resource; from maskcon.data import find;"
         "found = find('t.csv'); assert len(found.coarse_names) == 10**6;"
-        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20;"
-        "print(time.time() - began, peak)"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, gibibytes = map(float, done.stdout.split())
-    assert seconds < 120
-    assert gibibytes < 4
+    assert float(done.stdout) < 4  # GiB
 
 
 def test_a_hundred_thousand_labels(here):
@@ -476,14 +472,12 @@ def test_a_hundred_thousand_labels(here):
     with open(here / "known.csv", "w") as file:
         file.write("path,fine\n")
         file.writelines(f"{i}.png,label {i}\n" for i in range(count))
-    began = time.time()
     told = known.read(here / "known.csv", names)
     assert (told.count, len(told.names)) == (count, count)
     with open(here / "wide.csv", "w") as file:
         file.write(",".join(["path", "coarse", *(f"c{i}" for i in range(count))]) + "\n")
         file.write(",".join(["a.png", "cats", *map(str, range(count))]) + "\n")
     assert find(str(here / "wide.csv")).coarse_names == ("cats",)
-    assert time.time() - began < 30
 
 
 # Folders ----------------------------------------------------------------------------------------
