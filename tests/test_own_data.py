@@ -450,7 +450,11 @@ def test_unreadable_pictures(tmp_path, image_size):
             "path,coarse\nx.png,a\ny.png,\n",
             "1 of 2 rows of .* have no coarse label",
         ),
-        ("t.csv", "path,coarse,fine\nx.png,a,\n", "have no fine label.*--fine-column none"),
+        (
+            "t.csv",
+            "path,coarse,fine\nx.png,a,\ny.png,a,b\n",
+            "1 of 2 rows of .* have no fine label.*--fine-column none",
+        ),
         ("t.csv", "path,coarse,split\nx.png,a,dev\n", "row 0 of .* is of split 'dev': expected"),
         ("t.csv", "path,coarse\n,a\n", "row 0 of .* has '' for a path"),
         ("t.jsonl", '{"path": "x.png"\n', "line 1 of .* is no JSON"),
@@ -463,6 +467,24 @@ def test_tables_that_are_wrong(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         find(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_that_are_empty(tmp_path, suffix):
+    """As `maskcon embed` writes them of a set without fine labels or splits."""
+    cells = [{**row, "fine": None, "split": None} for row in table(tmp_path)]
+    path = tmp_path / f"set.{suffix}"
+    if suffix == "csv":
+        write_csv(path, cells)
+    else:
+        pq.write_table(pa.Table.from_pylist(cells), path)
+    found = find(str(path))
+    assert found.fine_names == ()
+    assert list(found.parts) == ["train"]
+    assert [note.partition(": ")[2] for note in found.notes] == [
+        "the column of fine labels is empty, as if there were none",
+        "the column of splits is empty, as if there were none",
+    ]
 
 
 def test_columns_that_are_not_there(tmp_path):

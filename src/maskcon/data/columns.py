@@ -95,11 +95,18 @@ def assemble(
         raise InputError(f"{where} has no rows")
     codes: dict[str, Tensor] = {}
     names: dict[str, tuple[str, ...]] = {"fine": ()}
+    notes: tuple[str, ...] = ()
     for level, column in labels.items():
-        codes[level], names[level] = _coded(column, level, where)
-    rows, notes = {"train": list(range(len(pictures)))}, tuple[str, ...]()
-    if split is not None:
-        rows, notes = settle(_rows(split, where))
+        if level != "coarse" and _blank(column.values):
+            notes += (f"{where}: the column of {level} labels is empty, as if there were none",)
+        else:
+            codes[level], names[level] = _coded(column, level, where)
+    rows = {"train": list(range(len(pictures)))}
+    if split is not None and _blank(split):
+        notes += (f"{where}: the column of splits is empty, as if there were none",)
+    elif split is not None:
+        rows, of_splits = settle(_rows(split, where))
+        notes += of_splits
     whole = Part(pictures, codes["coarse"], codes.get("fine"))
     parts = {
         part: whole if len(chosen) == len(pictures) else whole.take(torch.tensor(chosen).numpy())
@@ -127,6 +134,11 @@ def _coded(column: Labels, level: str, where: str) -> tuple[Tensor, tuple[str, .
                 f"0..{len(column.names) - 1}: there are {len(column.names)} {level} names"
             )
     return torch.tensor(list(column.values), dtype=torch.long), column.names
+
+
+def _blank(values: Sequence[object]) -> bool:
+    """Whether a column says nothing, as `maskcon embed` leaves those that a set has not."""
+    return all(value is None or value == "" for value in values)
 
 
 def _text(value: object, row: int, where: str) -> str:
