@@ -83,7 +83,7 @@ def test_vectors_of_other_programs(tmp_path):
     file = tmp_path / "e.parquet"
     for lists in (
         pa.array(vectors.tolist()),
-        pa.array(vectors.tolist(), pa.large_list(pa.float16())),
+        pa.array(list(vectors.astype(np.float16)), pa.large_list(pa.float16())),
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), 2),
         pa.array(vectors.astype(int).tolist()),
     ):

@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from torch import nn
+from torch.torch_version import TorchVersion
 
 import maskcon
 from maskcon import checkpoint, commands
@@ -24,7 +25,7 @@ from maskcon.cli import cli
 from maskcon.data import from_arrays, glyphs
 from maskcon.errors import InputError
 from maskcon.evaluate import Preparation
-from maskcon.export import TARGETS, agreement
+from maskcon.export import TARGETS, agreement, onnx_file
 from maskcon.export.agreement import Agreement
 from maskcon.model import Architecture, Network, build_backbone, load_backbone_weights
 from tests.conftest import write_tree
@@ -112,10 +113,16 @@ def executed(code: str, encoder: maskcon.Encoder, images: np.ndarray) -> np.ndar
 # ONNX
 
 
-@pytest.fixture(scope="module")
-def graph(run) -> dict:
+def needs_onnx() -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
+    if TorchVersion(torch.__version__) < onnx_file.TORCH:
+        pytest.skip(f"ONNX needs torch {onnx_file.TORCH}")
+
+
+@pytest.fixture(scope="module")
+def graph(run) -> dict:
+    needs_onnx()
     return commands.export(run, to="onnx")
 
 
@@ -163,10 +170,16 @@ def test_onnx_says_how_it_is_used(graph, run):
     "backbone", ["resnet18", "timm/test_vit", "torchvision/mobilenet_v3_small"]
 )
 def test_onnx_of_other_networks(backbone, tmp_path):
-    pytest.importorskip("onnxscript")
+    needs_onnx()
     size = 160 if backbone == "timm/test_vit" else 32
     folder = untrained(tmp_path / "e", backbone, size=size)
     assert commands.export(folder, to="onnx")["agreement"].max_difference < 1e-5
+
+
+def test_onnx_with_an_old_torch(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    with pytest.raises(InputError, match=r"needs PyTorch 2.7 or newer, and this is 2.6.0"):
+        commands.export(run, to="onnx", out=tmp_path / "e.onnx")
 
 
 def test_onnx_without_its_packages(run, tmp_path, monkeypatch):
@@ -240,7 +253,7 @@ def test_a_head_is_exported_with_its_backbone(images, tmp_path):
 
 @pytest.mark.heavy
 def test_onnx_of_a_head(tmp_path):
-    pytest.importorskip("onnxscript")
+    needs_onnx()
     done = commands.export(headed(tmp_path / "e"), to="onnx")
     assert done["agreement"].max_difference < 1e-5
 
@@ -540,7 +553,7 @@ def test_help_does_not_wait_for_torch():
 
 @pytest.mark.heavy
 def test_the_page_on_exports_runs(run, pictures, tmp_path, monkeypatch):
-    pytest.importorskip("onnxscript")
+    needs_onnx()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "x").symlink_to(run)

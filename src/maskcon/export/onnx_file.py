@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from maskcon.checkpoint import write_atomically
 from maskcon.encoder import Encoder
@@ -22,6 +23,7 @@ from maskcon.export.describe import describe
 from maskcon.progress import Progress
 
 OPSET = 18  # the first that torch's exporter writes without conversion; onnxruntime 1.14 reads it
+TORCH = "2.7"  # the exporter of 2.6 does not work with the onnxscript of today
 INPUT, OUTPUT = "images", "embedding"
 SECONDS = 0.25  # of one turn at measuring a speed
 TURNS = 3
@@ -99,6 +101,11 @@ def _need_packages() -> None:
         raise InputError(
             f"an ONNX file needs {error.name}, which is not installed: pip install 'maskcon[onnx]'"
         ) from error
+    if TorchVersion(torch.__version__) < TORCH:
+        raise InputError(
+            f"an ONNX file needs PyTorch {TORCH} or newer, and this is {torch.__version__}: "
+            "pip install -U torch torchvision, or choose another --to"
+        )
 
 
 def _graph(network: FromLevels, encoder: Encoder) -> bytes:
