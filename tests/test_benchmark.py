@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from maskcon.benchmark import recall, step, table
+from maskcon.benchmark import loader, recall, step, table, views
 from maskcon.benchmark.reference import Reference
 from maskcon.benchmark.sides import Side, compare
 from maskcon.errors import InputError, TrainingError
 from maskcon.methods import METHODS
 from maskcon.progress import Silent
 from maskcon.step import Output, Step
-from tests.test_cli import typed
+from tests.conftest import typed
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
@@ -103,6 +103,27 @@ def test_growth_is_measured_as_long_as_there_is_patience():
     assert "extrapolated" in "\n".join(table.lines(record))
     recalls = list(record["recall"].values())
     assert all(found == recalls[0] for found in recalls)
+
+
+@pytest.mark.heavy
+def test_views_are_compared_with_those_of_their_kind():
+    record = views.views(image_size=16, batch_size=32, repeats=1, device="cpu")
+    assert set(record["ratios"]) == {"weak: maskcon", "strong: maskcon"}
+    for kind in ("weak", "strong"):
+        others = {f"{kind}: Pillow", f"{kind}: torchvision v2"}
+        assert set(record["ratios"][f"{kind}: maskcon"]) == others
+    assert all(speed > 0 for speed in record["speeds"].values())
+    assert table.lines(record)
+
+
+@pytest.mark.heavy
+def test_a_loader_record():
+    record = loader.loader(images=128, width=300, height=240, workers=1, repeats=1)
+    assert list(record["speeds"]) == ["torchvision", "maskcon", "maskcon, pack"]
+    assert all(speed > 0 for speed in record["speeds"].values())
+    assert record["settings"]["images"] == 128
+    with pytest.raises(InputError, match="100 images: expected 128 or more"):
+        loader.loader(images=100)
 
 
 def test_a_side_that_fails_says_why():

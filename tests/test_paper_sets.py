@@ -4,6 +4,7 @@ and coarse labels on the level of annotations.
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from scipy.io import savemat
 
 from maskcon import commands, ledger, paper
+from maskcon.cli import cli, training
 from maskcon.config import read_recipe, recipes
 from maskcon.data import DATA_SETS, cars, cifar, find, imagenet32, sop
 from maskcon.data.named import NamedSet
@@ -485,7 +488,13 @@ def test_reproduce(tiny_cifar100, tmp_path):
     assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 2
 
 
-def test_reproduce_the_upper_bound(tiny_cifar100, tmp_path):
+def test_the_published_rows_are_listed():
+    said = CliRunner().invoke(cli, ["reproduce"])
+    assert said.exit_code == 0
+    assert "62.52%" in said.output
+
+
+def test_reproduce_the_upper_bound(tiny_cifar100, tmp_path, capsys):
     result = commands.reproduce(
         "cifar100",
         "supfine",
@@ -496,6 +505,10 @@ def test_reproduce_the_upper_bound(tiny_cifar100, tmp_path):
     )
     config = result["runs"][0]["config"]
     assert (config["method"], config["label"]) == ("supce", "fine")
+    training._print_comparison(result)
+    said = capsys.readouterr().out
+    assert re.search(r"published +71\.13%", said)
+    assert "NOT COMPARABLE with the published numbers:\n  it starts from scratch" in said
     assert "71.13" in ledger.tables(tmp_path / "ledger.jsonl")
     with pytest.raises(InputError, match="upper_bound is 'svm': expected supcon or supce"):
         commands.reproduce("cifar100", "supfine", upper_bound="svm", out=tmp_path)
