@@ -441,8 +441,8 @@ def test_empty_files(reader, here):
         ("path,coarse\n", "no rows"),
         ("path,coarse\n,cats\n", "for a path"),
         ("path,coarse\na.png,\n", "no coarse label"),
-        ("path,coarse,fine\na.png,cats,\n", "no fine label"),
-        ("path,coarse,split\na.png,cats,\n", "of split ''"),
+        ("path,coarse,fine\na.png,cats,tabby\nb.png,cats,\n", "no fine label"),
+        ("path,coarse,split\na.png,cats,train\nb.png,cats,\n", "of split ''"),
         (",\na.png,cats\n", "two columns ''"),
     ],
 )
