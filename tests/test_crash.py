@@ -20,7 +20,7 @@ from tests import crash_worker
 from tests.conftest import PROCESSES, Told, begun, picture_tree
 from tests.test_train import equal
 
-EVERYDAY = 9  # ends of runs that are tried every day, of all
+EVERYDAY = 6  # ends of runs that are tried every day, of all
 KILLS = 30
 
 
@@ -186,6 +186,7 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path, pictures, unbro
     same(tmp_path / "kept", unbroken[0])
 
 
+@pytest.mark.heavy
 def test_a_worker_that_dies(tmp_path, tiny):
     """It is named, and the run can go on from its checkpoint."""
     photos, out, log = tmp_path / "photos", tmp_path / "run", tmp_path / "log"

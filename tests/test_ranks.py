@@ -1,5 +1,6 @@
 """Several processes are one: the same views, losses, gradients, bank and recall."""
 
+import functools
 import json
 import os
 import shutil
@@ -33,18 +34,19 @@ def together(work: Any, size: int, out: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, tiny) -> dict[int, Any]:
+def found(tmp_path_factory, tiny) -> Any:
+    """What some processes found, by their number; worked out when it is asked for."""
     out = tmp_path_factory.mktemp("ranks")
     for split, images in (("train", tiny.train), ("test", tiny.test)):
         picture_tree(out / "photos" / split, images, side=70)
-    return {size: together(ranks_worker.steps, size, out) for size in (1, 2, 3)}
+    return functools.cache(lambda size: together(ranks_worker.steps, size, out))
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.heavy), 3])
 @pytest.mark.parametrize("name", list(ranks_worker.SETTINGS))
 def test_ranks_are_one(name, size, found):
     """A batch of 16 for three is 6, 5 and 5; a test split of 41 for two is 21 and 20."""
-    alone, many = found[1][name], found[size][name]
+    alone, many = found(1)[name], found(size)[name]
 
     def near(a: Any, b: Any) -> None:
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
