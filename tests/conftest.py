@@ -1,7 +1,9 @@
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -165,3 +167,31 @@ class Outline(HTMLParser):
     def of(self, tag: str) -> list[dict]:
         """The attributes of each element of a kind."""
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium with its log of requests."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1300,900"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+def wait(browser: Any, script: str, *words: Any) -> Any:
+    """What a script returns, once it is true."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if found := browser.execute_script(f"return {script}", *words):
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"never true: {script}")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from maskcon.discover.kmeans import UNKNOWN, confidence, grouped
 from maskcon.discover.number import number_of
 from maskcon.discover.spectral import spectral, unit
 from maskcon.errors import InputError
-from tests.conftest import Outline, untrained_run
+from tests.conftest import Outline, untrained_run, wait
 
 
 def blobs(sizes, *, width=16, spread=0.15, seed=0) -> tuple[np.ndarray, np.ndarray]:
@@ -356,6 +357,29 @@ def test_a_persons_own_pictures(run, photos, tmp_path):
     done = CliRunner().invoke(cli, [*words, "--overwrite"])
     assert done.exit_code == 0, done.output
     assert 'one, "two"' in find(str(out / "groups.csv")).fine_names
+
+
+def test_names_are_written_on_the_page(run, photos, tmp_path, browser):
+    """Typed into a real page, saved with its button, and read by the command."""
+    out = tmp_path / "groups"
+    commands.discover(run, photos, out=out)
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    browser.get((out / "sheet.html").as_uri())
+    field = browser.find_element("css selector", "input")
+    group = field.get_attribute("data-group")
+    field.send_keys('one, "two"\n')
+    assert wait(browser, "document.activeElement !== document.querySelector('input')")
+    assert wait(browser, "document.getElementById('count').textContent").startswith("1 of ")
+    browser.find_element("id", "save").click()
+    names, deadline = tmp_path / "names.csv", time.monotonic() + 30
+    while not names.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (row,) = csv.DictReader(names.read_text().splitlines())
+    assert (row["group"], row["name"]) == (group, 'one, "two"')
+    commands.discover(run, photos, out=tmp_path / "named", names=names)
+    assert 'one, "two"' in find(str(tmp_path / "named" / "groups.csv")).fine_names
 
 
 def test_known_labels_and_numbers(run, photos, tmp_path):

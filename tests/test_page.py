@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
@@ -32,7 +31,7 @@ from maskcon.page.twins import twins
 from maskcon.progress import Silent
 from maskcon.protocols.precision import query_precisions
 from maskcon.retrieval import nearest_others
-from tests.conftest import Outline, write_tree
+from tests.conftest import Outline, wait, write_tree
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 QUOTED = "\"'&<!--</script ]]>"
@@ -350,33 +349,6 @@ def test_the_command(run, tmp_path):
 # In a browser.
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium with its log of requests."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1300,900"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
-def wait(browser, script: str, *words):
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if found := browser.execute_script(f"return {script}", *words):
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"never true: {script}")
-
-
 @pytest.fixture
 def opened(browser, run, page):
     browser.get("about:blank")
@@ -559,9 +531,7 @@ def test_zooming_shows_pictures_in_light_and_dark(opened, scheme):
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preference})
     opened.execute_script("map.zoom(3, ...map.at(0))")
     wait(opened, "Number(map.canvas.dataset.pictures) > 0")
+    paper = {"light": "#ffffff", "dark": "#16191d"}[scheme]
+    assert wait(opened, f"map.ink.paper === '{paper}'")  # the page is told of the change later
     paper = opened.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (int(re.findall(r"\d+", paper)[0]) > 128) == (scheme == "light")
-    assert (
-        opened.execute_script("return map.ink.paper")
-        == {"light": "#ffffff", "dark": "#16191d"}[scheme]
-    )

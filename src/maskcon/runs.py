@@ -35,6 +35,10 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")
     if resume:
+        if not (folder / RUN_FILE).exists():
+            raise InputError(
+                f"{folder} is no run folder: it has no {RUN_FILE}; leave out --resume to begin one"
+            )
         read(folder)
         return
     if not folder.exists():

@@ -112,16 +112,15 @@ def _train(
     if resume:  # what "auto" meant where the run began
         config = replace(config, precision=runs.read(folder)["precision"])
     training = Training(config, seen, progress, us)
-    machine = {**hardware(training.device), "ranks": us.size}
+    made = {**runs.provenance(), "hardware": {**hardware(training.device), "ranks": us.size}}
     if resume:
         run = runs.read(folder)
         run.pop("error", None)
-        run.setdefault("resumed", []).append({**runs.provenance(), "hardware": machine})
+        run.setdefault("resumed", []).append(made)
     else:
         run = {
-            **runs.provenance(),
+            **made,
             "config": config.as_dict(),
-            "hardware": machine,
             "precision": training.precision.name,
             "data": _describe(loaded, config),
             "results": {},

@@ -29,7 +29,7 @@ function save() {
   link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
   link.download = "names.csv";
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000); // some browsers begin to read it later
 }
 
 const before = remembered();
