@@ -84,16 +84,17 @@ async function loadSheets() {
 
 // Colours.
 
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+let dark = scheme.matches; // kept: reading it again would swallow the event of a change
 
 function colourOf(number) {
   const hue = (number * 137.508 + 20) % 360; // neighbours in number are far apart in hue
-  const light = (dark.matches ? 66 : 46) + [0, 9, -9][Math.floor(number / 7) % 3];
-  return `hsl(${hue.toFixed(1)} ${dark.matches ? 65 : 62}% ${light}%)`;
+  const light = (dark ? 66 : 46) + [0, 9, -9][Math.floor(number / 7) % 3];
+  return `hsl(${hue.toFixed(1)} ${dark ? 65 : 62}% ${light}%)`;
 }
 
 const FOUND = { light: ["#2a7f3f", "#b97f00", "#c23b22"], dark: ["#5cc47a", "#eab308", "#f2755c"] };
-const foundColour = (number) => FOUND[dark.matches ? "dark" : "light"][number];
+const foundColour = (number) => FOUND[dark ? "dark" : "light"][number];
 
 function inkOf() {
   const style = getComputedStyle(document.documentElement);
@@ -391,7 +392,10 @@ makeTable();
 makeLinks();
 recolour();
 filter();
-dark.addEventListener("change", recolour);
+scheme.addEventListener("change", (event) => {
+  dark = event.matches;
+  recolour();
+});
 loadSheets().then(() => {
   map.queue();
   fillTable();
