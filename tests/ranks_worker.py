@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from maskcon import model, ranks
-from maskcon.config import resolve
+from maskcon.commands.sources import resolved
 from maskcon.data import DataSet, Features, find, glyphs, load
 from maskcon.methods import METHODS
 from maskcon.ranks import Ranks
@@ -75,7 +75,6 @@ def data(kind: str, out: Path, us: Ranks) -> DataSet:
 
 
 def training(us: Ranks, data: DataSet, **settings: Any) -> Training:
-    known = {name: method.hyper_parameters for name, method in METHODS.items()}
     given = {
         "backbone": "plain",
         "image_size": 12,
@@ -86,7 +85,7 @@ def training(us: Ranks, data: DataSet, **settings: Any) -> Training:
         "lr": 0.05,
         "precision": "fp32",
     }
-    return Training(resolve({**given, **settings}, hyper_parameters=known), data, ranks=us)
+    return Training(resolved({**given, **settings}, None), data, ranks=us)
 
 
 def steps(us: Ranks, out: Path) -> dict[str, Any]:

@@ -23,6 +23,10 @@ SMALL = ("--backbone", "resnet10w16", "--image-size", "16", "--epochs", "1", "--
 ELSEWHERE = {
     "stopped by …; a checkpoint is written": "test_cli.py",
     "… could not be written": "test_cli.py",
+    "… is in use by process …": "test_crash.py",
+    "… the encoder has collapsed": "test_watch.py",
+    "… has jumped from …": "test_watch.py",
+    "gradients overflow fp16 again and again": "test_watch.py",
 }
 TRAIN = "train --out new"
 CAUSES = {

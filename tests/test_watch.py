@@ -1,5 +1,6 @@
 """Notices: each said once, and only where something is wrong."""
 
+import pytest
 import torch
 
 from maskcon.device import Precision, deterministic
@@ -43,14 +44,18 @@ def test_a_sound_run_has_no_notice(tmp_path, tiny):
     assert not [note for note in told.notes if note.startswith("notice")]
 
 
-def test_overflow(tmp_path, tiny, monkeypatch):
-    """A loss that is multiplied by 2^40 overflows, until it is multiplied by less than one."""
-    monkeypatch.setattr(
-        Precision, "scaler", lambda self: torch.amp.GradScaler("cpu", 1e-3, enabled=True)
-    )
+@pytest.mark.parametrize(("power", "overflows"), [(40, True), (4, False)])
+def test_overflow(power, overflows, tmp_path, tiny, monkeypatch):
+    """Gradients of a loss times 2^40 overflow, and the scale then falls below one."""
+
+    def scaler(self: Precision) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler("cpu", 2.0**power, backoff_factor=2.0**-41)
+
+    monkeypatch.setattr(Precision, "scaler", scaler)
     told = Told()
     fit(Training(config(precision="fp16"), tiny), tiny, tmp_path, progress=told)
-    assert [note for note in told.notes if "gradients overflow fp16 again and again" in note]
+    said = [note for note in told.notes if "gradients overflow fp16 again and again" in note]
+    assert len(said) == overflows
 
 
 def test_twice_the_same_bits(tmp_path, tiny):

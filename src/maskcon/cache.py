@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from maskcon.checkpoint import flush_folder
 from maskcon.data import DataSet, Features, Photos, Split
 from maskcon.device import Precision
 from maskcon.errors import InputError, TrainingError
@@ -172,6 +173,7 @@ class Frozen:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(finished, path)
+            flush_folder(path.parent)
             beside.unlink()
         except OSError as error:
             raise TrainingError(

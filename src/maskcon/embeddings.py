@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maskcon import __version__
+from maskcon.checkpoint import flush_folder
 from maskcon.data.table import numbered
 from maskcon.embeddings_read import LEVELS, READERS, about_of
 from maskcon.embeddings_write import WRITERS
@@ -224,6 +225,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+        flush_folder(path.parent)
     except OSError as error:
         kept = "the earlier one is kept" if path.exists() else "there is no earlier one"
         raise TrainingError(f"{path} could not be written: {error}; {kept}") from error
