@@ -24,9 +24,10 @@ from PIL import Image
 
 import maskcon
 from maskcon import commands
-from maskcon.data import from_arrays, glyphs
-from maskcon.device import hardware
-from maskcon.runs import provenance
+from maskcon.data import from_arrays
+from maskcon.data.sets import glyphs
+from maskcon.runs.folder import provenance
+from maskcon.runtime.device import hardware
 
 SETTINGS: dict[str, Any] = {
     "backbone": "resnet10w16",

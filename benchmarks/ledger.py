@@ -9,7 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from maskcon import ledger, runs
+from maskcon.runs import folder as runs
+from maskcon.runs import ledger
 
 HERE = Path(__file__).parent
 LEDGER = HERE / "ledger.jsonl"

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from maskcon.device import hardware
-from maskcon.runs import provenance
+from maskcon.runs.folder import provenance
+from maskcon.runtime.device import hardware
 
 SETTINGS = [
     *("--data", "glyphs", "--backbone", "resnet10w32", "--epochs", "1", "--eval-every", "1"),

@@ -16,10 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from maskcon.checkpoint import save_encoder
-from maskcon.data import DataSet, Found, Part, Split, glyphs
+from maskcon.data import DataSet, Found, Part, Split
 from maskcon.data.pictures import Arrays
-from maskcon.model import Architecture, Network
+from maskcon.data.sets import glyphs
+from maskcon.model.network import Architecture, Network
+from maskcon.runs.checkpoint import save_encoder
 
 MASKCON = Path(sys.executable).parent / "maskcon"
 
@@ -83,7 +84,7 @@ def subset(split: Split, rows: slice) -> Split:
 
 # Processes of their own start at once: the server that they are forked from has torch already.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.crash_worker", "tests.ranks_worker"])
+PROCESSES.set_forkserver_preload(["tests.train.crash_worker", "tests.train.ranks_worker"])
 
 
 def begun(work: Callable[..., None], *words: Any) -> Any:

@@ -9,7 +9,7 @@ import maskcon
 from maskcon import commands
 from maskcon.data import from_arrays
 from maskcon.errors import InputError
-from maskcon.evaluate import embed
+from maskcon.eval.features import embed
 
 
 @pytest.fixture(scope="module")

@@ -255,7 +255,7 @@ def test_images_and_labels_that_cannot_be_used(fitted, images, coarse, tmp_path)
 
 
 def test_verbose_says_how_it_goes(fitted, images, coarse, capsys, monkeypatch):
-    monkeypatch.setattr("maskcon.progress.PLAIN_EVERY", 0.0)  # no half minute for these few
+    monkeypatch.setattr("maskcon.runtime.progress.PLAIN_EVERY", 0.0)  # no half minute for these few
     clone(fitted).set_params(verbose=True).fit(images, coarse)
     assert re.search(r"bank: |epoch 1/1  loss ", capsys.readouterr().out)
 

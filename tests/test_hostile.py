@@ -29,25 +29,30 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from maskcon import commands, embeddings, index_file, sheet
-from maskcon.checkpoint import (
+from maskcon import commands
+from maskcon.cli import cli
+from maskcon.config import READING_FIELDS, resolve
+from maskcon.data import find
+from maskcon.data.pictures import Files, decode
+from maskcon.data.readers import folder
+from maskcon.data.sets import glyphs, matlab
+from maskcon.data.sets.pickles import small_images, unpickle
+from maskcon.discover import known
+from maskcon.encoder import Encoder
+from maskcon.errors import InputError
+from maskcon.model.network import Architecture, Network, read_weights
+from maskcon.runs.checkpoint import (
     MAGIC,
     load_checkpoint,
     load_encoder,
     save_checkpoint,
     save_encoder,
 )
-from maskcon.cli import cli
-from maskcon.config import READING_FIELDS, resolve
-from maskcon.data import find, folder, glyphs, matlab
-from maskcon.data.pickles import small_images, unpickle
-from maskcon.data.pictures import Files, decode
-from maskcon.discover import known
-from maskcon.encoder import Encoder
-from maskcon.errors import InputError
-from maskcon.index import About, Index, table
-from maskcon.model import Architecture, Network, read_weights
-from maskcon.progress import printable
+from maskcon.runtime.progress import printable
+from maskcon.search import file as index_file
+from maskcon.search import sheet
+from maskcon.search.index import About, Index, table
+from maskcon.vectors import file as embeddings
 from tests.fuzz.readers import ARCHITECTURE, CORPUS, HEAD, READERS, attempt, picture, prepared
 
 ROOT = Path(__file__).parent.parent

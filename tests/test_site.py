@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from maskcon.cli import cli
-from maskcon.data import glyphs
+from maskcon.data.sets import glyphs
 from maskcon.errors import InputError, TrainingError
 from tests.conftest import untrained_run, write_tree
 
@@ -21,12 +21,12 @@ PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SMALL = ("--backbone", "resnet10w16", "--image-size", "16", "--epochs", "1", "--warmup-epochs", "0")
 # What a test of another file causes: with a signal, and with a full disk.
 ELSEWHERE = {
-    "stopped by …; a checkpoint is written": "test_cli.py",
-    "… could not be written": "test_cli.py",
-    "… is in use by process …": "test_crash.py",
-    "… the encoder has collapsed": "test_watch.py",
-    "… has jumped from …": "test_watch.py",
-    "gradients overflow fp16 again and again": "test_watch.py",
+    "stopped by …; a checkpoint is written": "cli/test_cli.py",
+    "… could not be written": "cli/test_cli.py",
+    "… is in use by process …": "train/test_crash.py",
+    "… the encoder has collapsed": "train/test_watch.py",
+    "… has jumped from …": "train/test_watch.py",
+    "gradients overflow fp16 again and again": "train/test_watch.py",
 }
 TRAIN = "train --out new"
 CAUSES = {
@@ -80,7 +80,7 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
     assert {page.stem.lower() for page in (ROOT / "docs").glob("*.md")} <= {p.stem for p in pages}
     for page in pages:
         assert [url for url in Site(page.read_text()).loaded if "//" in url] == []
-    assert 'id="maskcon.methods.maskcon"' in (tmp_path / "site" / "api.html").read_text()
+    assert 'id="maskcon.methods.family.maskcon"' in (tmp_path / "site" / "api.html").read_text()
     for sheet in (tmp_path / "site").rglob("*.css"):
         assert not re.search(r"@import|url\(['\"]?(https?:|//)", sheet.read_text())
 

@@ -1,8 +1,8 @@
 """Learn fine-grained image embeddings from coarse labels.
 
 `maskcon.Encoder` turns pictures into vectors; `maskcon.commands` has the commands as functions;
-`maskcon.methods` the losses; `maskcon.augment` the views. Importing the package itself imports
-nothing heavy: what is named here is imported when it is asked for.
+`maskcon.methods` the losses; `maskcon.data.augment` the views. Importing the package itself
+imports nothing heavy: what is named here is imported when it is asked for.
 """
 
 from importlib import import_module

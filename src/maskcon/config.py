@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maskcon.errors import InputError
-from maskcon.schedules import Schedule
+from maskcon.methods.schedules import Schedule
 
 SMALL_IMAGE = 64  # pixels; up to here images are in memory and ResNets have the small-image stem
 BATCH_SIZE = 128  # of the paper

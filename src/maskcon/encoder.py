@@ -11,20 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon import embeddings
-from maskcon.checkpoint import load_encoder
 from maskcon.config import SMALL_IMAGE, Config
-from maskcon.data import Features, Found, features_of, find, folder, is_set
-from maskcon.data.arrays import pictures_of
+from maskcon.data import Features, Found, features_of, find, is_set
 from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures
+from maskcon.data.readers import folder
+from maskcon.data.readers.arrays import pictures_of
 from maskcon.data.scan import each, square
-from maskcon.device import Precision, pick_device
 from maskcon.errors import InputError, unreadable
-from maskcon.evaluate import Preparation
-from maskcon.model import Network
-from maskcon.progress import Progress, Silent, duration, screen
-from maskcon.untrusted import parse_json
+from maskcon.eval.features import Preparation
+from maskcon.model.network import Network
+from maskcon.runs.checkpoint import load_encoder
+from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.progress import Progress, Silent, duration, screen
+from maskcon.runtime.untrusted import parse_json
+from maskcon.vectors import file as embeddings
 
 BATCH = 256
 

@@ -16,17 +16,17 @@ from torch import Tensor
 
 from maskcon.config import Config, resolve
 from maskcon.data import DataSet, Found, Part, fitting_size, hold
-from maskcon.data.arrays import pictures_of
 from maskcon.data.pictures import Files, Pictures
-from maskcon.device import Precision, pick_device
+from maskcon.data.readers.arrays import pictures_of
 from maskcon.encoder import Encoder
 from maskcon.errors import DivergedError, InputError, TrainingError, unreadable
-from maskcon.evaluate import Preparation
-from maskcon.methods import METHODS
-from maskcon.model import Network
-from maskcon.objective import Objective
-from maskcon.progress import Progress, Silent, screen
-from maskcon.train import Training
+from maskcon.eval.features import Preparation
+from maskcon.methods.family import METHODS
+from maskcon.methods.objective import Objective
+from maskcon.model.network import Network
+from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.progress import Progress, Silent, screen
+from maskcon.train.training import Training
 
 # Parameters of the constructor that are options of a run under the same name.
 DIRECT = (
@@ -172,7 +172,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Args:
             folder: made if it is not there; gets encoder.safetensors and encoder.json.
         """
-        from maskcon.checkpoint import save_encoder
+        from maskcon.runs.checkpoint import save_encoder
 
         check_is_fitted(self)
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -19,25 +19,28 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from maskcon import embeddings, index_file, runs
-from maskcon.checkpoint import HEAD as HEAD_BYTES
-from maskcon.checkpoint import (
+from maskcon.commands.sources import resolved
+from maskcon.data import find
+from maskcon.data.pictures import Files, Pictures
+from maskcon.data.readers import pack as packs
+from maskcon.data.sets import cars, cifar
+from maskcon.discover import known
+from maskcon.errors import InputError, TrainingError
+from maskcon.model.network import Architecture, Network, read_weights
+from maskcon.runs import folder as runs
+from maskcon.runs.checkpoint import HEAD as HEAD_BYTES
+from maskcon.runs.checkpoint import (
     MAGIC,
     load_checkpoint,
     load_encoder,
     save_checkpoint,
     save_encoder,
 )
-from maskcon.commands.sources import resolved
-from maskcon.data import cars, cifar, find
-from maskcon.data import pack as packs
-from maskcon.data.pictures import Files, Pictures
-from maskcon.discover import known
-from maskcon.embeddings import Embeddings
-from maskcon.errors import InputError, TrainingError
-from maskcon.index import About, Index, table
-from maskcon.model import Architecture, Network, read_weights
-from maskcon.progress import Silent
+from maskcon.runtime.progress import Silent
+from maskcon.search import file as index_file
+from maskcon.search.index import About, Index, table
+from maskcon.vectors import file as embeddings
+from maskcon.vectors.file import Embeddings
 
 CORPUS = Path(__file__).parent / "corpus"
 TABLE = (

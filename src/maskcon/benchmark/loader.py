@@ -17,12 +17,12 @@ from maskcon import commands
 from maskcon.benchmark.sides import Side, Turn, compare
 from maskcon.config import Config
 from maskcon.data import Found, find, load
+from maskcon.data.plans import CropRule, StepPlan, sizes_of, squares
 from maskcon.data.table import IMAGENET_STATISTICS
-from maskcon.device import reuse_memory
 from maskcon.errors import InputError
-from maskcon.evaluate import Preparation
-from maskcon.feed import CropRule, StepPlan, sizes_of, squares
-from maskcon.progress import Progress, Silent
+from maskcon.eval.features import Preparation
+from maskcon.runtime.device import reuse_memory
+from maskcon.runtime.progress import Progress, Silent
 
 BATCH = 64
 SIZE = 224  # pixels, of a view

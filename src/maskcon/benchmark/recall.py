@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcon import retrieval
 from maskcon.benchmark.sides import Side, Turn, column, compare, target
-from maskcon.device import pick_device, reuse_memory
 from maskcon.errors import InputError
-from maskcon.progress import Progress, Silent
+from maskcon.eval import retrieval
+from maskcon.runtime.device import pick_device, reuse_memory
+from maskcon.runtime.progress import Progress, Silent
 
 KS = (1, 2, 5, 10)
 CLASSES = 100

@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from maskcon.device import Precision, hardware, pick_device
 from maskcon.errors import InputError, TrainingError
-from maskcon.progress import Progress
-from maskcon.runs import provenance
+from maskcon.runs.folder import provenance
+from maskcon.runtime.device import Precision, hardware, pick_device
+from maskcon.runtime.progress import Progress
 
 Turn = Callable[[], dict[str, float]]  # "count" and "seconds" of a turn, and whatever else
 Answers = dict[str, list[dict[str, Any]]]  # what each turn of each side returned, and its peaks

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from maskcon.benchmark.reference import Reference
 from maskcon.benchmark.sides import Side, Turn, column, compare, target
-from maskcon.capture import Captured
 from maskcon.config import SMALL_IMAGE, resolve
 from maskcon.data import from_arrays, load
-from maskcon.device import Precision, pick_device, reuse_memory
 from maskcon.errors import InputError
-from maskcon.methods import METHODS
-from maskcon.model import build_backbone
-from maskcon.progress import Progress, Silent
-from maskcon.train import Training
+from maskcon.methods.family import METHODS
+from maskcon.model.network import build_backbone
+from maskcon.runtime.device import Precision, pick_device, reuse_memory
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.train.cuda_graph import Captured
+from maskcon.train.training import Training
 
 IMAGES = 10_000  # in the set, of noise: a step does not care what it sees
 CLASSES = 20

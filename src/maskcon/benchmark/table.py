@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskcon.columns import aligned
+from maskcon.cli.columns import aligned
 
 Table = list[list[str]]  # the first row is the head
 

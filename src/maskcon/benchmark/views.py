@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from maskcon.augment import VIEWS
 from maskcon.benchmark.reference import pillow_views
 from maskcon.benchmark.sides import Side, Turn, compare
-from maskcon.device import pick_device, reuse_memory
-from maskcon.evaluate import Preparation
-from maskcon.feed import CropRule, StepPlan, sizes_of
-from maskcon.feed import views as made_views
-from maskcon.progress import Progress, Silent
-from maskcon.train import TOGETHER
+from maskcon.data.augment import VIEWS
+from maskcon.data.plans import CropRule, StepPlan, sizes_of
+from maskcon.data.plans import views as made_views
+from maskcon.eval.features import Preparation
+from maskcon.runtime.device import pick_device, reuse_memory
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.train.training import TOGETHER
 
 IMAGES = 4096
 HERE = __name__

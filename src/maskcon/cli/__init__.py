@@ -7,17 +7,14 @@ from importlib import metadata
 
 import click
 
-from maskcon.cli import (
-    benchmark,
-    discovering,
-    exporting,
-    judging,
-    listing,
-    pictures,
-    reporting,
-    searching,
-    training,
-)
+from maskcon.cli import benchmark, listing
+from maskcon.cli import data as pictures
+from maskcon.cli import discover as discovering
+from maskcon.cli import eval as judging
+from maskcon.cli import export as exporting
+from maskcon.cli import report as reporting
+from maskcon.cli import search as searching
+from maskcon.cli import train as training
 from maskcon.cli.echo import echo
 from maskcon.errors import InputError, Interrupted, LeaderError, TrainingError
 

@@ -103,8 +103,8 @@ def every(device: str, **options: Any) -> None:
 def _benchmark(names: list[str], json: Path | None, **options: Any) -> None:
     """Run benchmarks, print their tables, and write one record or a mapping of several."""
     from maskcon.benchmark import BENCHMARKS, table
-    from maskcon.checkpoint import write_json
-    from maskcon.progress import screen
+    from maskcon.runs.checkpoint import write_json
+    from maskcon.runtime.progress import screen
 
     if json is not None and not json.absolute().parent.is_dir():
         raise InputError(f"{json.parent} is no folder: make it, or give another --json")

@@ -2,7 +2,7 @@
 
 import click
 
-from maskcon.progress import printable
+from maskcon.runtime.progress import printable
 
 
 def echo(text: str = "", *, err: bool = False) -> None:

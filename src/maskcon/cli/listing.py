@@ -4,7 +4,7 @@ import click
 
 from maskcon.cli.echo import echo
 from maskcon.cli.options import hyper_parameters
-from maskcon.schedules import shown
+from maskcon.methods.schedules import shown
 
 
 @click.command()

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from maskcon.config import READING_FIELDS, Config, option_type
-from maskcon.schedules import shown
+from maskcon.methods.schedules import shown
 
 PATH = click.Path(path_type=Path)
 
@@ -26,7 +26,7 @@ def hyper_parameters() -> dict[str, dict[str, float | str]]:
     The functions' keyword-only arguments, found in the source of methods.py; the same as
     `Method.hyper_parameters`, which needs the import.
     """
-    spec = find_spec("maskcon.methods")
+    spec = find_spec("maskcon.methods.family")
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))

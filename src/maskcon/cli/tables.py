@@ -54,7 +54,7 @@ def print_evaluation(results: dict[str, Any]) -> None:
 
 
 def _figure(name: str, value: float, interval: Any) -> None:
-    from maskcon.comparison import PLAIN
+    from maskcon.runs.compare import PLAIN
 
     plain = name in PLAIN or "left_out" in name or name.endswith("/strength")
     shown = f"{value:.4g}" if plain else f"{value:.2%}"

@@ -11,34 +11,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maskcon.commands.discovering import discover
-    from maskcon.commands.embedding import embed
-    from maskcon.commands.exporting import export
-    from maskcon.commands.indexing import index
-    from maskcon.commands.judging import compare, eval  # noqa: A004 - the command is called so
-    from maskcon.commands.listing import datasets, methods
-    from maskcon.commands.pictures import check, pack
-    from maskcon.commands.reporting import report
-    from maskcon.commands.reproducing import reproduce
-    from maskcon.commands.searching import search
-    from maskcon.commands.training import demo, train
+    from maskcon.commands._data import check, pack
+    from maskcon.commands._discover import discover
+    from maskcon.commands._embed import embed
+    from maskcon.commands._eval import compare, eval  # noqa: A004 - the command is called so
+    from maskcon.commands._export import export
+    from maskcon.commands._index import index
+    from maskcon.commands._listing import datasets, methods
+    from maskcon.commands._report import report
+    from maskcon.commands._reproduce import reproduce
+    from maskcon.commands._search import search
+    from maskcon.commands._train import demo, train
 
 _WHERE = {
-    "check": "pictures",
-    "compare": "judging",
-    "datasets": "listing",
-    "demo": "training",
-    "discover": "discovering",
-    "embed": "embedding",
-    "eval": "judging",
-    "export": "exporting",
-    "index": "indexing",
-    "methods": "listing",
-    "pack": "pictures",
-    "report": "reporting",
-    "reproduce": "reproducing",
-    "search": "searching",
-    "train": "training",
+    "check": "_data",
+    "compare": "_eval",
+    "datasets": "_listing",
+    "demo": "_train",
+    "discover": "_discover",
+    "embed": "_embed",
+    "eval": "_eval",
+    "export": "_export",
+    "index": "_index",
+    "methods": "_listing",
+    "pack": "_data",
+    "report": "_report",
+    "reproduce": "_reproduce",
+    "search": "_search",
+    "train": "_train",
 }
 __all__ = [
     "check",

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from maskcon import runs
 from maskcon.commands.sources import find_set, name_of, resolved
 from maskcon.config import COLUMN_FIELDS, Config, reading
-from maskcon.data import Found, confine, folder, is_set
+from maskcon.data import Found, confine, is_set
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
+from maskcon.data.readers import folder
 from maskcon.errors import InputError
-from maskcon.progress import Progress
+from maskcon.runs import folder as runs
+from maskcon.runtime.progress import Progress
 
 
 @dataclass(frozen=True)

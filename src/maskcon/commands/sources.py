@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskcon import featured, runs
 from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
 from maskcon.data import DATA_SETS, Columns, DataSet, Features, Found, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
-from maskcon.methods import METHODS
-from maskcon.progress import Progress
-from maskcon.ranks import ALONE, Ranks
+from maskcon.methods.family import METHODS
+from maskcon.runs import folder as runs
+from maskcon.runtime.distributed import ALONE, Ranks
+from maskcon.runtime.progress import Progress
+from maskcon.vectors import as_data as featured
 
 
 def name_of(data: str | Path | Found) -> str:

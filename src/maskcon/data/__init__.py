@@ -14,17 +14,20 @@ import torch
 from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE, similar
-from maskcon.data import arrow, cifar, folder, pack, scan, textfile
-from maskcon.data.arrays import from_arrays
-from maskcon.data.columns import Columns
+from maskcon.data import scan
 from maskcon.data.confine import check as confine_check
 from maskcon.data.features import FeatureRows, Features
-from maskcon.data.named import DATA_SETS, NamedSet
 from maskcon.data.pictures import Chosen, Joined, Pictures
+from maskcon.data.readers import arrow, folder, pack
+from maskcon.data.readers import tables as textfile
+from maskcon.data.readers.arrays import from_arrays
+from maskcon.data.readers.columns import Columns
+from maskcon.data.sets import cifar
+from maskcon.data.sets.named import DATA_SETS, NamedSet
 from maskcon.data.table import DataSet, Found, Part, Photos, Split
 from maskcon.errors import InputError, LeaderError, unreadable
-from maskcon.progress import Progress, Silent
-from maskcon.ranks import ALONE, Ranks
+from maskcon.runtime.distributed import ALONE, Ranks
+from maskcon.runtime.progress import Progress, Silent
 
 __all__ = [
     "DATA_SETS",

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from maskcon.augment import Crops
+from maskcon.data.augment import Crops
 from maskcon.data.pictures import Pictures
 from maskcon.data.table import Photos
-from maskcon.device import reuse_memory
 from maskcon.errors import InputError, TrainingError
+from maskcon.runtime.device import reuse_memory
 
 AHEAD = 2  # batches that each worker has ready: the bound on memory
 

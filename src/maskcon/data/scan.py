@@ -13,8 +13,8 @@ from torch import Tensor
 from maskcon.data.pictures import Arrays, Pictures
 from maskcon.data.table import Photos
 from maskcon.errors import InputError
-from maskcon.progress import Progress
-from maskcon.ranks import Ranks
+from maskcon.runtime.distributed import Ranks
+from maskcon.runtime.progress import Progress
 
 CHUNK = 256  # pictures between two looks at the progress
 _T = TypeVar("_T")

@@ -17,7 +17,7 @@ from torch import Tensor
 from maskcon.data.features import Features
 from maskcon.data.pictures import Pictures, choose
 from maskcon.errors import InputError
-from maskcon.seeds import generator
+from maskcon.runtime.seeds import generator
 
 # What splits are called where people name them.
 SPLITS = {

@@ -10,9 +10,9 @@ from torch import Tensor
 from maskcon.discover.kmeans import UNKNOWN, grouped
 from maskcon.discover.number import Number, number_of
 from maskcon.discover.spectral import spectral
-from maskcon.progress import Progress, Silent
-from maskcon.protocols.rows import by_class, check_rows
-from maskcon.retrieval import nearest_others
+from maskcon.eval.retrieval import nearest_others
+from maskcon.eval.rows import by_class, check_rows
+from maskcon.runtime.progress import Progress, Silent
 
 MOST = 30  # groups that an estimate may find in a coarse class
 NEAREST = 10  # of an image's group, that say how typical it is

@@ -9,8 +9,8 @@ from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from maskcon.discover.groups import Division, discover
-from maskcon.progress import Progress
-from maskcon.protocols.cluster import agreement
+from maskcon.eval.cluster import agreement
+from maskcon.runtime.progress import Progress
 
 
 def judged(
@@ -36,7 +36,7 @@ def judged(
         progress: told how far it is.
 
     Returns:
-        accuracy, nmi and ari of all groups at once, as `maskcon.protocols.cluster.agreement` has
+        accuracy, nmi and ari of all groups at once, as `maskcon.eval.cluster.agreement` has
         them; "groups" and "classes", their numbers; "number/error", how far the number of a
         coarse class is off on average, and "number/exact", the share of coarse classes where it
         is right; "accuracy/confident" and "accuracy/rest" of the more confident half of the

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from maskcon.errors import InputError
-from maskcon.protocols.estimate import (
+from maskcon.eval.estimate import (
     ROWS,
     divided,
     estimate_clusters,

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskcon.checkpoint import write_atomically, write_json
 from maskcon.data.pictures import Chosen, Files, Joined, Pictures
 from maskcon.data.scan import each
 from maskcon.discover import spreadsheet
@@ -18,7 +17,8 @@ from maskcon.discover.kmeans import UNKNOWN
 from maskcon.discover.known import Known
 from maskcon.discover.naming import Group
 from maskcon.errors import InputError
-from maskcon.progress import Progress
+from maskcon.runs.checkpoint import write_atomically, write_json
+from maskcon.runtime.progress import Progress
 
 TABLE, SUMMARY, SHEET, PICTURES = "groups.csv", "summary.json", "sheet.html", "pictures"
 

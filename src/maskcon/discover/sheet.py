@@ -10,11 +10,11 @@ from html import escape
 from pathlib import Path
 
 from maskcon.data.scan import each
+from maskcon.data.thumbnails import thumbnail
 from maskcon.discover.naming import Group
 from maskcon.discover.place import Discovery
 from maskcon.errors import InputError
-from maskcon.progress import Progress
-from maskcon.thumbnails import thumbnail
+from maskcon.runtime.progress import Progress
 
 TYPICAL, ODD = 12, 4  # pictures of each group
 SIDE = 96  # of a picture in pixels

@@ -5,7 +5,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from maskcon.retrieval import nearest_others
+from maskcon.eval.retrieval import nearest_others
 
 NEIGHBOURS = 15  # that each image is joined with
 REGULAR = 0.1  # share of the mean degree that is spread over all pairs

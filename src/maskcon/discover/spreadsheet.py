@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from maskcon.data.columns import USUAL
+from maskcon.data.readers.columns import USUAL
 from maskcon.errors import InputError
 
 IMAGE = (*USUAL["image"], "name")  # "name" is what groups.csv has where pictures are no files

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 
-from maskcon.checkpoint import write_atomically
 from maskcon.data import Found
+from maskcon.data.thumbnails import thumbnail as shrunk
 from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
-from maskcon.progress import Progress
-from maskcon.retrieval import nearest_others
-from maskcon.seeds import seed_of
-from maskcon.thumbnails import thumbnail as shrunk
+from maskcon.eval.retrieval import nearest_others
+from maskcon.runs.checkpoint import write_atomically
+from maskcon.runtime.progress import Progress
+from maskcon.runtime.seeds import seed_of
 
 PROJECTIONS = ("auto", "tsne", "pca")
 TSNE_POINTS = 5000  # t-SNE of more takes minutes

@@ -14,14 +14,14 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from maskcon import runs
-from maskcon.checkpoint import save_encoder, write_atomically, write_json
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export import timm_file, weights
 from maskcon.export.agreement import Agreement
 from maskcon.export.describe import describe
 from maskcon.export.place import write_folder
+from maskcon.runs import folder as runs
+from maskcon.runs.checkpoint import save_encoder, write_atomically, write_json
 
 PICTURES = ("curves.png", "map.png", "neighbours.png")
 BILINEAR = 2  # Pillow's number of it, which image processors have

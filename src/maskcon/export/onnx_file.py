@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.torch_version import TorchVersion
 
-from maskcon.checkpoint import write_atomically
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export.agreement import BATCH, Agreement, vectors_of
 from maskcon.export.describe import describe
-from maskcon.progress import Progress
+from maskcon.runs.checkpoint import write_atomically
+from maskcon.runtime.progress import Progress
 
 OPSET = 18  # the first that torch's exporter writes without conversion; onnxruntime 1.14 reads it
 TORCH = "2.7"  # the exporter of 2.6 does not work with the onnxscript of today

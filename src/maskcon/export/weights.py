@@ -9,12 +9,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from maskcon.checkpoint import write_atomically, write_json
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export.agreement import Agreement, vectors_of
 from maskcon.export.describe import describe
-from maskcon.model import NARROW, Network
+from maskcon.model.network import NARROW, Network
+from maskcon.runs.checkpoint import write_atomically, write_json
 
 
 def state_of(encoder: Encoder) -> dict[str, Tensor]:
@@ -92,14 +92,14 @@ def lines(encoder: Encoder, file: str) -> str:
         return (
             "import json\n"
             "from safetensors.torch import load_file\n"
-            "from maskcon.model import Architecture, Network\n"
+            "from maskcon.model.network import Architecture, Network\n"
             f'described = json.load(open("{Path(file).with_suffix(".json")}"))["architecture"]\n'
             f"network = Network(Architecture.of(described)).backbone\n{load}"
         )
     if name in NARROW:
         return (
             "from safetensors.torch import load_file\n"
-            "from maskcon.model import build_backbone\n"
+            "from maskcon.model.network import build_backbone\n"
             f'network, width = build_backbone("{name}")\n{load}'
         )
     if name.startswith("timm/"):

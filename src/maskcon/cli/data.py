@@ -1,0 +1,72 @@
+"""Look through a data set, or pack it."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maskcon.cli.echo import echo
+from maskcon.cli.options import PATH, data_options, given
+from maskcon.errors import InputError
+
+
+@click.group()
+def data() -> None:
+    """Look through a data set, or pack it."""
+
+
+@data.command()
+@click.argument("path")
+@click.option("--json", type=PATH, help="write the report to this file")
+@partial(data_options, more=("method", "image_size", "test_share", "seed"))
+def check(path: str, json: Path | None, **options: Any) -> None:
+    """Read everything once and report on it.
+
+    PATH is a data set's name, folder or table. Exit code 1 where training would be wrong, 0
+    otherwise; warnings are worth a look.
+    """
+    from maskcon import commands
+    from maskcon.runs.checkpoint import write_json
+    from maskcon.runtime.progress import screen
+
+    if json is not None and not json.absolute().parent.is_dir():
+        raise InputError(f"{json.parent} is no folder: make it, or give another --json")
+    with screen() as progress:
+        report = commands.check(path, progress=progress, **given(options))
+    echo("\n".join([report.facts["name"], *report.lines]))
+    for word, entries in (("warning", report.warnings), ("wrong", report.wrong)):
+        for entry in entries:
+            echo(f"{word + ':':11} {entry}")
+    if not report.wrong and not report.warnings:
+        echo("nothing wrong was found")
+    if json is not None:
+        write_json(json, report.as_dict())
+    if report.wrong:
+        sys.exit(1)
+
+
+@data.command()
+@click.argument("path")
+@click.argument("out", type=PATH)
+@click.option("--size", type=int, default=256, help="short side of the packed pictures [256]")
+@click.option("--overwrite", is_flag=True, help="replace the pack that is there")
+@data_options
+def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> None:
+    """Decode and shrink every picture once, into one file.
+
+    PATH is a data set's name, folder or table; OUT is NAME.pack, which --data then takes. The
+    file is mapped, so training reads crops without decoding. Views lose what is finer than the
+    packed size: a crop of a fifth of a 256 px picture has 114 px to fill 224.
+    """
+    from maskcon import commands
+    from maskcon.runtime.progress import screen
+
+    with screen() as progress:
+        done = commands.pack(
+            path, out, size=size, overwrite=overwrite, progress=progress, **given(options)
+        )
+    for reason in done["skipped"]:
+        echo(f"left out: {reason}")
+    echo(f"{out}: {done['images']:,} pictures, {done['bytes'] / 2**20:,.1f} MiB")

@@ -1,0 +1,104 @@
+"""The fine groups inside coarse classes."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from maskcon.cli.echo import echo
+from maskcon.cli.options import PATH, data_options, given
+
+WIDEST = 28  # characters of a class name in the table
+SIZES = 8  # groups whose sizes the table shows
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("data", required=False)
+@click.option("--out", "-o", type=PATH, required=True, help="the folder to write the groups to")
+@click.option("--split", type=click.Choice(["all", "train", "test"]), default="all", help="[all]")
+@click.option("--groups", help="their number, such as 5 or cats=4,dogs=7 [estimated]")
+@click.option("--known", type=PATH, help="a table of paths and fine labels of a few pictures")
+@click.option("--names", type=PATH, help="names.csv, as sheet.html writes it")
+@click.option("--pictures", is_flag=True, help="write pictures that are no files as PNG")
+@click.option("--overwrite", is_flag=True, help="replace the groups that are in --out")
+@click.option("--seed", type=int, default=0, help="of all that is drawn [0]")
+@data_options
+@click.option("--device", help="auto, cpu, cuda, cuda:1 [auto]")
+@click.option("--precision", help="auto, fp32, bf16 or fp16 [the run's own]")
+def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
+    """Find the fine groups inside each coarse class.
+
+    RUN is a run folder or its encoder.safetensors; DATA is a data set's name, folder or table,
+    by default the run's own. The folder of -o gets groups.csv, which `maskcon train --data`
+    takes as fine labels, and sheet.html, a page to look at and to name the groups on; --names
+    applies the names. Fine labels of DATA are only used to judge.
+    """
+    from maskcon import commands
+    from maskcon.runtime.progress import screen
+
+    with screen() as progress:
+        found = commands.discover(run, data, out=out, progress=progress, **given(options))
+    _print_classes(found["coarse"])
+    if "known" in found:
+        _print_known(found["known"])
+    if "judged" in found:
+        _print_judged(found["judged"])
+    echo(f"\n{out}: groups.csv, summary.json, sheet.html (open it to look and to name)")
+
+
+def _print_classes(classes: list[dict[str, Any]]) -> None:
+    """A line for each coarse class."""
+    width = min(max(len(c["name"]) for c in classes), WIDEST)
+    width = max(width, len("coarse class"))
+    echo(
+        f"\n{'coarse class':{width}} {'images':>8} {'groups':>7}  {'low-high':9} {'structure':15} "
+        "sizes"
+    )
+    for c in classes:
+        name = c["name"] if len(c["name"]) <= WIDEST else c["name"][: WIDEST - 1] + "…"
+        sizes = [f"{group['images']:,}" for group in c["groups"]]
+        more = " ..." if len(sizes) > SIZES else ""
+        between = f"{c['low']}-{c['high']}" if c["low"] < c["high"] else f"{c['number']}"
+        echo(
+            f"{name:{width}} {c['images']:>8,} {c['number']:>7}  {between:9} "
+            f"{c['structure']:15} {' '.join(sizes[:SIZES])}{more}"
+        )
+    total = sum(c["number"] for c in classes)
+    echo(f"{'all':{width}} {sum(c['images'] for c in classes):>8,} {total:>7}")
+    if any(c["structure"] == "none" for c in classes):
+        echo(
+            "structure none: such a class shows no more groups than a cloud without any would, so "
+            "it is left whole; --groups divides it"
+        )
+
+
+def _print_known(known: dict[str, int]) -> None:
+    """How the fine labels that were given fared when they were left out."""
+    if not known["tested"]:
+        echo("\nno fine label is known of two images: nothing to leave out and measure with")
+        return
+    share = known["right"] / known["tested"]
+    echo(
+        f"\nof the {known['images']:,} known images, {known['tested']:,} were left out, a fifth at "
+        f"a time: {known['right']:,} ({share:.1%}) came into the group of their name"
+    )
+
+
+def _print_judged(scores: dict[str, float]) -> None:
+    """Groups beside the fine classes of the data."""
+    echo(
+        f"\nbeside the {scores['classes']:.0f} fine classes of the data, which were not used to "
+        f"find the groups:\n{'':24}{'groups':>8}{'accuracy':>10}{'ARI':>9}{'NMI':>9}"
+    )
+    for name, number, end in (
+        ("these groups", scores["groups"], ""),
+        ("with the true numbers", scores["classes"], "/true_number"),
+    ):
+        cells = [scores[f"{key}{end}"] for key in ("accuracy", "ari", "nmi")]
+        echo(f"{name:24}{number:>8.0f}{cells[0]:>10.1%}{cells[1]:>9.1%}{cells[2]:>9.1%}")
+    echo(
+        f"the number of a coarse class is off by {scores['number/error']:.1f} on average; the more "
+        f"confident half of the images is right in {scores['accuracy/confident']:.1%}, the rest "
+        f"in {scores['accuracy/rest']:.1%}"
+    )

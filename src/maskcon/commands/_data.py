@@ -1,0 +1,94 @@
+"""Look through a data set, or pack it."""
+
+from pathlib import Path
+from typing import Any
+
+from maskcon.commands.sources import find_set, name_of, resolved
+from maskcon.config import reading
+from maskcon.data import DATA_SETS, Found, fitting_size
+from maskcon.data.check import Report
+from maskcon.data.check import check as look_through
+from maskcon.data.readers import pack as packs
+from maskcon.errors import InputError
+from maskcon.runtime.progress import Progress, Silent
+
+
+def check(data: str | Path | Found, *, progress: Progress | None = None, **options: Any) -> Report:
+    """Read every picture of a data set once, and report what is there and what is wrong.
+
+    Args:
+        data: a data set's name or path, or arrays.
+        progress: told how it goes.
+        options: how to read the data, and any other option of `train`.
+
+    Returns:
+        The report; training would be wrong where `wrong` is not empty.
+
+    Raises:
+        InputError: there is no such data set.
+    """
+    progress = progress or Silent()
+    config = resolved({"data": name_of(data), **options}, None)
+    there = isinstance(data, Found) or str(data) in DATA_SETS or Path(data).exists()
+    try:
+        found = data if isinstance(data, Found) else find_set(config, progress)
+        fits = fitting_size(found)
+        split = found.with_test(config.test_share, config.seed)
+        return look_through(split, config, fits, progress)
+    except InputError as error:
+        if not there:
+            raise
+        return Report((str(error),), (), {"name": name_of(data)}, ())
+    finally:
+        progress.close()
+
+
+def pack(
+    data: str | Path | Found,
+    out: str | Path,
+    *,
+    size: int = 256,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Decode every picture once, make it small, and write all into one file that is mapped.
+
+    A set without a test split is packed without one.
+
+    Args:
+        data: a data set's name or path, or arrays.
+        out: the file, NAME.pack, which `data` may then name.
+        size: short side of the packed pictures in pixels; smaller ones stay as they are.
+        overwrite: replace the file.
+        progress: told how it goes.
+        options: how to read the data, fields `READING_FIELDS` of Config.
+
+    Returns:
+        "images" packed, "skipped" (reasons), "bytes" of the file.
+
+    Raises:
+        InputError: there is no such data set, or a picture cannot be read, or the file exists.
+        TrainingError: the file cannot be written.
+    """
+    progress = progress or Silent()
+    out = Path(out)
+    if out.suffix != packs.SUFFIX:
+        raise InputError(f"{out} does not end in {packs.SUFFIX}: give the pack such a name")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists: give another name, or --overwrite")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out.parent} is no folder: make it, or give another name")
+    if size < 1:
+        raise InputError(f"size is {size}: expected pixels, 1 or more")
+    config = resolved({"data": name_of(data), **reading(options)}, None)
+    found = data if isinstance(data, Found) else find_set(config, progress)
+    images, skipped = packs.write(
+        found,
+        out,
+        size=size,
+        workers=config.readers,
+        skip_unreadable=config.skip_unreadable,
+        progress=progress,
+    )
+    return {"images": images, "skipped": skipped, "bytes": out.stat().st_size}

@@ -1,0 +1,266 @@
+"""The fine groups inside coarse classes."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import maskcon
+from maskcon.commands.sources import chosen_set, name_of
+from maskcon.config import Config, similar
+from maskcon.data import Found
+from maskcon.data.pictures import Joined, Pictures, choose
+from maskcon.discover import Division, naming, place, sheet
+from maskcon.discover import discover as divide
+from maskcon.discover import known as labels
+from maskcon.discover.judging import judged
+from maskcon.discover.kmeans import UNKNOWN
+from maskcon.encoder import Encoder
+from maskcon.errors import InputError, unreadable
+from maskcon.runtime.progress import Progress, Silent
+
+SPLITS = ("all", "train", "test")
+
+
+def discover(
+    run: str | Path,
+    data: str | Path | Found | None = None,
+    *,
+    out: str | Path,
+    split: str = "all",
+    groups: int | str | Mapping[str, int] | None = None,
+    known: str | Path | None = None,
+    names: str | Path | None = None,
+    pictures: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Find the fine groups inside each coarse class, and write a folder of them.
+
+    `out` gets groups.csv (a row for each picture, which `train(data=...)` takes as fine
+    labels), summary.json and sheet.html, a page to look at and to name the groups on. Fine
+    labels of the data are only used to judge.
+
+    Args:
+        run: a run folder, or the encoder.safetensors in it.
+        data: a data set's name or path, or arrays; by default the run's own.
+        out: the folder; made if need be, in one that is there.
+        split: "all", "train" or "test".
+        groups: their number in every coarse class; or in some, {"cats": 4} or "cats=4,dogs=7".
+            The others are estimated.
+        known: a table of paths and fine labels, which name groups and are left out, a fifth at
+            a time, to measure with.
+        names: a table of groups and names, as the page writes it.
+        pictures: write pictures that are no files as PNG, so that groups.csv can be trained on.
+        overwrite: replace the files of an earlier discovery.
+        seed: of all that is drawn.
+        progress: told how it goes.
+        options: how to read the data, fields `READING_FIELDS` of Config; device; precision.
+
+    Returns:
+        the content of summary.json: for each coarse class its groups, their number and how
+        clear they are; and "judged" and "known", where there is something to measure with.
+
+    Raises:
+        InputError: something given cannot be used; nothing was written.
+        TrainingError: the disk is full or read-only.
+    """
+    progress = progress or Silent()
+    folder = Path(out)
+    place.refuse(folder, overwrite)
+    if split not in SPLITS:
+        raise InputError(f"split is {split!r}: expected one of {', '.join(SPLITS)}")
+    for table in (known, names):
+        if table is not None and not Path(table).is_file():
+            raise InputError(f"there is no table {table}")
+    machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
+    encoder = Encoder.load(run, **machine)
+    found, config = chosen_set(Path(run), data, options, progress)
+    for note in found.notes:
+        progress.note(note)
+    whole, coarse, fine, splits = _joined(found, split)
+    numbers = _numbers(groups, found.coarse_names)
+    called = [whole.name(row) for row in range(len(whole))]
+    told = None if known is None else _told(Path(known), called, progress)
+    del called
+    rows, x = _embedded(encoder, whole, config, progress)
+    whole, coarse, fine = choose(whole, rows), coarse[rows], None if fine is None else fine[rows]
+    if told is not None:
+        told = labels.Known(told.label[rows], told.names, told.unmatched)
+    progress.note(
+        f"{found.name}: {len(rows):,} images in {len(coarse.unique())} coarse classes"
+        + ("; its fine labels are only used to judge" if fine is not None else "")
+    )
+    divisions = divide(
+        x,
+        coarse,
+        numbers=numbers,
+        known=None if told is None else told.label,
+        seed=seed,
+        progress=progress,
+    )
+    named = _named(divisions, found, told, names, whole, progress)
+    facts = {"run": str(run), "split": split, "seed": seed, "encoder": encoder.identity}
+    scores = None
+    if fine is not None:
+        rest = _rest(fine, told)
+        scores = judged(x, coarse, fine, divisions, rest=rest, seed=seed, progress=progress)
+    result = place.Discovery(
+        name=found.name,
+        pictures=whole,
+        split=[splits[row] for row in rows] if len(set(splits)) > 1 else [],
+        coarse=found.coarse_names,
+        divisions=divisions,
+        groups=named,
+        known=told,
+        judged=scores,
+        facts={"version": maskcon.__version__, **facts},
+    )
+    again = _command(run, data, folder, split, groups, known, seed, options)
+    written = sheet.page(result, again, workers=config.readers, progress=progress)
+    place.write(
+        folder, result, written, pictures=pictures, workers=config.readers, progress=progress
+    )
+    progress.close()
+    return place.summary(result)
+
+
+def _joined(found: Found, split: str) -> tuple[Pictures, Tensor, Tensor | None, list[str]]:
+    """Pictures, coarse and fine labels and the split of each, of the splits that are asked for."""
+    parts = {name: part for name, part in found.parts.items() if split in ("all", name)}
+    if not parts:
+        raise InputError(
+            f"{found.name} has no {split} split, only {', '.join(found.parts)}: leave out --split"
+        )
+    every = [part.pictures for part in parts.values()]
+    fine = [part.fine for part in parts.values() if part.fine is not None]
+    return (
+        every[0] if len(every) == 1 else Joined(every),
+        torch.cat([part.coarse for part in parts.values()]),
+        torch.cat(fine) if len(fine) == len(parts) else None,
+        [name for name, part in parts.items() for _ in range(len(part))],
+    )
+
+
+def _numbers(groups: int | str | Mapping[str, int] | None, coarse: Sequence[str]) -> dict[int, int]:
+    """Numbers of groups by coarse label, of what was given."""
+    if groups is None:
+        return {}
+    if isinstance(groups, str):
+        groups = _parsed(groups)
+    if isinstance(groups, int):
+        groups = dict.fromkeys(coarse, groups)
+    unknown = next((name for name in groups if name not in coarse), None)
+    if unknown is not None:
+        raise InputError(
+            f"groups of {unknown!r} were asked for, and there is no such coarse class"
+            f"{similar(unknown, coarse)}: there are {', '.join(coarse)}"
+        )
+    for name, number in groups.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"{number!r} groups of {name} were asked for; give one or more")
+    return {coarse.index(name): number for name, number in groups.items()}
+
+
+def _parsed(text: str) -> int | dict[str, int]:
+    """The number of "5", or the numbers of "cats=4,dogs=7"; names may hold commas."""
+    if re.fullmatch(r"\s*\d+\s*", text):
+        return int(text)
+    found = list(re.finditer(r"\s*(.+?)\s*=\s*(\d+)\s*(?:,|$)", text))
+    if not found or "".join(match[0] for match in found) != text:
+        raise InputError(
+            f"groups is {text!r}: expected a number for every coarse class, such as 5, or numbers "
+            "for some, such as cats=4,dogs=7"
+        )
+    return {match[1]: int(match[2]) for match in found}
+
+
+def _told(path: Path, called: list[str], progress: Progress) -> labels.Known:
+    """The fine labels that a table tells, and a note of what it does not."""
+    told = labels.read(path, called)
+    progress.note(f"{path}: {told.count:,} images with {len(told.names)} fine labels")
+    if told.unmatched:
+        progress.note(
+            f"{len(told.unmatched):,} of its paths match no picture of the data, or several: "
+            + ", ".join(told.unmatched[: labels.SHOWN])
+            + (" ..." if len(told.unmatched) > labels.SHOWN else "")
+        )
+    return told
+
+
+def _embedded(
+    encoder: Encoder, pictures: Pictures, config: Config, progress: Progress
+) -> tuple[np.ndarray, Tensor]:
+    """Rows that could be read, int64 [n], and their features [n, F]."""
+    parts = list(encoder.stream(pictures, progress=progress, workers=config.workers))
+    errors = [why for part in parts for _, why in part.errors]
+    if errors and not config.skip_unreadable:
+        raise unreadable(
+            errors,
+            len(pictures),
+            "mend or remove them, or go on without them with --skip-unreadable",
+        )
+    for why in errors:
+        progress.note(f"left out: {why}")
+    rows = np.concatenate([part.rows for part in parts])
+    if not len(rows):
+        raise InputError(f"none of {len(pictures):,} pictures can be read")
+    return rows, torch.from_numpy(np.concatenate([part.vectors for part in parts]))
+
+
+def _named(
+    divisions: Sequence[Division],
+    found: Found,
+    told: labels.Known | None,
+    names: str | Path | None,
+    pictures: Pictures,
+    progress: Progress,
+) -> list[naming.Group]:
+    """The groups under the names that were told, or given in a table."""
+    groups = naming.groups_of(divisions, found.coarse_names, told.names if told else ())
+    given: dict[str, str] = {}
+    if names is not None:
+        called = [pictures.name(row) for row in range(len(pictures))]
+        given = naming.read(Path(names), groups, divisions, called)
+        progress.note(f"{len(given)} of {len(groups)} groups are named by {names}")
+    return naming.renamed(groups, given)
+
+
+def _rest(fine: Tensor, told: labels.Known | None) -> Tensor:
+    """Images that are judged: those whose label was not told, bool [N]."""
+    if told is None or bool((told.label != UNKNOWN).all()):
+        return torch.ones(len(fine), dtype=torch.bool)
+    return told.label == UNKNOWN
+
+
+def _command(
+    run: str | Path,
+    data: str | Path | Found | None,
+    folder: Path,
+    split: str,
+    groups: int | str | Mapping[str, int] | None,
+    known: str | Path | None,
+    seed: int,
+    options: Mapping[str, Any],
+) -> str:
+    """The command that makes the same groups again, for the page to show."""
+    words = ["maskcon", "discover", str(run)] + ([] if data is None else [name_of(data)])
+    words += ["-o", str(folder), "--overwrite"]
+    if isinstance(groups, Mapping):
+        groups = ",".join(f"{name}={number}" for name, number in groups.items())
+    flags = {"split": None if split == "all" else split, "groups": groups, "known": known}
+    flags |= {"seed": seed or None, **options}
+    for name, value in flags.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            words += [f"--{flag}", str(value)]
+    return shlex.join([*words, "--names"])

@@ -1,0 +1,135 @@
+"""What a trained encoder is worth, and several beside each other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskcon.commands.sources import hold_part, judged_set
+from maskcon.data import Found
+from maskcon.errors import InputError
+from maskcon.eval.features import Preparation
+from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
+from maskcon.runs import checkpoint
+from maskcon.runs import compare as comparison
+from maskcon.runs import folder as runs
+from maskcon.runtime import distributed as ranks
+from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.distributed import Ranks
+from maskcon.runtime.progress import Progress, Silent
+
+
+def eval(
+    run: str | Path,
+    *,
+    data: str | Path | Found | None = None,
+    protocol: str | Sequence[str] = ("recall",),
+    json: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Judge a run's encoder on the fine labels of a test split, and note it in its run.json.
+
+    Args:
+        run: a run folder.
+        data: a data set's name or path, or arrays; by default the run's own. All of its images
+            are tested with where it has no test split.
+        protocol: of `maskcon.eval.protocols.PROTOCOLS`: recall, knn, linear, fewshot, cluster,
+            health; several as a sequence or with commas; "all" for all of them.
+        json: a file to write the results to.
+        progress: told how it goes.
+        options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
+            which is the run's own unless given, so that the run's own recall comes out again.
+
+    Returns:
+        {"recall@1": share in [0, 1], ..., "images": count}, as `maskcon.eval.protocols.judge`
+        describes it; "recall@1/coarse" and so on where there are no fine labels. run.json has the
+        same, under "evaluations" and the name of the data.
+
+    Raises:
+        InputError: no run there, no such data or protocol.
+    """
+    with ranks.joined() as us:
+        told = progress if progress and us.leads else Silent()
+        return _eval(Path(run), data, protocol, json, options, us, told)
+
+
+def _eval(
+    folder: Path,
+    data: str | Path | Found | None,
+    protocol: str | Sequence[str],
+    json: str | Path | None,
+    options: dict[str, Any],
+    us: Ranks,
+    progress: Progress,
+) -> dict[str, Any]:
+    """As `eval`; nothing of processes that are not the first: they share the embedding."""
+    trained = runs.read(folder)
+    names = protocol.split(",") if isinstance(protocol, str) else list(protocol)
+    names = [name.strip() for name in names]
+    check_protocols(names)
+    before = trained["config"]
+    network, description = checkpoint.load_encoder(folder)
+    where = pick_device(options.pop("device", "auto"))
+    numbers = Precision.pick(options.pop("precision", trained["precision"]), where)
+    if json is not None and not Path(json).absolute().parent.is_dir():
+        raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
+    found, config = judged_set(folder, data, options, progress)
+    part = found.parts.get("test") or found.parts["train"]
+    chosen = check_protocols(names, fine=part.fine is not None)
+    taught = bool(set(chosen) & set(TAUGHT)) and {"train", "test"} <= set(found.parts)
+    size = description["image_size"]
+    subject = Subject(
+        network.to(where),
+        Preparation.of(description),
+        numbers,
+        test=hold_part(part, size, config, progress, us)[0],
+        train=hold_part(found.parts["train"], size, config, progress, us)[0] if taught else None,
+        coarse_names=found.coarse_names,
+        crop_area=before.get("crop_area", config.crop_area),
+        flip=before.get("flip", config.flip),
+        seed=before["seed"],
+        workers=config.readers,
+        progress=progress,
+        ranks=us,
+    )
+    subject.embed()
+    if not us.leads:
+        return {}
+    results = {**judge(subject, chosen), "images": len(subject.test)}
+    if json is not None:
+        checkpoint.write_json(Path(json), results)
+    runs.note_evaluation(folder, found.name, results)
+    return results
+
+
+def compare(
+    folders: Sequence[str | Path],
+    *,
+    metrics: Sequence[str] = (),
+    csv: str | Path | None = None,
+    latex: str | Path | None = None,
+    picture: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Several runs beside each other; runs that differ only in their seed are one row.
+
+    Args:
+        folders: of finished runs.
+        metrics: to show, such as "recall@1" or "knn@200"; by default those that all runs have.
+        csv: a file for the table, as comma-separated values in shares.
+        latex: a file for it, as a LaTeX tabular in per cent.
+        picture: a .png or .svg file for the picture.
+
+    Returns:
+        A row for each: "name", "seeds", "runs" (folders), "metrics" ({metric: [share of each
+        seed]}), the best recall@1 first.
+
+    Raises:
+        InputError: a folder is no finished run, or none has a metric.
+    """
+    rows = comparison.rows([Path(folder) for folder in folders], metrics)
+    for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
+        if path is not None:
+            checkpoint.write_atomically(Path(path), made(rows).encode())
+    if picture is not None:
+        comparison.draw(rows, Path(picture))
+    return [row.as_dict() for row in rows]

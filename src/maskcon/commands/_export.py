@@ -1,0 +1,208 @@
+"""An encoder for other programs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from maskcon.commands.sources import find_set, name_of, resolved
+from maskcon.config import READING_FIELDS, reading, similar
+from maskcon.data import Found, hold
+from maskcon.data.plans import first_squares
+from maskcon.data.sets import glyphs
+from maskcon.encoder import Encoder
+from maskcon.errors import InputError
+from maskcon.export import TARGETS, place
+from maskcon.runs import folder as runs
+from maskcon.runtime.progress import Progress, Silent
+
+COMPARED = 64  # pictures that an export is compared with the encoder on
+
+
+def export(
+    run: str | Path,
+    *,
+    to: str,
+    out: str | Path | None = None,
+    data: str | Path | Found | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write a run's encoder in a form that other programs read.
+
+    Everything but the table of "atlas" is compared with the encoder in float32 before it is
+    kept, on pictures of the data's test split; on drawn characters where it cannot be found.
+
+    Args:
+        run: a run folder, or any folder with encoder.safetensors and encoder.json.
+        to: "onnx", "safetensors", "hf", "timm" or "atlas": see `maskcon.export.TARGETS`.
+        out: the file, or the folder of "hf"; by default one with a name of its own in the run
+            folder.
+        data: pictures of the table of "atlas", or to compare on; by default the run's own.
+        overwrite: replace an earlier export.
+        progress: told how it goes.
+        options: how to read the data, fields `READING_FIELDS` of Config; device, for "atlas";
+            and those of the form: license ("hf"); projection, neighbours, thumbnail, vectors,
+            seed ("atlas").
+
+    Returns:
+        "to", "out", "files"; of compared forms "agreement" (`maskcon.export.agreement.
+        Agreement`) and "compared_on"; and what the form has to say, such as "load", Python
+        that loads it.
+
+    Raises:
+        InputError: something given cannot be used, a package is missing, the form cannot hold
+            this network, or it does not agree with the encoder. Nothing was written.
+        TrainingError: the disk is full or read-only.
+    """
+    progress = progress or Silent()
+    if to not in TARGETS:
+        raise InputError(
+            f"there is no target {to!r}{similar(str(to), list(TARGETS))}: choose one of "
+            f"{', '.join(TARGETS)}"
+        )
+    target, folder = TARGETS[to], Path(run)
+    own, options = _split(to, options)
+    if folder.suffix == ".safetensors":
+        folder = folder.parent
+    device = own.pop("device", "auto") if to == "atlas" else "cpu"
+    encoder = Encoder.load(folder, device=device, precision=None if to == "atlas" else "fp32")
+    if not encoder.network.takes_pictures:
+        raise InputError(
+            f"the encoder in {folder} was trained on vectors that another model made, and takes no "
+            "pictures: there is nothing to export without that model. maskcon.Encoder.load gives "
+            "it vectors"
+        )
+    paths = place.settle(target, folder, None if out is None else Path(out), overwrite=overwrite)
+    if (
+        data is not None
+        and not isinstance(data, Found)
+        and Path(data).resolve() in [path.resolve() for path in paths]
+    ):
+        raise InputError(f"{data} is the data itself: give another -o")
+    try:
+        if to == "atlas":
+            said = _atlas(encoder, folder, data, paths[0], progress, options, own)
+        else:
+            images, compared_on = _pictures(encoder, folder, data, options, progress)
+            said = _write(to, encoder, images, folder, paths[0], progress, own)
+            said["compared_on"] = compared_on
+    finally:
+        progress.close()
+    return {"to": to, "out": str(paths[0]), "files": [str(path) for path in paths], **said}
+
+
+def _split(to: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the form, and those that say how to read data; without those not given."""
+    given = {name: value for name, value in options.items() if value is not None}
+    own = {name for target in TARGETS.values() for name in target.options} | {"device"}
+    takes = (*TARGETS[to].options, *["device"] * (to == "atlas"))
+    for name in given:
+        if name in own and name not in takes:
+            raise InputError(
+                f"--to {to} does not take {name}: it takes "
+                f"{', '.join(takes) or 'no options of its own'}"
+            )
+        if name not in own and name not in READING_FIELDS:
+            known = [*takes, *READING_FIELDS]
+            raise InputError(
+                f"unknown option {name!r}{similar(name, known)}: expected one of {', '.join(known)}"
+            )
+    form = {name: value for name, value in given.items() if name in own}
+    return form, reading({name: value for name, value in given.items() if name not in own})
+
+
+def _write(
+    to: str,
+    encoder: Encoder,
+    images: Tensor,
+    folder: Path,
+    out: Path,
+    progress: Progress,
+    own: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Each form, imported where it is asked for: their libraries are slow to import."""
+    if to == "onnx":
+        from maskcon.export import onnx_file
+
+        return onnx_file.write(encoder, images, out, progress)
+    if to == "safetensors":
+        from maskcon.export import weights
+
+        return weights.write(encoder, images, out)
+    if to == "timm":
+        from maskcon.export import timm_file
+
+        return timm_file.write(encoder, images, out)
+    from maskcon.export import hub
+
+    return hub.write(encoder, images, folder, out, **own)
+
+
+def _atlas(
+    encoder: Encoder,
+    folder: Path,
+    data: str | Path | Found | None,
+    out: Path,
+    progress: Progress,
+    options: Mapping[str, Any],
+    own: Mapping[str, Any],
+) -> dict[str, Any]:
+    from maskcon.export import atlas
+
+    found = _find(folder, data, options, progress, download=True)
+    trained = runs.read(folder)["config"] if data is None else {}
+    skip = options.get("skip_unreadable", trained.get("skip_unreadable", False))
+    return atlas.write(encoder, found, out, progress, skip_unreadable=skip, **own)
+
+
+def _find(
+    folder: Path,
+    data: str | Path | Found | None,
+    options: Mapping[str, Any],
+    progress: Progress,
+    *,
+    download: bool,
+) -> Found:
+    """The set that was given, or the run's own, split as it was when it was trained.
+
+    Raises:
+        InputError: there is no such set, or nothing says which the run's own was.
+    """
+    if isinstance(data, Found):
+        return data
+    if data is not None:
+        return find_set(resolved({"data": name_of(data), **options}, None), progress)
+    before = runs.read(folder)["config"]
+    config = resolved({**before, **options}, None)
+    config = replace(config, download=config.download and download)
+    return find_set(config, progress).with_test(config.test_share, config.seed)
+
+
+def _pictures(
+    encoder: Encoder,
+    folder: Path,
+    data: str | Path | Found | None,
+    options: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[Tensor, str]:
+    """Squares to compare on, uint8 [N, 3, S, S], and what they are for people."""
+    size = encoder.preparation.image_size
+    try:
+        found = _find(folder, data, options, progress, download=False)
+        part = found.parts.get("test") or found.parts["train"]
+        rows = np.unique(np.linspace(0, len(part) - 1, min(COMPARED, len(part))).astype(int))
+        progress.update("reading pictures to compare on")
+        split, _ = hold(part.take(rows), size, 1, True, progress)
+        which = "test images" if "test" in found.parts else "images"
+        return first_squares(split.images, COMPARED, size), f"{len(split)} {which} of {found.name}"
+    except InputError as error:
+        if data is not None:
+            raise
+        progress.note(f"the run's own images cannot be had ({error}); drawn characters serve")
+    drawn = glyphs.make(train=1, test=COMPARED).test.images
+    return first_squares(drawn, COMPARED, size), f"{len(drawn)} drawn characters"

@@ -1,0 +1,284 @@
+"""An index of pictures: made, changed, described."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from maskcon import __version__
+from maskcon.commands._embed import all_readable, folder_of, target
+from maskcon.commands.labelled import labelled
+from maskcon.commands.sources import resolved
+from maskcon.config import reading
+from maskcon.data import Found, confine
+from maskcon.data.pictures import Files
+from maskcon.data.scan import each
+from maskcon.data.thumbnails import SIDE, Seen
+from maskcon.encoder import BATCH, Encoder
+from maskcon.errors import InputError
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.search import file as index_file
+from maskcon.search.index import KINDS, About, Index, table
+from maskcon.vectors import file as embeddings
+
+UNSEEN = (None, None)  # digest and thumbnail of a picture that was not looked at
+Entries = tuple[np.ndarray, pa.Table, list[tuple[str, str]]]  # vectors, rows, what was left out
+
+
+def index(
+    source: str | Path,
+    data: str | Path | Found | None = None,
+    *,
+    out: str | Path | None = None,
+    add: bool = False,
+    remove: Sequence[str] = (),
+    kind: str | None = None,
+    thumbnails: bool = True,
+    overwrite: bool = False,
+    batch_size: int = BATCH,
+    device: str = "auto",
+    precision: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Make an index of pictures, add to one, remove from one, or say what is in it.
+
+        index("runs/x", "photos", out="shop.index")
+        index("runs/x", "more", out="shop.index", add=True)
+        index("shop.index", "more", add=True)  # with the run that it was made with
+        index("shop.index", remove=["old/*"])
+        index("shop.index")
+
+    Args:
+        source: a run folder, or the encoder.safetensors in it; or an index.
+        data: as `embed` takes it, or a file that `embed` wrote, of the same encoder.
+        out: the index; by default `source`, if that is one.
+        add: add to the index; pictures whose path is there already take its place.
+        remove: paths, or patterns such as "old/*" (`Index.remove`).
+        kind: exact; hnsw (approximate, with FAISS); or auto: exact up to 200,000 pictures, or
+            without FAISS. An index keeps its kind until another is given.
+        thumbnails: keep a small JPEG of each picture.
+        overwrite: replace the index.
+        batch_size: pictures that go through the network together.
+        device: as `Encoder.load` takes it.
+        precision: as `Encoder.load` takes it.
+        progress: told how it goes.
+        options: how to read the data, as for `embed`.
+
+    Returns:
+        "index" (its path), "pictures", "kind", "recall" (recall@10 of hnsw against exact),
+        "width", "identity", "run", "bytes"; "added", "replaced", "removed" (paths), "skipped".
+
+    Raises:
+        InputError: something given cannot be used.
+        TrainingError: the disk is full; an earlier index is untouched.
+    """
+    progress = progress or Silent()
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"kind is {kind!r}: expected {', '.join(KINDS)}")
+    there = Path(source)
+    is_index = index_file.there(there)
+    if there.is_file() and there.suffix != ".safetensors" and not is_index:
+        raise InputError(
+            f"{source} is no index, or is damaged: expected a run folder, the encoder.safetensors "
+            "in it, or an index"
+        )
+    if not there.exists():
+        raise InputError(f"{source} is not there: expected a run folder or an index")
+    if out is None and not is_index:
+        raise InputError(f"what is made of {source} needs a name: give --out shop.index")
+    file = Path(source if out is None else out)
+    try:
+        if is_index and data is None and not add:
+            if file != there:
+                target(file, overwrite)
+            return _changed(there, file, remove, kind, progress)
+        if remove:
+            raise InputError(
+                "to remove pictures, give the index alone: "
+                f"maskcon index {file} --remove {remove[0]!r}"
+            )
+        if is_index and (not add or file != there):
+            raise InputError(f"{source} is an index: give --add, and no --out, to add to it")
+        before = opened(file, progress) if add else None
+        if before is None:
+            target(file, overwrite, more=", or --add to it")
+        run = before.about.run if before is not None and is_index else there
+        if is_index and data is None:
+            raise InputError(f"there is nothing to add: maskcon index {source} DATA --add")
+        encoder = Encoder.load(run, device=device, precision=precision)
+        about = About(
+            encoder.identity, str(folder_of(run)), encoder.preparation.image_size, __version__
+        )
+        if before is not None:
+            same_encoder(before.about, about, file)
+        side = SIDE if thumbnails else 0
+        made = _entries(encoder, about, data, side, batch_size, options, progress)
+        wanted = kind or (before.about.kind if before is not None else "auto")
+        return _written(before, replace(about, kind=wanted), made, file, progress)
+    finally:
+        progress.close()
+
+
+def opened(file: Path, progress: Progress) -> Index:
+    """The index in a file, what there is to say of it told."""
+    found, notes = index_file.read(file)
+    for note in notes:
+        progress.note(note)
+    return found
+
+
+def same_encoder(index: About, run: About, file: Path) -> None:
+    """Raise `InputError` where an index holds the vectors of another encoder than a run has."""
+    if index.identity != run.identity:
+        raise InputError(
+            f"{file} was made with the encoder {index.identity[:8]} of {index.run}, and {run.run} "
+            f"has {run.identity[:8]}: their vectors cannot be compared. Give the run that the "
+            f"index was made with, or index the pictures anew with this one"
+        )
+
+
+def _written(
+    before: Index | None, about: About, made: Entries, file: Path, progress: Progress
+) -> dict[str, Any]:
+    """Put entries into an index, new or old, and write it."""
+    vectors, rows, skipped = made
+    _tell(about, len(rows) + (len(before) if before is not None else 0), progress)
+    if before is None:
+        after = Index.of(about, vectors, rows)
+        replaced = len(rows) - len(after)
+    else:
+        after = replace(before, about=about).add(vectors, rows)
+        replaced = len(rows) - (len(after) - len(before))
+    index_file.write(after, file)
+    counts = {"added": len(rows) - replaced, "replaced": replaced}
+    return _described(after, file) | counts | {"skipped": skipped}
+
+
+def _changed(
+    source: Path, file: Path, remove: Sequence[str], kind: str | None, progress: Progress
+) -> dict[str, Any]:
+    """An index without some pictures, or searched in another way; or as it is."""
+    before = opened(source, progress)
+    if not remove and kind in (None, before.about.kind) and file == source:
+        return _described(before, file)
+    about = replace(before.about, kind=kind or before.about.kind)
+    _tell(about, len(before), progress)
+    after, removed = replace(before, about=about).remove(remove)
+    index_file.write(after, file)
+    return _described(after, file) | {"removed": removed}
+
+
+def _tell(about: About, count: int, progress: Progress) -> None:
+    progress.update(
+        f"linking {count:,} pictures" if about.kind == "hnsw" else f"writing {count:,} pictures"
+    )
+
+
+def _described(index: Index, file: Path) -> dict[str, Any]:
+    small = len(index) - index.rows["thumbnail"].null_count
+    return {
+        "index": str(file),
+        "pictures": len(index),
+        "thumbnails": small,
+        "kind": index.kind,
+        "recall": index.about.recall,
+        "width": index.vectors.shape[1],
+        "identity": index.about.identity,
+        "run": index.about.run,
+        "bytes": file.stat().st_size,
+        "added": 0,
+        "replaced": 0,
+        "removed": [],
+        "skipped": [],
+    }
+
+
+def _entries(
+    encoder: Encoder,
+    about: About,
+    data: str | Path | Found | None,
+    side: int,
+    batch_size: int,
+    options: Mapping[str, Any],
+    progress: Progress,
+) -> Entries:
+    """The vectors and rows of data: embedded now, or in a file of embeddings."""
+    if isinstance(data, str | Path) and Path(data).suffix.lower() in embeddings.SUFFIXES:
+        path = Path(data)
+        identity = embeddings.identity(path)
+        if identity is not None:
+            there = replace(about, identity=identity)
+            same_encoder(there, about, path)
+            config = resolved(reading(options), None)
+            return _from_file(path, side, config.confine, progress)
+        if path.suffix.lower() == ".npz":
+            raise InputError(
+                f"{path} does not say which encoder made its vectors, so no picture can be "
+                "compared with them: give a file of `maskcon embed`, or the pictures"
+            )
+    given = labelled(data, Path(about.run), options, progress)
+    seen = Seen(given.pictures, side)
+    vectors = np.empty((len(seen), encoder.width), np.float32)
+    looked: list[tuple[bytes | None, bytes | None]] = [UNSEEN] * len(seen)
+    errors: dict[int, str] = {}
+    for part in encoder.stream(
+        seen, batch_size=batch_size, progress=progress, workers=given.config.workers
+    ):
+        vectors[part.rows] = part.vectors
+        for row in part.rows.tolist():
+            looked[row] = seen.take(row)
+        errors.update(part.errors)
+    skipped = [(seen.name(row), reason) for row, reason in errors.items()]
+    all_readable(skipped, len(seen), given.config.skip_unreadable)
+    if not np.isfinite(vectors).all():
+        raise InputError(f"the encoder of {about.run} has diverged: a vector is not finite")
+    kept = np.setdiff1d(np.arange(len(seen)), list(errors))
+    columns = given.take(kept).columns
+    rows = _table(columns, [looked[row] for row in kept.tolist()])
+    return vectors[kept], rows, skipped
+
+
+def _from_file(path: Path, side: int, confined: bool, progress: Progress) -> Entries:
+    """Entries of a file of embeddings; thumbnails and digests where the pictures are files."""
+    known = embeddings.read(path)
+    if known.paths is None:
+        raise InputError(f"{path} has no column of paths: embed the pictures again")
+    pictures = Files(list(known.paths))
+    if confined:
+        confine.check([pictures], path.parent)
+    seen = Seen(pictures, side)
+    looked: list[tuple[bytes | None, bytes | None]] = []
+
+    def look(row: int) -> None:
+        seen.decode(row)
+
+    for row, error in each(look, len(seen), 1, progress, "looking at pictures"):
+        looked.append(UNSEEN if isinstance(error, InputError) else seen.take(row))
+    lost = sum(found is UNSEEN for found in looked)
+    if lost:
+        progress.note(
+            f"{lost:,} of {len(looked):,} pictures are no files that can be read, and get no "
+            "thumbnail: index the data themselves to have them"
+        )
+    columns = {"paths": known.paths, "coarse": known.coarse, "fine": known.fine}
+    return known.unit(), _table(columns, looked), []
+
+
+def _table(
+    columns: Mapping[str, np.ndarray | None],
+    looked: Sequence[tuple[bytes | None, bytes | None]],
+) -> pa.Table:
+    none = [None] * len(looked)
+    paths, coarse, fine = (columns[name] for name in ("paths", "coarse", "fine"))
+    assert paths is not None
+    return table(
+        list(paths),
+        none if coarse is None else list(coarse),
+        none if fine is None else list(fine),
+        [digest for digest, _ in looked],
+        [small for _, small in looked],
+    )

@@ -1,0 +1,22 @@
+"""What there is: methods and data sets."""
+
+from maskcon.data import DATA_SETS
+from maskcon.methods.family import METHODS
+from maskcon.runs import paper
+
+
+def methods() -> dict[str, str]:
+    """Name and summary of every method."""
+    return {name: method.summary for name, method in METHODS.items()}
+
+
+def datasets() -> dict[str, str]:
+    """Every data set that maskcon knows by name: what it is, its recipe, and MaskCon's best."""
+    best = {row.data: row for row in paper.rows() if row.best and row.method == "maskcon"}
+    described = {}
+    for name, known in DATA_SETS.items():
+        described[name] = known.summary
+        if known.recipe is not None:
+            hyper = ", ".join(f"{key} {value:g}" for key, value in best[name].hyper.items())
+            described[name] += f"\nrecipe {known.recipe}" + (f"; best: {hyper}" if hyper else "")
+    return described

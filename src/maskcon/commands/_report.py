@@ -1,0 +1,127 @@
+"""A page about a run, in one file."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from maskcon.commands.sources import hold_part, judged_set
+from maskcon.data import Found
+from maskcon.data.table import Photos
+from maskcon.errors import InputError
+from maskcon.eval.features import Preparation, embed
+from maskcon.report.album import Album, short_names
+from maskcon.report.build import build
+from maskcon.report.places import MAPS
+from maskcon.runs import checkpoint
+from maskcon.runs import folder as runs
+from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.untrusted import parse_json
+
+POINTS = 10_000  # on the map; more make a larger file
+
+
+def report(
+    run: str | Path,
+    data: str | Path | Found | None = None,
+    out: str | Path | None = None,
+    *,
+    points: int = POINTS,
+    map: str = "tsne",
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write one HTML file about a run that needs no network: curves, recall, a map, findings.
+
+    Args:
+        run: a run folder.
+        data: a data set's name or path, or arrays; by default the run's own. All of its images
+            are judged where it has no test split.
+        out: the file, .html; by default report.html in the run folder. It is replaced.
+        points: pictures on the map, at most; all are judged.
+        map: how they are placed: "tsne", "umap" (needs umap-learn) or "pca".
+        progress: told how it goes.
+        options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
+            which is the run's own unless given.
+
+    Returns:
+        "path" and "bytes" of the file, "images" judged, "points" on the map, "pictures" in the
+        file, and "results": {"recall@1": share, ..., "pixels": {...}, "health": {...}}.
+
+    Raises:
+        InputError: no run or no data there, or options that cannot be used.
+        TrainingError: the file cannot be written.
+    """
+    progress = progress or Silent()
+    folder = Path(run)
+    trained = runs.read(folder)
+    path = Path(out) if out is not None else folder / "report.html"
+    _check(path, points, map)
+    network, description = checkpoint.load_encoder(folder)
+    where = pick_device(options.pop("device", None) or "auto")
+    numbers = Precision.pick(options.pop("precision", None) or trained["precision"], where)
+    found, config = judged_set(folder, data, options, progress)
+    part = found.parts.get("test") or found.parts["train"]
+    split, left_out = hold_part(part, description["image_size"], config, progress)
+    names = [part.pictures.name(row) for row in range(len(part))]
+    unreadable = set(left_out)
+    if not isinstance(split.images, Tensor | Photos):
+        raise InputError(
+            f"{found.name} has vectors in place of pictures, and a report shows pictures: give "
+            "data with pictures, or use `maskcon eval`"
+        )
+    preparation, network = Preparation.of(description), network.to(where)
+    features = embed(network, split.images, preparation, numbers, config.readers, progress)
+    album = Album(
+        split.images,
+        features.cpu(),
+        split.coarse,
+        split.fine,
+        short_names([name for name in names if name not in unreadable]),
+        found.coarse_names,
+        found.fine_names,
+        config.readers,
+        trained["config"]["seed"],
+    )
+    page = build(
+        trained, _metrics(folder), found.name, album, points=points, how=map, progress=progress
+    )
+    content = page.html.encode(errors="replace")
+    checkpoint.write_atomically(path, content)
+    progress.close()
+    return {
+        "path": str(path),
+        "bytes": len(content),
+        "images": len(album),
+        "points": page.points,
+        "pictures": page.pictures,
+        "results": page.figures.as_dict(),
+    }
+
+
+def _check(path: Path, points: int, how: str) -> None:
+    """Raise `InputError` before any work is done in vain."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{path} is no name of a page: give one that ends in .html")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent} is no folder: make it, or give another name")
+    if points < 2:
+        raise InputError(f"points is {points}: expected 2 or more")
+    if how not in MAPS:
+        raise InputError(f"map is {how!r}: expected one of {', '.join(MAPS)}")
+
+
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; none where there is none. A broken last line is left out."""
+    try:
+        lines = (folder / runs.METRICS).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(parse_json(line))
+        except ValueError:
+            continue
+    return [line for line in found if isinstance(line, dict)]

@@ -1,0 +1,97 @@
+"""The rows of the paper's tables, run again."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from maskcon.commands._train import train
+from maskcon.commands.sources import resolved, resumed
+from maskcon.data import DATA_SETS
+from maskcon.errors import InputError
+from maskcon.runs import folder as runs
+from maskcon.runs import ledger as ledgers
+from maskcon.runs import paper
+from maskcon.runtime.progress import Progress, Silent
+
+
+def reproduce(
+    data: str | None = None,
+    method: str | None = None,
+    *,
+    seeds: Sequence[int] = (0,),
+    out: str | Path = "runs",
+    upper_bound: str = paper.UPPER_BOUND_METHODS[0],
+    resume: bool = False,
+    ledger: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Run a row of the paper's tables, and set what comes out beside what was published.
+
+    Args:
+        data: a data set of the paper; without one, nothing is run and the rows are returned.
+        method: as the paper calls it; "supfine" is the upper bound.
+        seeds: one run each.
+        out: folder of the run folders, DATA-METHOD-...-seedN.
+        upper_bound: what supfine trains with, "supcon" or "supce"; the paper does not state it.
+        resume: go on with runs that were broken off; finished ones are not run again.
+        ledger: file that finished runs are appended to; by default that of the source tree.
+        progress: told how it goes.
+        options: "w" and "tau" choose the row; others change the recipe, and the comparison says
+            so. Initial weights are those of ImageNet unless `init` says otherwise.
+
+    Returns:
+        "rows" alone, or "row", "runs" (their run.json), and "not_comparable": why not.
+
+    Raises:
+        InputError: there is no such row, or something given cannot be used.
+    """
+    if data is None:
+        return {"rows": [asdict(row) | {"name": row.name} for row in paper.rows()]}
+    if method is None:
+        rows = [row.name for row in paper.rows() if row.data == data]
+        raise InputError(f"give a method of the rows of {data}: {'; '.join(rows)}")
+    progress = progress or Silent()
+    if "seed" in options:
+        raise InputError(f"seed is {options['seed']}: give seeds=({options['seed']},)")
+    stated: list[str] = [name for name in ("w", "tau") if name in options]
+    hyper = {name: options.pop(name) for name in stated}
+    for name, value in hyper.items():
+        if not isinstance(value, int | float):
+            raise InputError(f"{name} is {value!r}: the rows of the paper have a number for it")
+    row = paper.row_of(data, method, hyper)
+    if upper_bound not in paper.UPPER_BOUND_METHODS:
+        raise InputError(
+            f"upper_bound is {upper_bound!r}: expected {' or '.join(paper.UPPER_BOUND_METHODS)}"
+        )
+    recipe = DATA_SETS[data].recipe
+    assert recipe is not None  # every set of the paper has one
+    as_published: dict[str, Any] = {"init": "imagenet", **hyper, **row.hyper, "data": data}
+    as_published["method"] = row.method
+    name = row.name
+    if row.method == paper.UPPER_BOUND:
+        as_published |= {"method": upper_bound, "label": "fine"}
+        name = f"{name} {upper_bound}"
+    reference = resolved(as_published, recipe).as_dict()
+    given = {**as_published, **options}
+    file = Path(ledger) if ledger is not None else ledgers.home()
+    ledgers.check(file)
+    done = []
+    for seed in seeds:
+        folder = Path(out) / "-".join([data, *name.replace("=", "").split(), f"seed{seed}"])
+        before = resume and folder.exists()
+        if before and runs.read(folder)["status"] == "finished":
+            resumed(folder, {**given, "seed": seed}, recipe)  # refuses one of other options
+            run = runs.read(folder)
+            progress.note(f"{folder} is finished")
+        else:
+            progress.note(f"{row.name} on {data}, seed {seed}: {folder}")
+            run = train(
+                out=folder, recipe=recipe, resume=before, progress=progress, **given, seed=seed
+            )
+        ledgers.add(file, [run])
+        done.append(run)
+    progress.note(f"the ledger is {file}")
+    reasons = paper.differences(done[0]["config"], reference)
+    return {"row": asdict(row), "runs": done, "not_comparable": reasons}

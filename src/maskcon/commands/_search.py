@@ -1,0 +1,280 @@
+"""The pictures of an index that are most like others."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maskcon import __version__
+from maskcon.commands._embed import all_readable, folder_of, target
+from maskcon.commands._index import opened, same_encoder
+from maskcon.data.pictures import Files, Pictures
+from maskcon.data.readers import folder
+from maskcon.data.readers.arrays import pictures_of
+from maskcon.data.thumbnails import Seen, thumbnail
+from maskcon.encoder import Encoder
+from maskcon.errors import InputError
+from maskcon.runs.checkpoint import write_atomically, write_json
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.search import sheet
+from maskcon.search.index import About, Index
+
+LARGE = 168  # side of a query's thumbnail on a sheet, in pixels
+SHEET = 500  # queries on a sheet
+
+
+def search(
+    index: str | Path,
+    queries: Any,
+    *,
+    k: int = 10,
+    run: str | Path | None = None,
+    keep_self: bool = False,
+    html: str | Path | None = None,
+    json: str | Path | None = None,
+    skip_unreadable: bool = False,
+    device: str = "auto",
+    precision: str | None = None,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The k pictures of an index that are nearest to each query.
+
+    A query that is itself in the index is left out of its own hits: the picture of the same path,
+    and pictures of exactly the same pixels under other paths.
+
+    Args:
+        index: a file of `index`.
+        queries: a picture's path, a folder (all pictures below it), several of either; or arrays
+            or Pillow images, as `Encoder.embed` takes them.
+        k: hits of each query.
+        run: the run folder with the encoder; by default the one that the index was made with.
+        keep_self: do not leave the query out.
+        html: a page with thumbnails to write.
+        json: a file to write the result to.
+        skip_unreadable: go on without queries that cannot be read.
+        device: as `Encoder.load` takes it.
+        precision: as `Encoder.load` takes it.
+        workers: threads that read pictures; 0 is one for each core.
+        progress: told how it goes.
+
+    Returns:
+        {"index", "pictures" (in it), "k", "queries": [{"path", "hits": [{"rank", "score" (cosine
+        similarity), "coarse", "fine", "path"}, ...], "left_out": paths}, ...], "skipped"}.
+
+    Raises:
+        InputError: something given cannot be used.
+        TrainingError: a file could not be written.
+    """
+    progress = progress or Silent()
+    for file in (html, json):
+        if file is not None:
+            target(file, overwrite=True)
+    try:
+        there = opened(Path(index), progress)
+        there.check(k)
+        asked = _queries(queries)
+        encoder = _encoder(there, Path(index), run, device, precision)
+        known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
+        all_readable(known.skipped, len(asked), skip_unreadable)
+        without = _itself(there, known)
+        if keep_self:
+            without = [np.empty(0, np.int64)] * len(without)
+        progress.update(f"searching {len(there):,} pictures")
+        found = there.search(known.vectors, k, without)
+        hits = [
+            [(row, score) for row, score in zip(*pair, strict=True) if row >= 0]
+            for pair in zip(found.ids.tolist(), found.scores.tolist(), strict=True)
+        ]
+        result = {
+            "index": str(index),
+            "pictures": len(there),
+            "k": k,
+            "queries": _told(there, known.names, hits, without),
+            "skipped": known.skipped,
+        }
+        if json is not None:
+            write_json(Path(json), result)
+        if html is not None:
+            page = _page(there, known, hits, result, progress)
+            write_atomically(Path(html), page.encode())
+        return result
+    finally:
+        progress.close()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Queries that could be read.
+
+    Attributes:
+        names: of the pictures [Q].
+        vectors: float32 [Q, F].
+        digests: of their pixels [Q].
+        thumbnails: JPEG [Q].
+        skipped: (name, reason) of those that could not.
+    """
+
+    names: list[str]
+    vectors: np.ndarray
+    digests: list[bytes]
+    thumbnails: list[bytes | None]
+    skipped: list[tuple[str, str]]
+
+
+def _queries(queries: Any) -> Pictures:
+    """Whatever `search` takes, as pictures."""
+    if isinstance(queries, str | Path):
+        queries = [queries]
+    if isinstance(queries, np.ndarray) or hasattr(queries, "convert"):  # one picture, perhaps
+        single = not isinstance(queries, np.ndarray) or queries.shape[2:] == (3,)
+        return pictures_of([queries] if single else queries, "the queries")
+    if not isinstance(queries, Sequence) or not all(isinstance(q, str | Path) for q in queries):
+        return pictures_of(queries, "the queries")
+    paths: list[Path] = []
+    for query in map(Path, queries):
+        if query.is_dir():
+            below = folder.loose(query)
+            if not below:
+                raise InputError(f"the folder {query} has no pictures to search with")
+            paths += below
+        else:
+            paths.append(query)
+    if not paths:
+        raise InputError("there is nothing to search with: give a picture or a folder of pictures")
+    return Files(paths)
+
+
+def _encoder(
+    index: Index, file: Path, run: str | Path | None, device: str, precision: str | None
+) -> Encoder:
+    """The encoder that the index was made with."""
+    try:
+        encoder = Encoder.load(run or index.about.run, device=device, precision=precision)
+    except InputError as error:
+        if run is not None or (Path(index.about.run) / "encoder.json").exists():
+            raise
+        raise InputError(
+            f"{file} was made with the encoder of {index.about.run}, which is not there: give the "
+            "folder where it is now with --run"
+        ) from error
+    size = encoder.preparation.image_size
+    where = str(folder_of(run or index.about.run))
+    same_encoder(index.about, About(encoder.identity, where, size, __version__), file)
+    return encoder
+
+
+def _embedded(
+    pictures: Pictures, encoder: Encoder, side: int, workers: int, progress: Progress
+) -> _Asked:
+    seen = Seen(pictures, side)
+    rows: list[int] = []
+    vectors: list[np.ndarray] = []
+    errors: list[tuple[int, str]] = []
+    for part in encoder.stream(seen, progress=progress, workers=workers):
+        rows += part.rows.tolist()
+        vectors.append(part.vectors)
+        errors += part.errors
+    looked = [seen.take(row) for row in rows]
+    return _Asked(
+        [seen.name(row) for row in rows],
+        np.concatenate(vectors),
+        [digest for digest, _ in looked],
+        [small for _, small in looked],
+        [(seen.name(row), reason) for row, reason in errors],
+    )
+
+
+def _itself(index: Index, asked: _Asked) -> list[np.ndarray]:
+    """Rows of the index that are the query: of its path, or of exactly its pixels."""
+    paths = [os.path.abspath(name) for name in asked.names]  # noqa: PTH100
+    same: dict[str | bytes, list[int]] = {}
+    for name, values in (("path", paths), ("digest", asked.digests)):
+        column = index.rows[name]
+        among = pc.is_in(column, value_set=pa.array(list(set(values)), column.type))
+        rows = np.flatnonzero(among.to_numpy())
+        for row, value in zip(rows.tolist(), column.take(rows).to_pylist(), strict=True):
+            same.setdefault(value, []).append(row)
+    return [
+        np.unique(np.array([*same.get(path, ()), *same.get(digest, ())], np.int64))
+        for path, digest in zip(paths, asked.digests, strict=True)
+    ]
+
+
+def _told(
+    index: Index,
+    names: Sequence[str],
+    hits: Sequence[Sequence[tuple[int, float]]],
+    without: Sequence[np.ndarray],
+) -> list[dict[str, Any]]:
+    """Queries with their hits, as plain values."""
+    columns = ["coarse", "fine", "path"]
+    rows = [row for of_query in hits for row, _ in of_query]
+    told = iter(index.rows.select(columns).take(pa.array(rows, pa.int64())).to_pylist())
+    paths = index.rows["path"]
+    return [
+        {
+            "path": name,
+            "hits": [
+                {"rank": rank, "score": score, **next(told)}
+                for rank, (_, score) in enumerate(of_query, 1)
+            ],
+            "left_out": [paths[int(row)].as_py() for row in left_out],
+        }
+        for name, of_query, left_out in zip(names, hits, without, strict=True)
+    ]
+
+
+def _page(
+    index: Index,
+    asked: _Asked,
+    hits: Sequence[Sequence[tuple[int, float]]],
+    result: dict[str, Any],
+    progress: Progress,
+) -> str:
+    """The sheet of a result."""
+    count = len(asked.names)
+    if count > SHEET:
+        progress.note(f"the page shows the first {SHEET} of {count:,} queries")
+    small = index.rows["thumbnail"]
+    found = []
+    for told, of_query, shown in zip(
+        result["queries"][:SHEET], hits[:SHEET], asked.thumbnails[:SHEET], strict=True
+    ):
+        cards = [
+            sheet.Card(
+                path=displayed(hit["path"]),
+                thumbnail=small[row].as_py() or _made(hit["path"]),
+                label=hit["fine"] or hit["coarse"] or "",
+                score=score,
+            )
+            for hit, (row, score) in zip(told["hits"], of_query, strict=True)
+        ]
+        found.append((sheet.Card(displayed(told["path"]), shown), cards))
+    about = (
+        f"{min(count, SHEET):,} of {count:,} queries, each with its {result['k']} nearest of "
+        f"{len(index):,} pictures; scores are cosine similarities"
+    )
+    return sheet.page(f"Search in {Path(result['index']).name}", about, found)
+
+
+def _made(path: str) -> bytes | None:
+    """The thumbnail of a picture that the index keeps none of."""
+    try:
+        return thumbnail(Files([path]).decode(0), LARGE)
+    except InputError:
+        return None
+
+
+def displayed(path: str) -> str:
+    """A path for people: from here, where it lies below; nothing that moves a terminal's cursor."""
+    here = str(Path.cwd()) + os.sep
+    text = path.removeprefix(here).replace(f" of {here}", " of ")  # "row 3 of /a/b.parquet"
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )

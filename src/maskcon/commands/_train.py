@@ -1,0 +1,201 @@
+"""Train, and the demonstration."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
+from maskcon.config import Config
+from maskcon.data import DataSet, Found, fitting_size
+from maskcon.errors import Interrupted, TrainingError
+from maskcon.eval.features import pixel_recall
+from maskcon.report import card as report
+from maskcon.runs import checkpoint
+from maskcon.runs import folder as runs
+from maskcon.runtime import distributed as ranks
+from maskcon.runtime.device import deterministic, hardware
+from maskcon.runtime.distributed import Ranks
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.train import frozen as freezing
+from maskcon.train.loop import fit
+from maskcon.train.training import Training
+
+# What `demo` trains: small enough for two cores and two minutes.
+# Short runs want many steps and fresh keys, so batches, bank and momentum are
+# smaller than for CIFAR-100; a character must not be mirrored or cut.
+DEMO: Mapping[str, Any] = {
+    "data": "glyphs",
+    "method": "maskcon",
+    "tau": 0.2,
+    "query_view": "weak",
+    "crop_area": 0.7,
+    "flip": False,
+    "backbone": "resnet10w16",
+    "bank_size": 1024,
+    "ema": 0.9,
+    "epochs": 7,
+    "warmup_epochs": 0.5,
+    "batch_size": 32,
+    "lr": 0.06,
+    "eval_every": 1,
+}
+
+
+def train(
+    *,
+    out: str | Path,
+    data: str | Path | Found | None = None,
+    recipe: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train an encoder and fill a run folder.
+
+    Args:
+        out: the run folder; refused if it exists, unless `resume` or `overwrite`.
+        data: a data set's name or path; or arrays, as `maskcon.data.from_arrays` takes them.
+        recipe: a TOML file of options; the options given here win over it.
+        resume: go on from the folder's last checkpoint, with the run's own options.
+        overwrite: delete the run that is there.
+        progress: told how the run goes.
+        options: fields of `maskcon.config.Config` and hyper-parameters of the method.
+
+    Returns:
+        The content of run.json; its "results" hold "recall@1" and so on, shares in [0, 1].
+
+    Raises:
+        InputError: something given cannot be used; nothing was changed.
+        TrainingError: training had to stop; the last checkpoint is kept.
+        Interrupted: SIGINT or SIGTERM; a checkpoint was written.
+    """
+    folder = Path(out)
+    if data is not None:
+        options["data"] = name_of(data)
+    with ranks.joined() as us, contextlib.ExitStack() as stack:
+        if ranks.restarted() and (folder / runs.RUN_FILE).exists():
+            resume, overwrite = True, False
+
+        def claim() -> None:
+            stack.enter_context(runs.claimed(folder, resume=resume, overwrite=overwrite))
+
+        us.leader_alone(claim)
+        config = resumed(folder, options, recipe) if resume else resolved(options, recipe)
+        told = progress if progress and us.leads else Silent()
+        stack.enter_context(deterministic(config.deterministic))
+        return _train(config, folder, data, resume, us, told)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    data: str | Path | Found | None,
+    resume: bool,
+    us: Ranks,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train in a folder that is this run's alone."""
+    freezing.check(config)
+    with us.leader_first():  # which may download
+        found = data if isinstance(data, Found) else find_set(config, progress)
+    fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
+    found = split_set(found, config, progress)
+    config = config.settled(len(found.parts["train"]), fits)
+    loaded = load_set(found, config, progress, us)
+    seen = loaded
+    if config.computes_vectors:
+        with us.leader_first():  # which keeps them for the others
+            seen = freezing.vectors_of(loaded, config, progress)
+    seen, held = freezing.set_apart(seen, config)
+    begun = resume and checkpoint.has_checkpoint(folder)
+    if begun and not (config.freeze or config.unfreeze):  # whose weights are in the checkpoint
+        config = replace(config, init="scratch")
+    if resume:  # what "auto" meant where the run began
+        config = replace(config, precision=runs.read(folder)["precision"])
+    training = Training(config, seen, progress, us)
+    made = {**runs.provenance(), "hardware": {**hardware(training.device), "ranks": us.size}}
+    if resume:
+        run = runs.read(folder)
+        run.pop("error", None)
+        run.setdefault("resumed", []).append(made)
+    else:
+        run = {
+            **made,
+            "config": config.as_dict(),
+            "precision": training.precision.name,
+            "data": _describe(loaded, config),
+            "results": {},
+        }
+
+    def record(status: str, **more: Any) -> None:
+        if us.leads:
+            run.update(status=status, **more)
+            runs.write(folder, run)
+
+    def begin() -> None:
+        if not resume:
+            runs.clear(folder)
+        record("running")
+        if not begun:
+            runs.write_lists(folder, found, loaded)
+
+    us.leader_alone(begin)
+    try:
+        outcome = fit(training, seen, folder, resume=begun, progress=progress)
+        outcome |= freezing.judge(training, held, seen.test, folder, progress)
+    except Interrupted:
+        with contextlib.suppress(TrainingError):  # a full disk: the checkpoint is written
+            record("interrupted")
+        raise
+    except TrainingError as error:
+        with contextlib.suppress(TrainingError):  # a full disk: the first error matters
+            record("failed", error=str(error))
+        raise
+    features = training.features(seen.test.images, progress).cpu()
+    if not us.leads:
+        return run
+    pixels = pixel_recall(loaded.test, config.readers)
+    results = {**training.last, "best": training.best, "pixels": pixels}
+    if config.computes_vectors:
+        results["frozen"] = pixel_recall(seen.test)
+    outcome["compile_seconds"] = training.compile_seconds
+    record("finished", results=results, training=outcome)
+    report.write(folder, run, loaded, features, progress)
+    return run
+
+
+def demo(
+    *,
+    out: str | Path = "glyphs-demo",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train on glyphs, evaluate and draw: about two minutes on two cores.
+
+    Args:
+        out: the run folder.
+        resume: go on from the folder's last checkpoint.
+        overwrite: delete the run that is there.
+        progress: told how it goes.
+
+    Returns:
+        The content of run.json.
+    """
+    return train(out=out, resume=resume, overwrite=overwrite, progress=progress, **DEMO)
+
+
+def _describe(data: DataSet, config: Config) -> dict[str, Any]:
+    made = {"share": config.test_share, "seed": config.seed} if data.made_split else None
+    return {
+        "name": data.name,
+        "train": len(data.train),
+        "test": len(data.test),
+        "coarse": list(data.coarse_names),
+        "fine": len(data.fine_names),
+        "made_split": made,
+        "skipped": len(data.skipped),
+    }

@@ -1,0 +1,241 @@
+"""An encoder before its judges: the protocols by name, each run on what it needs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from maskcon.data.table import Split
+from maskcon.errors import InputError
+from maskcon.eval import bootstrap, precision, probe, recall
+from maskcon.eval.cluster import clustering
+from maskcon.eval.diagnostics import health
+from maskcon.eval.features import Preparation, embed, pixel_recall, recall_of
+from maskcon.eval.finetune import fine_tuned
+from maskcon.eval.knn import nearest_across, vote
+from maskcon.model.network import Network
+from maskcon.runtime.device import Precision
+from maskcon.runtime.distributed import ALONE, Ranks
+from maskcon.runtime.progress import Progress, Silent
+
+SHARES = (0.01, 0.1)  # of the fine labels, of the few-shot protocol
+NEIGHBOURS = 200  # that vote
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoder and the images that it is judged on.
+
+    Attributes:
+        network: the encoder, on its device.
+        preparation: how images become its input.
+        numbers: the precision that it computes in.
+        test: the split whose images are judged.
+        train: the split that classifiers learn from; None where there is none.
+        coarse_names: of the coarse classes.
+        crop_area, flip: of the views that fine-tuning sees.
+        seed: of whatever is drawn.
+        workers: that read pictures.
+        progress: told how it goes.
+        ranks: that share the embedding.
+    """
+
+    network: Network
+    preparation: Preparation
+    numbers: Precision
+    test: Split
+    train: Split | None = None
+    coarse_names: Sequence[str] = ()
+    crop_area: float = 0.2
+    flip: bool = True
+    seed: int = 0
+    workers: int = 1
+    progress: Progress = field(default_factory=Silent)
+    ranks: Ranks = ALONE
+
+    def embed(self) -> None:
+        """Compute the features that all need; of several `ranks` each must call this."""
+        _ = self.features
+        if self.train is not None:
+            _ = self.train_features
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Of the test images [N, F], unit length; computed once."""
+        return self._embed(self.test)
+
+    @cached_property
+    def train_features(self) -> Tensor:
+        """Of the train images, computed once."""
+        return self._embed(self.taught)
+
+    def _embed(self, split: Split) -> Tensor:
+        network, images = self.network, split.images
+        workers, progress = self.workers, self.progress
+        found = embed(
+            network, images, self.preparation, self.numbers, workers, progress, self.ranks
+        )
+        return found.cpu()
+
+    @property
+    def fine(self) -> Tensor:
+        """Fine labels of the test images."""
+        assert self.test.fine is not None
+        return self.test.fine
+
+    @property
+    def taught(self) -> Split:
+        """The train images, with fine labels.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self.train is None or self.train.fine is None:
+            raise InputError(
+                "the data have no train images with fine labels, which classifiers are taught "
+                "with: leave out knn, linear and fewshot, or give data with a train split"
+            )
+        return self.train
+
+
+Protocol = Callable[[Subject], dict[str, Any]]
+
+
+def _recall(subject: Subject) -> dict[str, Any]:
+    test = subject.test
+    pixels = pixel_recall(test, subject.workers)
+    if test.fine is None:
+        return {**recall_of(subject.features, test), "pixels": pixels}
+    found = recall.hits(subject.features, test.fine, test.coarse)
+    average, r_precision = precision.query_precisions(subject.features, test.fine)
+    of_query: dict[str, Tensor] = dict(found)
+    if average.isfinite().any():
+        of_query |= {"map@r": average, "r_precision": r_precision}
+    by_coarse = recall.recall_by_coarse(found, test.coarse)
+    intervals = bootstrap.intervals(of_query, seed=subject.seed)
+    return {
+        **recall.recall_at(found),
+        **{name: of_query[name].nanmean().item() for name in of_query if name not in found},
+        "intervals": {k: list(v) for k, v in intervals.items()},  # as JSON has them
+        "by_coarse": {subject.coarse_names[c]: values for c, values in by_coarse.items()},
+        "pixels": pixels,
+    }
+
+
+def _knn(subject: Subject) -> dict[str, Any]:
+    train, test = subject.taught, subject.test
+    assert train.fine is not None
+    subject.progress.update("knn")
+    found = nearest_across(subject.features, subject.train_features, NEIGHBOURS)
+    name = f"knn@{found.ids.shape[1]}"
+
+    def accuracy(label: Tensor, truth: Tensor) -> float:
+        return (vote(found, label) == truth).double().mean().item()
+
+    return {
+        name: accuracy(train.fine, subject.fine),
+        f"{name}/coarse": accuracy(train.coarse, test.coarse),
+    }
+
+
+def _linear(subject: Subject) -> dict[str, Any]:
+    train = subject.taught
+    assert train.fine is not None
+    features = subject.train_features, train.fine, subject.features, subject.fine
+    return probe.linear_probe(*features, seed=subject.seed, progress=subject.progress)
+
+
+def _few_shot(subject: Subject) -> dict[str, Any]:
+    train, seed, progress = subject.taught, subject.seed, subject.progress
+    assert train.fine is not None
+    found: dict[str, Any] = {}
+    for share in SHARES:
+        features = subject.train_features, train.fine, subject.features, subject.fine
+        found |= probe.few_probe(*features, share=share, seed=seed, progress=progress)
+        found |= fine_tuned(
+            subject.network,
+            subject.preparation,
+            subject.numbers,
+            train,
+            subject.test,
+            share=share,
+            crop_area=subject.crop_area,
+            flip=subject.flip,
+            seed=seed,
+            workers=subject.workers,
+            progress=progress,
+        )
+    return found
+
+
+def _cluster(subject: Subject) -> dict[str, Any]:
+    seed, progress = subject.seed, subject.progress
+    return clustering(
+        subject.features, subject.fine, subject.test.coarse, seed=seed, progress=progress
+    )
+
+
+def _health(subject: Subject) -> dict[str, Any]:
+    subject.progress.update("health")
+    return health(subject.features, subject.test.coarse, subject.test.fine)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "recall": _recall,
+    "knn": _knn,
+    "linear": _linear,
+    "fewshot": _few_shot,
+    "cluster": _cluster,
+    "health": _health,
+}
+TAUGHT = ("knn", "linear", "fewshot")  # with the fine labels of train images
+WITHOUT_FINE = ("recall", "health")  # what can be judged where there are none
+
+
+def check_protocols(names: Sequence[str], fine: bool = True) -> tuple[str, ...]:
+    """The protocols of these names, in their order; "all" is all of them.
+
+    Args:
+        names: of `PROTOCOLS`, or "all".
+        fine: whether the data have fine labels.
+
+    Raises:
+        InputError: an unknown one, or one that needs fine labels where there are none.
+    """
+    possible = tuple(PROTOCOLS) if fine else WITHOUT_FINE
+    if "all" in names:
+        return possible
+    unknown = [name for name in names if name not in PROTOCOLS]
+    if unknown or not names:
+        raise InputError(
+            f"there is no protocol {unknown[0] if unknown else ''!r}: choose of "
+            f"{', '.join(PROTOCOLS)}, or all"
+        )
+    impossible = [name for name in names if name not in possible]
+    if impossible:
+        raise InputError(
+            f"the data have no fine labels, which {', '.join(impossible)} would be measured "
+            f"against: {' and '.join(possible)} are what can be known"
+        )
+    return tuple(name for name in PROTOCOLS if name in names)
+
+
+def judge(subject: Subject, names: Sequence[str]) -> dict[str, Any]:
+    """The results of some protocols, one after the other.
+
+    Args:
+        subject: what is judged.
+        names: as `check_protocols` returns them.
+
+    Returns:
+        {name of a metric: share in [0, 1] or figure}; besides, of recall, "intervals" ({metric:
+        [low, high]}, 95 %), "by_coarse" ({coarse class: {metric: share}}) and "pixels" (the
+        recall of raw pixels).
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        found |= PROTOCOLS[name](subject)
+    subject.progress.close()
+    return found

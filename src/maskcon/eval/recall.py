@@ -1,0 +1,88 @@
+"""Recall@K of every test image among all others, and among those of its own coarse class."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from maskcon.eval.retrieval import strangers_before
+from maskcon.eval.rows import by_class, check_rows
+
+KS = (1, 2, 5, 10, 50, 100)
+WITHIN = "/within_coarse"
+
+
+def hits(
+    features: Tensor, fine: Tensor, coarse: Tensor | None = None, ks: Sequence[int] = KS
+) -> dict[str, Tensor]:
+    """Which queries are found: every row asks for another row of its fine class.
+
+    Inside the own coarse class (`within_coarse`) only rows of the query's coarse class are
+    candidates: this is what coarse labels do not give away. A tie counts against the query. A
+    query whose fine class has no other row is never found.
+
+    Args:
+        features: [N, F] of unit length, N of two or more.
+        fine: fine label of each row [N].
+        coarse: coarse label of each row [N]; without them there is nothing within.
+        ks: the K. Left out where there are fewer candidates than K: N - 1 of them, and within,
+            those of the smallest coarse class that has two rows or more.
+
+    Returns:
+        {"recall@1": bool [N], ..., "recall@1/within_coarse": bool [N], ...}, K ascending as given.
+
+    Raises:
+        InputError: features or labels that cannot be judged.
+    """
+    check_rows(features, fine, coarse)
+    before = strangers_before(features, fine)
+    found = {f"recall@{k}": before < k for k in ks if k < len(features)}
+    if coarse is not None:
+        before = strangers_within(features, fine, coarse)
+        sizes = coarse.unique(return_counts=True)[1]
+        smallest = min((size for size in sizes.tolist() if size > 1), default=0)
+        found |= {f"recall@{k}{WITHIN}": before < k for k in ks if k < smallest}
+    return found
+
+
+def strangers_within(features: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
+    """`maskcon.eval.retrieval.strangers_before`, with candidates of the own coarse class only.
+
+    Args:
+        features: [N, F] of unit length.
+        fine: fine label of each row [N].
+        coarse: coarse label of each row [N].
+
+    Returns:
+        int64 [N]; N where no other row of the coarse class has the fine class.
+    """
+    before = torch.empty(len(features), dtype=torch.long, device=features.device)
+    for members in by_class(coarse.to(features.device)):
+        found = strangers_before(features[members], fine.to(features.device)[members])
+        # Nothing found is as many strangers as rows, which must stay above every K.
+        before[members] = found.masked_fill(found == len(members), len(features))
+    return before
+
+
+def recall_at(found: Mapping[str, Tensor]) -> dict[str, float]:
+    """Share of queries found, of each name of `hits`."""
+    return {name: hit.double().mean().item() for name, hit in found.items()}
+
+
+def recall_by_coarse(found: Mapping[str, Tensor], coarse: Tensor) -> dict[int, dict[str, float]]:
+    """Recall@1, among all and within, of the queries of each coarse class.
+
+    Args:
+        found: as `hits` returns it.
+        coarse: coarse label of each row [N].
+
+    Returns:
+        {coarse label: {"recall@1": share, "recall@1/within_coarse": share}}
+    """
+    ones = {name: found[name] for name in ("recall@1", "recall@1" + WITHIN) if name in found}
+    return {
+        int(coarse[members[0]]): recall_at(
+            {name: hit[members.to(hit.device)] for name, hit in ones.items()}
+        )
+        for members in by_class(coarse)
+    }

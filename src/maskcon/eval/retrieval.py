@@ -1,0 +1,150 @@
+"""Nearest neighbours: one record of them that search and pictures read, and Recall@K."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maskcon.errors import InputError
+from maskcon.runtime.distributed import ALONE, Ranks
+
+ELEMENTS = 2**25  # of the largest matrix of similarities in memory: 128 MiB
+TILE = {"cpu": 512, "cuda": 8192}  # rows and columns of a tile: what the caches hold
+LANES = 128  # masks whose sum fits into a byte; a tile of more than 1024 is a multiple of 1024
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The k nearest gallery rows of each query, nearest first.
+
+    Attributes:
+        ids: gallery row of each neighbour, int64 [N, k].
+        scores: cosine similarity of each neighbour [N, k].
+    """
+
+    ids: Tensor
+    scores: Tensor
+
+
+@torch.no_grad()
+def nearest_others(features: Tensor, k: int) -> Retrieval:
+    """The k nearest other rows of each row, by cosine similarity; exact.
+
+    The row itself is left out by its index, so that a duplicate image counts as a neighbour.
+
+    Args:
+        features: [N, F] of unit length.
+        k: neighbours, fewer than N.
+    """
+    if k >= len(features):
+        raise InputError(f"{k} neighbours of each of {len(features)} images: there are too few")
+    ids, scores = [], []
+    chunk = max(1, ELEMENTS // len(features))
+    for start in range(0, len(features), chunk):
+        similarity = features[start : start + chunk] @ features.T  # [chunk, N]
+        similarity.diagonal(start).fill_(-torch.inf)
+        top = similarity.topk(k)
+        ids.append(top.indices)
+        scores.append(top.values)
+    return Retrieval(torch.cat(ids), torch.cat(scores))
+
+
+@torch.no_grad()
+def strangers_before(features: Tensor, label: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """For each row, how many rows of other classes are as near as the nearest of its own.
+
+    A row is a hit of Recall@K where this is below K. Counting needs no list of neighbours, so
+    each similarity is looked at once, as one of a symmetric pair, in tiles that stay in the
+    cache; all K follow from one pass. A tie counts as a stranger before: where all features
+    are equal, no image is found. Exact, in float32.
+
+    Args:
+        features: [N, F] of unit length.
+        label: class of each row [N].
+        ranks: that have the same features, and share the tiles.
+
+    Returns:
+        int64 [N]; N where no other row has the class.
+
+    Raises:
+        InputError: a feature is not finite.
+    """
+    n = len(features)
+    if not features.isfinite().all():
+        raise InputError("some features are not finite: the encoder that made them has diverged")
+    device = features.device
+    # Sorted by class, rows of one class meet only in tiles near the diagonal.
+    order = label.to(device).argsort(stable=True)
+    unit = LANES if n <= 8 * LANES else 8 * LANES
+    tile = min(TILE[device.type], -(-n // unit) * unit)
+    tiles = -(-n // tile)
+    x = features.new_full((tiles * tile, features.shape[1]), torch.nan)  # NaN is near to nothing
+    x[:n] = features[order]
+    y = label.new_full((tiles * tile,), -1, device=device)
+    y[:n] = label.to(device)[order]
+    x, y = x.view(tiles, tile, -1), y.view(tiles, tile)
+    first, last = y[:, 0].tolist(), [*y[:-1, -1].tolist(), label[order[-1]].item()]
+    similarity = features.new_empty(tile, tile)
+    nearest = features.new_full((tiles, tile), -torch.inf)  # similarity to the nearest of the class
+
+    def pairs(related_only: bool) -> Iterator[tuple[int, int, Tensor | None]]:
+        """Tiles on and above the diagonal, and where in them the classes are the same."""
+        for a in range(tiles):
+            for b in range(a, tiles):
+                related = first[b] <= last[a]
+                if (a + b) % ranks.size == ranks.rank and (related or not related_only):
+                    torch.mm(x[a], x[b].T, out=similarity)
+                    yield a, b, y[a][:, None] == y[b] if related else None
+
+    for a, b, same in pairs(related_only=True):
+        assert same is not None
+        own = similarity.masked_fill(~same, -torch.inf)
+        if a == b:
+            own.fill_diagonal_(-torch.inf)
+        torch.maximum(nearest[a], own.amax(1), out=nearest[a])
+        torch.maximum(nearest[b], own.amax(0), out=nearest[b])
+    ranks.largest(nearest)
+    before = torch.zeros(tiles, tile, dtype=torch.long, device=device)
+    near = torch.empty(tile, tile, dtype=torch.bool, device=device)
+    for a, b, same in pairs(related_only=False):
+        torch.ge(similarity, nearest[a][:, None], out=near)
+        if same is not None:
+            near.masked_fill_(same, False)
+        before[a] += _count(near)
+        if a != b:
+            torch.ge(similarity, nearest[b], out=near)
+            if same is not None:
+                near.masked_fill_(same, False)
+            before[b] += _count(near, down=True)
+    ranks.total(before)
+    alone = nearest.view(-1)[:n].isneginf()
+    found = before.view(-1)[:n].masked_fill(alone, n)
+    return torch.empty_like(found).scatter_(0, order, found)
+
+
+def _count(mask: Tensor, down: bool = False) -> Tensor:
+    """True values in each row (or column) of a square mask, its side a multiple of 128.
+
+    Eight bytes at a time: a 64-bit sum of up to 255 masks is eight sums of bytes.
+    """
+    side = len(mask)
+    words = mask.view(torch.int64)  # [side, side / 8]
+    if down:
+        sums = words.view(side // LANES, LANES, side // 8).sum(1)  # [side / 128, side / 8]
+        return sums.view(torch.uint8).view(-1, side).sum(0)
+    sums = words.view(side, -1, min(side // 8, LANES)).sum(2)  # [side, side / 1024 or 1]
+    return sums.view(torch.uint8).view(side, -1).sum(1)
+
+
+def recall(before: Tensor, ks: Sequence[int] = (1, 2, 5, 10)) -> dict[str, float]:
+    """Recall@K: share of queries with a neighbour of their own class among the K nearest.
+
+    Args:
+        before: of each query, as `strangers_before` returns it [N].
+        ks: the K.
+
+    Returns:
+        {"recall@1": share in [0, 1], ...}
+    """
+    return {f"recall@{k}": (before < k).double().mean().item() for k in ks}

@@ -1,0 +1,1 @@
+"""Losses, targets and the objective: pure functions of one training step."""

@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, and the pair of query and key encoder."""

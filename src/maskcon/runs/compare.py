@@ -1,0 +1,251 @@
+"""Several runs side by side: one record of rows, as text, CSV, LaTeX and a picture."""
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskcon.cli.columns import aligned
+from maskcon.config import MACHINE_FIELDS
+from maskcon.errors import InputError
+from maskcon.runs import folder as runs
+from maskcon.runs.checkpoint import write_atomically
+from maskcon.runs.ledger import cell, name_of
+from maskcon.runtime.untrusted import parse_json
+
+FORMATS = (".png", ".svg", ".pdf")
+# Figures that are no shares of anything, and are shown as they are.
+PLAIN = (
+    "effective_rank",
+    "uniformity",
+    "alignment",
+    "clusters",
+    *(f"clusters/estimated{end}" for end in ("", "/low", "/high")),
+)
+SHOWN = ("recall@1", "recall@2", "recall@5", "recall@10")  # in the picture and first in a table
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        name: method and hyper-parameters, and whatever else differs from the other rows.
+        seeds: of the runs.
+        runs: their folders.
+        metrics: {metric: value of each seed}.
+        intervals: {metric: (low, high)} of the first run, where it was evaluated.
+        curves: (step, recall@1) of the first run's evaluations.
+    """
+
+    name: str
+    seeds: list[int]
+    runs: list[str]
+    metrics: dict[str, list[float]]
+    intervals: dict[str, Sequence[float]] = field(default_factory=dict)
+    curves: list[tuple[int, float]] = field(default_factory=list)
+
+    def mean(self, metric: str) -> float:
+        """Mean over the seeds."""
+        return statistics.mean(self.metrics[metric])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def rows(folders: Sequence[Path], metrics: Sequence[str] = ()) -> list[Row]:
+    """The rows of some runs, the best by the first metric first.
+
+    Args:
+        folders: of the runs.
+        metrics: by default those that all runs have.
+
+    Raises:
+        InputError: no finished run there, or one has no such metric.
+    """
+    if not folders:
+        raise InputError("no runs to compare: give one run folder or more")
+    read = [(folder, runs.read(folder)) for folder in folders]
+    for folder, run in read:
+        if run.get("status") != "finished":
+            raise InputError(
+                f"the run in {folder} is {run.get('status')}: finish it first, with --resume"
+            )
+    values = [_metrics(run) for _, run in read]
+    common = [m for m in values[0] if all(m in other for other in values)]
+    for metric in metrics:
+        for (folder, _), known in zip(read, values, strict=True):
+            if metric not in known:
+                raise InputError(
+                    f"the run in {folder} has no {metric}: it has {', '.join(known)}; `maskcon "
+                    f"eval {folder} --protocol all` measures more"
+                )
+    names = _names([run["config"] for _, run in read])
+    grouped: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        grouped.setdefault(name, []).append(place)
+    found = []
+    for name, places in grouped.items():
+        folder, first = read[places[0]]
+        found.append(
+            Row(
+                name,
+                [read[p][1]["config"]["seed"] for p in places],
+                [str(read[p][0]) for p in places],
+                {m: [values[p][m] for p in places] for m in metrics or common},
+                _own_evaluation(first).get("intervals", {}),
+                _curve(folder),
+            )
+        )
+    if not found[0].metrics:
+        raise InputError("these runs have no metric in common: give --metrics")
+    leading = next(iter(found[0].metrics))
+    return sorted(found, key=lambda row: -row.mean(leading))
+
+
+def _own_evaluation(run: dict[str, Any]) -> dict[str, Any]:
+    """What `maskcon eval` noted of the run's own data."""
+    return run.get("evaluations", {}).get(run["data"]["name"], {})
+
+
+def _metrics(run: dict[str, Any]) -> dict[str, float]:
+    """Every figure of a run: its own results, and those of later evaluations."""
+    figures = {**run["results"], **_own_evaluation(run)}
+    numbers = {k: v for k, v in figures.items() if isinstance(v, int | float) and k != "images"}
+    first = {name: numbers[name] for name in SHOWN if name in numbers}
+    return {**first, **numbers}
+
+
+def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """Names that tell the runs apart, with whatever options differ among them."""
+    apart = {"seed", "method", "label", "hyper", "mixup", "ce_weight", *MACHINE_FIELDS}
+    base = [name_of(config) for config in configs]
+    known = {key for config in configs for key in config} - apart
+    of_hyper = {key for config in configs for key in config if f"{key} " in " ".join(base)}
+    differing = [
+        key
+        for key in sorted(known - of_hyper)
+        if all(key in config for config in configs)
+        and len({json.dumps(config[key]) for config in configs}) > 1
+    ]
+    return [
+        ", ".join([name, *(f"{key} {config[key]}" for key in differing)])
+        for name, config in zip(base, configs, strict=True)
+    ]
+
+
+def _curve(folder: Path) -> list[tuple[int, float]]:
+    try:
+        lines = map(parse_json, (folder / runs.METRICS).read_text().splitlines())
+        return [(line["step"], line["recall@1"]) for line in lines if "recall@1" in line]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def shown(metric: str, values: Sequence[float]) -> str:
+    """A cell: per cent for shares, with the deviation of several seeds."""
+    if metric in PLAIN or metric.endswith("/strength"):
+        return f"{statistics.mean(values):.4g}"
+    return cell(values)
+
+
+def text_table(rows: Sequence[Row]) -> list[str]:
+    """Columns for the screen; many metrics become a line each."""
+    metrics = list(rows[0].metrics)
+    if len(metrics) <= 6:
+        table = [["", "seeds", *metrics]]
+        for row in rows:
+            seeds = ",".join(map(str, row.seeds))
+            table.append([row.name, seeds, *(shown(m, row.metrics[m]) for m in metrics)])
+    else:
+        table = [["", *(row.name for row in rows)]]
+        table += [[m, *(shown(m, row.metrics[m]) for row in rows)] for m in metrics]
+    return aligned(table)
+
+
+def csv_table(rows: Sequence[Row]) -> str:
+    """A line for each run; values as they were measured."""
+    metrics = list(rows[0].metrics)
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["name", "seed", "run", *metrics])
+    for row in rows:
+        for place, seed in enumerate(row.seeds):
+            values = [row.metrics[m][place] for m in metrics]
+            writer.writerow([row.name, seed, row.runs[place], *values])
+    return out.getvalue()
+
+
+def latex_table(rows: Sequence[Row]) -> str:
+    """A tabular of the booktabs package; shares in per cent, the best of each column bold."""
+    metrics = list(rows[0].metrics)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+        "\\toprule",
+        " & ".join(["", *map(_escaped, metrics)]) + " \\\\",
+        "\\midrule",
+    ]
+    best = {m: max(row.mean(m) for row in rows) for m in metrics}
+    for row in rows:
+        cells = []
+        for m in metrics:
+            entry = shown(m, row.metrics[m]).replace("±", "$\\pm$")
+            bold = m not in PLAIN and row.mean(m) == best[m] and len(rows) > 1
+            cells.append(f"\\textbf{{{entry}}}" if bold else entry)
+        lines.append(" & ".join([_escaped(row.name), *cells]) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def _escaped(text: str) -> str:
+    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Recall@1 over the steps, and the metrics of each row with their intervals.
+
+    Raises:
+        InputError: the file's name has another ending than .png, .svg or .pdf.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path} ends in {path.suffix!r}: expected {', '.join(FORMATS)}")
+    shares = [m for m in rows[0].metrics if m not in PLAIN and not m.endswith("/strength")]
+    metrics = [m for m in SHOWN if m in shares] or shares[:4]
+    colours = matplotlib.colormaps["tab10" if len(rows) <= 10 else "tab20"]
+    height = max(3.6, 0.34 * len(rows) + 1.4)
+    figure = Figure((11, height), layout="constrained")
+    curves, dots = figure.subplots(1, 2, width_ratios=(2, 3))
+    for place, row in enumerate(rows):
+        colour = colours(place % colours.N)
+        if row.curves:
+            steps, values = zip(*row.curves, strict=True)
+            curves.plot(steps, [100 * v for v in values], marker="o", markersize=3, color=colour)
+        for marker, metric in zip("osD^", metrics, strict=False):
+            mean = 100 * row.mean(metric)
+            dots.plot(mean, place, marker, color=colour, markersize=6, linestyle="")
+            if metric in row.intervals:
+                low, high = (100 * v for v in row.intervals[metric])
+                dots.plot([low, high], [place, place], color=colour, linewidth=1.5)
+    curves.set(xlabel="step", ylabel="per cent", title="recall@1 of test images")
+    dots.set(yticks=range(len(rows)), xlabel="per cent", title="last epoch")
+    dots.set_yticklabels([f"{row.name}" for row in rows], fontsize=8)
+    dots.invert_yaxis()
+    for marker, metric in zip("osD^", metrics, strict=False):
+        dots.plot([], [], marker, color="grey", linestyle="", label=metric)
+    dots.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for ax in (curves, dots):
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    content = io.BytesIO()
+    with matplotlib.rc_context({"text.parse_math": False}):
+        figure.savefig(content, format=path.suffix[1:], dpi=110)
+    write_atomically(path, content.getvalue())

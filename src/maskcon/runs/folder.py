@@ -1,0 +1,196 @@
+"""The run folder: what a training run leaves, and how to read it again."""
+
+import contextlib
+import csv
+import io
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from maskcon.data import DataSet, Found
+from maskcon.errors import InputError, TrainingError
+from maskcon.runs.checkpoint import PART, flush_folder, write_atomically, write_json
+from maskcon.runtime.locks import locked
+from maskcon.runtime.untrusted import parse_json
+
+RUN_FILE = "run.json"
+METRICS = "metrics.jsonl"
+LOCK = "run.lock"
+
+
+def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """See that a run can go into the folder, and change nothing.
+
+    Raises:
+        InputError: it exists and neither was asked for; there is no run to resume; or
+            overwriting would delete files that are no run.
+    """
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other")
+    if resume:
+        if not (folder / RUN_FILE).exists():
+            raise InputError(
+                f"{folder} is no run folder: it has no {RUN_FILE}; leave out --resume to begin one"
+            )
+        read(folder)
+        return
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: give --out a folder")
+    # a lock, and a record that was being written when its run was killed, are no run
+    if any(path.name not in (LOCK, f"{RUN_FILE}{PART}") for path in folder.iterdir()):
+        if not overwrite:
+            raise InputError(
+                f"{folder} exists: give another --out, --resume to go on, or --overwrite"
+            )
+        if not (folder / RUN_FILE).exists():
+            raise InputError(
+                f"{folder} holds files that are no run, and is not overwritten: "
+                "delete it yourself, or give another --out"
+            )
+
+
+@contextmanager
+def claimed(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Have a run folder to oneself, after `check`; it is made, and goes again if it stays empty.
+
+    Raises:
+        InputError: another process has it, it cannot be written, or `check` says no.
+    """
+    check(folder, resume=resume, overwrite=overwrite)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with contextlib.ExitStack() as stack:
+        for path in reversed(made):
+            stack.callback(_remove_if_empty, path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in made:
+                flush_folder(path.parent)
+            stack.enter_context(locked(folder / LOCK, f"the run folder {folder}"))
+        except OSError as error:
+            raise InputError(f"the folder {folder} cannot be written: {error}") from error
+        check(folder, resume=resume, overwrite=overwrite)  # another may have been quicker
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not
+        folder.rmdir()
+
+
+def clear(folder: Path) -> None:
+    """Delete what is in a claimed folder.
+
+    Raises:
+        InputError: something in it cannot be deleted.
+    """
+    try:
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be emptied: {error}") from error
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """run.json of a run folder.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    path = folder / RUN_FILE
+    try:
+        run = parse_json(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is no run folder: it has no {RUN_FILE}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise InputError(f"{path} is no record of a run: it has no config")
+    return run
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write run.json, atomically."""
+    write_json(folder / RUN_FILE, content)
+
+
+def note_evaluation(folder: Path, data: str, results: Mapping[str, Any]) -> None:
+    """Add the results of an evaluation to run.json, under the name of the data.
+
+    Those of other protocols stay. A folder that cannot be written is left as it is.
+    """
+    run = read(folder)
+    about = {"maskcon": metadata.version("maskcon"), "commit": source_commit()}
+    kept = run.setdefault("evaluations", {}).get(data, {})
+    run["evaluations"][data] = {**kept, **results, "measured": about}
+    with contextlib.suppress(TrainingError):  # somebody else's run
+        write(folder, run)
+
+
+def write_lists(folder: Path, found: Found, data: DataSet) -> None:
+    """Write down what a person could not know: split.csv and skipped.csv, where there is such.
+
+    Args:
+        folder: of the run.
+        found: the set with its splits.
+        data: what was read of it.
+    """
+    if found.made_split:
+        rows = [
+            (part.pictures.name(row), name)
+            for name, part in found.parts.items()
+            for row in range(len(part))
+        ]
+        _write_csv(folder / "split.csv", ("image", "split"), rows)
+    if data.skipped:
+        _write_csv(folder / "skipped.csv", ("image", "reason"), data.skipped)
+
+
+def _write_csv(path: Path, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([head, *rows])
+    write_atomically(path, text.getvalue().encode())
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, source commit, time and command, for run.json."""
+    packages = ("maskcon", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": source_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
+    }
+
+
+def source_commit() -> str | None:
+    """Git commit of maskcon's own source, "+" behind it if changed; None if it is installed."""
+    here = Path(__file__).parents[1]
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}{'+' if git('status', '--porcelain', '--', str(here)) else ''}"

@@ -1,0 +1,1 @@
+"""Device, processes, seeds, files, progress; knows nothing of the rest."""

@@ -1,0 +1,200 @@
+"""Training behind a backbone that stays as it is: its vectors, and if the head was worth it."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskcon.config import SMALL_IMAGE, Config
+from maskcon.data import DataSet, Features, Split
+from maskcon.data.table import IMAGENET_STATISTICS
+from maskcon.errors import InputError
+from maskcon.eval.features import Preparation
+from maskcon.eval.retrieval import recall, strangers_before
+from maskcon.model.network import Headed, Network, layered
+from maskcon.model.residual_head import VECTORS
+from maskcon.runs import checkpoint
+from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.progress import Progress
+from maskcon.runtime.seeds import generator
+from maskcon.train.training import Training
+from maskcon.vectors import frozen as cache
+from maskcon.vectors.frozen import Frozen
+
+NATIVE = 224  # pixels
+HELD, FEWEST = 2000, 40  # train images that a head is judged on
+
+
+def check(config: Config) -> None:
+    """Refuse what contradicts itself, before anything is read.
+
+    Raises:
+        InputError: it does.
+    """
+    if config.on_vectors and config.unfreeze:
+        raise InputError(
+            "--unfreeze trains blocks of a backbone, and here nothing of it is trained: train the "
+            "head first, then go on from its run with --init RUN --unfreeze N"
+        )
+    if config.computes_vectors and config.init == "scratch":
+        raise InputError(
+            "--freeze keeps what the backbone already knows, and --init scratch is a backbone that "
+            "knows nothing: give --init imagenet or a weights file"
+        )
+
+
+def input_size(config: Config) -> int:
+    """The side of the pictures that a frozen backbone takes, where nobody says it."""
+    if config.features is not None:
+        return 1  # no pictures
+    return config.image_size or NATIVE
+
+
+def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
+    """The set with vectors of a frozen backbone in place of its images; computed, or kept."""
+    device = pick_device(config.device)
+    progress.update(f"loading {config.backbone}")
+    stem = config.stem
+    if stem == "auto":
+        stem = "small" if config.image_size <= SMALL_IMAGE else "large"
+    backbone, parts = layered(config.backbone, config.layers, init=config.init, stem=stem)
+    backbone = backbone.eval().to(device).to(memory_format=torch.channels_last)
+    frozen = Frozen(
+        backbone,
+        parts,
+        Preparation(config.image_size, *_normalisation(backbone)),
+        Precision.pick(config.precision, device),
+        config.cached_views,
+        config.crop_area,
+        config.flip,
+        config.seed,
+    )
+    folder = cache.cache_home() if config.cache_dir is None else Path(config.cache_dir)
+    return frozen.data_set(data, folder, config.readers, progress)
+
+
+def _normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What the library says that a network's images were normalised with; else ImageNet's."""
+    told = getattr(getattr(backbone, "backbone", backbone), "pretrained_cfg", None) or {}
+    if "mean" in told and "std" in told:
+        return tuple(told["mean"]), tuple(told["std"])
+    return IMAGENET_STATISTICS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Two spaces on images that neither was trained on, judged without fine labels.
+
+    Attributes:
+        coarse: share of the images whose nearest other image has their coarse label.
+        stable: of images whose nearest other image, within their coarse class, is the same one
+            for another view of them.
+    """
+
+    coarse: float
+    stable: float
+
+    def as_good_as(self, other: "Verdict") -> bool:
+        """Whether nothing says that it is worse."""
+        found, before = self.coarse * self.stable, other.coarse * other.stable
+        return self.coarse >= other.coarse and found >= before
+
+
+def judge(
+    training: Training, held: Split | None, test: Split, folder: Path, progress: Progress
+) -> dict[str, Any]:
+    """Keep the head of a finished run, or go back to the frozen vectors if it is worse.
+
+    Fine labels are not looked at, nor the test images. On train images that were left out of
+    training, a head is worse if fewer images have a nearest neighbour of their coarse class than
+    by the frozen vectors; or if it gains less there than it loses of the order inside classes:
+    of neighbours that are the same for another view of the image.
+
+    Args:
+        training: finished; its encoder, last and best evaluation change if the head is worse.
+        held: images left out of training; None where there were too few: the head is kept.
+        test: to evaluate again, if need be.
+        folder: of the run, where the encoder is saved.
+        progress: told the verdict.
+
+    Returns:
+        For run.json: {"head": {"kept": whether, "frozen": {...}, "learned": {...}}}.
+    """
+    if held is None:
+        return {}
+    network = training.encoder
+    frozen = _without_head(network)
+    before, after = (_verdict(x, held, training) for x in (frozen, network))
+    kept = after.as_good_as(before)
+    progress.note(
+        "held-out train images with a nearest neighbour of their coarse class: "
+        f"{before.coarse:.1%} by the frozen vectors, {after.coarse:.1%} with the head; with one "
+        "inside the class that is the same for another view: "
+        f"{before.stable:.1%} and {after.stable:.1%}"
+    )
+    if not kept:
+        progress.note("the head is worse than the frozen vectors, and is left out of the encoder")
+        training.encoder = frozen
+        training.last = training.recall_of(training.features(test.images), test)
+        training.best = {"epoch": training.config.epochs, **training.last}
+        if training.ranks.leads:
+            checkpoint.save_encoder(folder, frozen, asdict(training.preparation))
+    return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
+
+
+def _without_head(network: Network) -> Network:
+    """The frozen encoder alone."""
+    was = network.architecture
+    assert was.head is not None
+    assert isinstance(network.backbone, Headed)
+    shape = replace(was.head, kept=0)
+    bare = Network(replace(was, backbone=VECTORS, head=shape, heads=(), frozen=()))
+    assert isinstance(bare.backbone, Headed)
+    bare.backbone.trunk = network.backbone.trunk
+    bare.architecture = replace(was, head=shape, heads=())
+    return bare.eval().to(next(network.parameters()).device)
+
+
+@torch.no_grad()
+def _verdict(network: Network, held: Split, training: Training) -> Verdict:
+    images = held.images
+    assert isinstance(images, Features)
+    rows, config = torch.arange(len(images)), training.config
+    random = generator(config.seed, "held", 1)
+    if images.values.shape[1] > 1:
+        other = images.values[:, 1].float()
+    else:  # what there is of views of a single vector
+        other = images.view(rows, "strong", training.disturbance, random)
+    pair = Features(torch.stack([images.first(rows), other], 1))
+    first, second = (
+        training.features_of(network, Features(pair.values[:, [view]])).cpu() for view in (0, 1)
+    )
+    coarse = recall(strangers_before(first, held.coarse), [1])["recall@1"]
+    others = held.coarse[:, None] == held.coarse
+    others.fill_diagonal_(False)
+    nearest, again = (
+        (x @ first.T).masked_fill(~others, -torch.inf).argmax(1) for x in (first, second)
+    )
+    return Verdict(coarse, (nearest == again).double().mean().item())
+
+
+def set_apart(data: DataSet, config: Config) -> tuple[DataSet, Split | None]:
+    """Train images to judge the head on, and the set without them.
+
+    Of vectors alone; None where there are too few to leave some out.
+    """
+    images, count = data.train.images, len(data.train)
+    held = min(HELD, count // 10)
+    if not isinstance(images, Features) or held < FEWEST or count - held < config.batch_size:
+        return data, None
+    order = torch.randperm(count, generator=generator(config.seed, "held"))
+    return replace(data, train=_rows(data.train, order[held:])), _rows(data.train, order[:held])
+
+
+def _rows(split: Split, rows: Tensor) -> Split:
+    assert isinstance(split.images, Features)
+    rows = rows.sort().values
+    images = replace(split.images, values=split.images.values[rows])
+    return Split(images, split.coarse[rows], None if split.fine is None else split.fine[rows])

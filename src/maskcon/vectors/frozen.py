@@ -1,0 +1,193 @@
+"""Vectors of a frozen backbone, computed once: written to a file as they come, and kept.
+
+A file is named by all that its numbers depend on: the backbone's weights, the input, the
+pictures and how they are cut. A run with another method, seed or head finds it there; one that
+was broken off goes on where it stopped.
+"""
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskcon.data import DataSet, Features, Photos, Split
+from maskcon.data.plans import CropRule, Plan, RowsInOrder, sizes_of, squares
+from maskcon.errors import InputError, TrainingError
+from maskcon.eval.features import Preparation
+from maskcon.runs.checkpoint import flush_folder
+from maskcon.runtime.device import Precision
+from maskcon.runtime.progress import Progress, duration
+
+FORMAT = 1  # of what is computed; another number computes anew
+BATCH = 16  # squares at a time on a processor, whose caches hold the activations of no more
+GPU_BATCH = 256
+SYNC_EVERY = 5.0  # seconds of work that a crash may cost
+
+
+def cache_home() -> Path:
+    """Where vectors are kept by default: ~/.cache/maskcon/vectors."""
+    return Path.home() / ".cache" / "maskcon" / "vectors"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A backbone that does not learn, and how it is used.
+
+    Attributes:
+        backbone: images to vectors; in evaluation mode, on its device.
+        parts: widths of what its vectors are made of.
+        preparation: of its input.
+        numbers: the precision that it computes in.
+        views: of each train image; the first is the whole image, the others are crops.
+        crop_area, flip: of the crops.
+        seed: of the crops.
+    """
+
+    backbone: nn.Module
+    parts: tuple[int, ...]
+    preparation: Preparation
+    numbers: Precision
+    views: int
+    crop_area: float
+    flip: bool
+    seed: int
+
+    @property
+    def width(self) -> int:
+        """F, of its vectors."""
+        return sum(self.parts)
+
+    def data_set(self, data: DataSet, folder: Path, workers: int, progress: Progress) -> DataSet:
+        """The set with vectors in place of images, computed or found in a folder."""
+        parts = {}
+        for name, split, views in (
+            ("train", data.train, self.views),
+            ("test", data.test, 1),
+        ):
+            values = self._values(split, views, folder, workers, progress, name)
+            normal = (self.preparation.mean, self.preparation.deviation)
+            features = Features(values, normal, self.parts)
+            parts[name] = Split(features, split.coarse, split.fine)
+        return DataSet(
+            data.name,
+            parts["train"],
+            parts["test"],
+            data.coarse_names,
+            data.fine_names,
+            data.made_split,
+            data.skipped,
+        )
+
+    def _values(
+        self,
+        split: Split,
+        views: int,
+        folder: Path,
+        workers: int,
+        progress: Progress,
+        name: str,
+    ) -> Tensor:
+        """Vectors of a split: float16 [N, V, F]."""
+        assert not isinstance(split.images, Features)
+        found = []
+        for view in range(views):
+            # one file a view: a run that wants more of them computes those alone
+            path = folder / f"{self._key(split, view)}.npy"
+            if not path.exists():
+                where = f"{name} view {view + 1} of {views}" if views > 1 else name
+                self._compute(split.images, view, path, workers, progress, where)
+            found.append(self._read(path, len(split)))
+        progress.note(f"vectors of {name} images: {len(split):,} x {views} x {self.width}")
+        return torch.stack(found, 1)
+
+    def _read(self, path: Path, count: int) -> Tensor:
+        try:
+            values = np.load(path, mmap_mode="c")  # its size is compared before it is in memory
+            if values.dtype != np.float16 or values.shape != (count, self.width):
+                raise ValueError(f"it is {values.dtype} {list(values.shape)}")
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(
+                f"the kept vectors {path} are damaged: {error}; delete the file, and they are "
+                "computed again"
+            ) from error
+        return torch.from_numpy(np.array(values))
+
+    def _key(self, split: Split, view: int) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for name, value in sorted(self.backbone.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        images = split.images
+        pictures = images.digest if isinstance(images, Photos) else split.fingerprint()
+        used = FORMAT, pictures, len(split), self.preparation, self.numbers.name
+        cut = (view, self.crop_area, self.flip, self.seed) if view else ()
+        names = getattr(self.backbone, "names", ())  # of the blocks that a vector is made of
+        digest.update(repr((*used, *cut, names)).encode())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def _compute(
+        self,
+        images: Tensor | Photos,
+        view: int,
+        path: Path,
+        workers: int,
+        progress: Progress,
+        where: str,
+    ) -> None:
+        """Write one view's vectors, going on with a file that was broken off."""
+        beside, count = path.with_suffix(".part"), len(images)
+        batch_size = GPU_BATCH if self.numbers.device.type == "cuda" else BATCH
+        row_bytes = 2 * self.width
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(beside, "ab") as file:
+                whole = file.tell() // (row_bytes * batch_size)  # batches
+                file.truncate(whole * batch_size * row_bytes)
+                plan = self._plan(images, view, batch_size)
+                numbers = range(whole, -(-count // batch_size))
+                start = synced = time.perf_counter()
+                size = self.preparation.image_size
+                made = squares(images, plan, numbers, size=size, workers=workers, exact=view == 0)
+                for number, (_, (cut,)) in zip(numbers, made, strict=True):
+                    file.write(self._encode(cut).numpy().tobytes())
+                    now = time.perf_counter()
+                    if now - synced > SYNC_EVERY:
+                        file.flush()
+                        synced = now
+                    done = min((number + 1) * batch_size, count)
+                    speed = (done - whole * batch_size) / max(now - start, 1e-9)
+                    progress.update(
+                        f"vectors, {where}: {done:,} of {count:,} images  {speed:,.0f} images/s  "
+                        f"{duration((count - done) / speed)} left"
+                    )
+            values = np.fromfile(beside, np.float16).reshape(count, self.width)
+            finished = path.with_suffix(".new")
+            with open(finished, "wb") as file:
+                np.save(file, values)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(finished, path)
+            flush_folder(path.parent)
+            beside.unlink()
+        except OSError as error:
+            raise TrainingError(
+                f"vectors could not be written to {path.parent}: {error}; make room, or give "
+                "another --cache-dir. What is there is kept, and the same command goes on with it"
+            ) from error
+
+    def _plan(self, images: Tensor | Photos, view: int, batch_size: int) -> Plan:
+        rule = CropRule(self.crop_area, self.flip, sizes_of(images))
+        return RowsInOrder(rule, "weak" if view else "plain", batch_size, self.seed, view)
+
+    def _encode(self, cut: Tensor) -> Tensor:
+        images = self.preparation.normalise(cut.to(self.numbers.device, non_blocking=True))
+        with self.numbers.autocast():
+            vectors = self.backbone(images)
+        # beyond float16's range nothing is a sensible vector; infinities would be no vector
+        return vectors.float().clamp(-65504, 65504).half().cpu()

@@ -1,0 +1,166 @@
+"""The benchmark: its sides do the same work, and its record says what it should."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskcon.benchmark import loader, recall, step, table, views
+from maskcon.benchmark.reference import Reference
+from maskcon.benchmark.sides import Side, compare
+from maskcon.errors import InputError, TrainingError
+from maskcon.methods.family import METHODS
+from maskcon.methods.step import Output, Step
+from maskcon.runtime.progress import Silent
+from tests.conftest import typed
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def noise(n: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8), random.integers(0, 5, n)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_the_reference_computes_maskcon():
+    """What we are compared with is the same loss, written another way."""
+    torch.manual_seed(0)
+    reference = Reference(*noise(), size=8, batch_size=16, bank_size=32, device="cpu")
+    seen = {}
+    forward, target = reference.query.forward, reference.target
+
+    def first(x):
+        q = forward(x)
+        seen.setdefault("q", q)
+        return q
+
+    def spy(k, label):
+        bank, bank_label = reference.bank.T.clone(), reference.bank_label.clone()
+        seen.setdefault("step", {"k": k, "label": label, "bank": bank, "bank_label": bank_label})
+        return target(k, label)
+
+    reference.query.forward, reference.target = first, spy
+    loss = reference.step()
+    at = seen["step"]
+    same = Step(
+        query=Output(z=seen["q"]),
+        key=Output(z=at["k"]),
+        label=at["label"],
+        bank_z=at["bank"],
+        bank_label=at["bank_label"],
+    )
+    assert loss == pytest.approx(METHODS["maskcon"].loss(same, tau=0.05).item(), rel=1e-5)
+    assert torch.equal(reference.bank.T[:16], at["k"])
+    for _ in range(5):  # into the next epoch
+        assert np.isfinite(reference.step())
+
+
+@pytest.mark.parametrize("name", ["ours", "plain", "faiss_flat"])
+def test_every_side_finds_the_same(name):
+    if name == "faiss_flat":
+        pytest.importorskip("faiss")
+    options = {"rows": 700, "width": 16} | ({} if name == "faiss_flat" else {"device": "cpu"})
+    found = getattr(recall, name)(**options)()
+    features, label = recall._features(700, 16)
+    similarity = (features.double() @ features.double().T).fill_diagonal_(-torch.inf)
+    hit = label[similarity.argsort(1, descending=True)[:, :10]] == label[:, None]
+    for k in (1, 2, 5, 10):
+        assert found[f"recall@{k}"] == hit[:, :k].any(1).double().mean().item()
+    assert found["count"] == 700
+
+
+@pytest.mark.heavy
+def test_a_step_record(tmp_path):
+    path = tmp_path / "step.json"
+    words = ["benchmark", "step", "--sides"]
+    small = "--image-size 8 --batch-size 16 --bank-size 32 --steps 2 --repeats 2 --device cpu"
+    sides = "reference,floor,maskcon,maskcon in parts"
+    done = typed(*words, sides, *small.split(), "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    record = json.loads(path.read_text())
+    assert list(record["images_per_second"]) == sides.split(",")
+    for name in ("reference", "floor"):
+        ours, theirs = (np.array(record["repeats"][side]) for side in ("maskcon", name))
+        assert record[f"vs_{name}"] == pytest.approx(np.median(ours / theirs))
+        low, high = record["ranges"][f"maskcon vs {name}"]
+        assert low <= record[f"vs_{name}"] <= high
+        assert f"step vs {name}" in done.stdout
+    assert 0 < record["views_share"] < 1
+    assert all(mib > 100 for mib in record["peak_host_mib"].values())
+    assert "/" not in json.dumps(record["settings"])
+
+
+@pytest.mark.heavy
+def test_growth_is_measured_as_long_as_there_is_patience():
+    record = recall.recall(sizes=[(300, 8)], growth=(500, 1000, 10**6), patience=5, repeats=1)
+    (lines,) = [lines for name, lines in record["growth"].items() if name == "maskcon"]
+    assert [line["measured"] for line in lines] == [True, True, False]
+    assert lines[2]["seconds"] == pytest.approx(lines[1]["seconds"] * 1000**2)
+    assert "extrapolated" in "\n".join(table.lines(record))
+    recalls = list(record["recall"].values())
+    assert all(found == recalls[0] for found in recalls)
+
+
+@pytest.mark.heavy
+def test_views_are_compared_with_those_of_their_kind():
+    record = views.views(image_size=16, batch_size=32, repeats=1, device="cpu")
+    assert set(record["ratios"]) == {"weak: maskcon", "strong: maskcon"}
+    for kind in ("weak", "strong"):
+        others = {f"{kind}: Pillow", f"{kind}: torchvision v2"}
+        assert set(record["ratios"][f"{kind}: maskcon"]) == others
+    assert all(speed > 0 for speed in record["speeds"].values())
+    assert table.lines(record)
+
+
+@pytest.mark.heavy
+def test_a_loader_record():
+    record = loader.loader(images=128, width=300, height=240, workers=1, repeats=1)
+    assert list(record["speeds"]) == ["torchvision", "maskcon", "maskcon, pack"]
+    assert all(speed > 0 for speed in record["speeds"].values())
+    assert record["settings"]["images"] == 128
+    with pytest.raises(InputError, match="100 images: expected 128 or more"):
+        loader.loader(images=100)
+
+
+def test_a_side_that_fails_says_why():
+    side = Side("broken", "maskcon.benchmark.recall:ours", {"rows": 5, "width": -1})
+    with pytest.raises(TrainingError, match=r"the side 'broken' ended: TypeError: .*device"):
+        compare(
+            "recall",
+            [side],
+            baselines=(),
+            repeats=1,
+            unit="rows/s",
+            settings={},
+            device="cpu",
+            progress=Silent(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sides": ["maskcon", "mascon"]}, "sides are .*: expected some of reference, floor"),
+        ({"backbone": "resnet10w16"}, "the reference is of resnet18 .*leave it out of the sides"),
+        ({"bank_size": 100}, "the reference is of resnet18 and a bank of whole batches"),
+        ({"repeats": 0}, "repeats is 0"),
+        ({"device": "abacus"}, "device is 'abacus'"),
+    ],
+)
+def test_options_that_cannot_be_compared(options, message):
+    with pytest.raises(InputError, match=message):
+        step.step(**options)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_results(path):
+    """Each can be shown, was measured from a clean commit and names no folder."""
+    record = json.loads(path.read_text())
+    assert table.lines(record)
+    assert re.fullmatch("[0-9a-f]{40}", record["commit"])
+    assert "/home" not in path.read_text()
+    assert "/tmp" not in path.read_text()

@@ -1,0 +1,144 @@
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import nn
+
+from maskcon.errors import InputError
+from maskcon.model.network import (
+    Architecture,
+    EncoderPair,
+    Network,
+    build_backbone,
+    load_backbone_weights,
+)
+
+
+def architecture(**changes) -> Architecture:
+    values = {
+        "backbone": "resnet10w16",
+        "stem": "small",
+        "heads": ("z", "logits"),
+        "projection": 32,
+        "classes": 5,
+    }
+    return Architecture(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("resnet10w16", 128),
+        ("resnet10w32", 256),
+        ("resnet18", 512),
+        ("resnet34", 512),
+        ("resnet50", 2048),
+        ("torchvision/mobilenet_v3_small", 1024),
+        ("timm/resnet10t", 512),
+    ],
+)
+def test_backbones(name, width):
+    backbone, found = build_backbone(name)
+    assert found == width
+    assert backbone.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, width)
+
+
+def test_small_stem_keeps_the_pixels():
+    small, _ = build_backbone("resnet18", stem="small")
+    large, _ = build_backbone("resnet18", stem="large")
+    assert small.conv1.kernel_size == (3, 3)
+    assert small.conv1.stride == (1, 1)
+    assert isinstance(small.maxpool, nn.Identity)
+    assert large.conv1.kernel_size == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "init", "message"),
+    [
+        ("resnet19", "scratch", "there is no backbone 'resnet19' .did you mean resnet18"),
+        ("timm/resnet1o", "scratch", "timm has no model 'resnet1o'"),
+        ("torchvision/resnet1", "scratch", "torchvision has no classifier 'resnet1' .did you mean"),
+        ("torchvision/squeezenet1_1", "scratch", "squeezenet1_1 does not end in a linear layer"),
+        ("resnet10w16", "imagenet", "resnet10w16 has no ImageNet weights"),
+        ("resnet18", "nowhere.pth", "there is no weights file nowhere.pth"),
+    ],
+)
+def test_networks_that_do_not_fit(name, init, message):
+    with pytest.raises(InputError, match=message):
+        build_backbone(name, init=init)
+
+
+def test_outputs():
+    encoder = Network(architecture())
+    output = encoder(torch.randn(4, 3, 32, 32))
+    assert output.feature.shape == (4, 128)
+    assert output.logits.shape == (4, 5)
+    torch.testing.assert_close(output.z.norm(dim=1), torch.ones(4))
+    only = Network(architecture(heads=("logits",)))(torch.randn(4, 3, 32, 32))
+    assert only.z is None
+    assert Network(architecture(heads=("z",)))(torch.randn(4, 3, 32, 32)).logits is None
+
+
+def test_projections_are_normalised_in_float32_under_autocast():
+    encoder = Network(architecture())
+    with torch.autocast("cpu", torch.bfloat16):
+        output = encoder(torch.randn(8, 3, 32, 32))
+    assert output.feature.dtype == torch.bfloat16
+    assert output.z.dtype == torch.float32
+    torch.testing.assert_close(output.z.norm(dim=1), torch.ones(8), atol=1e-6, rtol=0)
+
+
+def test_the_key_follows_the_query():
+    pair = EncoderPair(Network(architecture()), momentum=0.9)
+    assert pair.key.classifier is None
+    before = {n: p.clone() for n, p in pair.key.named_parameters()}
+    with torch.no_grad():
+        for p in pair.query.parameters():
+            p.add_(torch.randn_like(p))
+    pair.update_key()
+    query = dict(pair.query.named_parameters())
+    for name, key in pair.key.named_parameters():
+        torch.testing.assert_close(key, 0.9 * before[name] + 0.1 * query[name])
+        assert not key.requires_grad
+
+
+def test_the_statistics_of_the_key_are_its_own():
+    pair = EncoderPair(Network(architecture()), momentum=0.9)
+    pair.query(torch.randn(4, 3, 32, 32))
+    pair.update_key()
+    assert pair.key.backbone.stem[1].num_batches_tracked == 0
+    assert pair.query.backbone.stem[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+def test_local_weights(tmp_path, suffix, prefix):
+    """An ImageNet-style file: classifier and large stem are passed over, the rest is taken."""
+    source = torchvision.models.resnet18()
+    weights = {prefix + n: v.contiguous() for n, v in source.state_dict().items()}
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": weights}, path)
+    else:
+        safetensors.torch.save_file(weights, path)
+    backbone, _ = build_backbone("resnet18", init=str(path), stem="small")
+    assert torch.equal(backbone.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
+    assert backbone.conv1.weight.shape == (64, 3, 3, 3)
+    large, _ = build_backbone("resnet18", init=str(path), stem="large")
+    assert torch.equal(large.conv1.weight, source.conv1.weight)
+
+
+def test_weights_that_do_not_fit(tmp_path):
+    other = tmp_path / "other.pth"
+    torch.save(torchvision.models.resnet34().state_dict(), other)
+    backbone, _ = build_backbone("resnet50")
+    with pytest.raises(InputError, match=r"does not fit the backbone: \d+ of its \d+ tensors"):
+        load_backbone_weights(backbone, other)
+    noise = tmp_path / "noise.pth"
+    noise.write_bytes(b"this is no weights file")
+    with pytest.raises(InputError, match="cannot be read as weights"):
+        load_backbone_weights(backbone, noise)
+    values = tmp_path / "values.pth"
+    torch.save([1, 2, 3], values)
+    with pytest.raises(InputError, match="holds no dictionary of tensors"):
+        load_backbone_weights(backbone, values)

@@ -1,0 +1,101 @@
+"""What a process does in tests/train/test_crash.py: train, and die where it is told to."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from maskcon import cli, commands
+from maskcon.commands import _train as training
+
+End = Literal["killed", "torn", "power cut"]
+SETTINGS: dict[str, Any] = {
+    "backbone": "resnet10w16",
+    "image_size": 8,
+    "epochs": 2,
+    "batch_size": 16,
+    "bank_size": 40,
+    "log_every": 2,
+    "eval_every": 1,
+    "test_share": 0.4,
+    "precision": "fp32",
+}
+
+
+class Disk:
+    """Counts what makes files last, and knows what of a folder a loss of power would leave.
+
+    Of a file that is what it held when it was last flushed; of the names in the folder, those
+    that were there when the folder was. The process ends at a given call.
+
+    Args:
+        folder: that is looked at.
+        last: number of the call at which the process ends; -1 is none.
+        end: how. "killed": everything that was written stays. "torn": of the file that was to be
+            flushed, half stays. "power cut": only what was flushed stays.
+    """
+
+    def __init__(self, folder: Path, last: int, end: End):
+        self.folder, self.last, self.end = folder, last, end
+        self.calls = 0
+        self.contents: dict[int, bytes] = {}  # by inode
+        self.names: dict[str, int] = {}
+        self.fsync, self.replace = os.fsync, os.replace
+        os.fsync, os.replace = self.flush, self.rename  # type: ignore[assignment]
+
+    def flush(self, number: int) -> None:
+        """In place of os.fsync."""
+        path = Path(f"/proc/self/fd/{number}").readlink()
+        self._call(path)
+        self.fsync(number)
+        if path.is_dir():
+            if path == self.folder:
+                self.names = {p.name: p.stat().st_ino for p in path.iterdir() if p.is_file()}
+        elif path.parent == self.folder:
+            self.contents[path.stat().st_ino] = path.read_bytes()
+
+    def rename(self, source: Any, target: Any) -> None:
+        """In place of os.replace."""
+        self._call(None)
+        self.replace(source, target)
+
+    def _call(self, flushed: Path | None) -> None:
+        if self.calls == self.last:
+            if self.end == "torn" and flushed is not None and flushed.is_file():
+                os.truncate(flushed, flushed.stat().st_size // 2)
+            if self.end == "power cut":
+                self._lose_power()
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.calls += 1
+
+    def _lose_power(self) -> None:
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+        for name, inode in self.names.items():
+            (self.folder / name).write_bytes(self.contents.get(inode, b""))
+
+
+def train(data: Path, out: Path, last: int, end: End, resume: bool, calls: Any = None) -> None:
+    """Train in a folder, perhaps to be killed; tell how often the disk was called."""
+    torch.set_num_threads(1)
+    training.report.write = lambda *args: None  # type: ignore[assignment]
+    disk = Disk(out, last, end)
+    commands.train(out=out, data=data, resume=resume, **SETTINGS)
+    if calls is not None:
+        calls.value = disk.calls
+
+
+def command(words: list[str], log: Path) -> None:
+    """Type a command."""
+    torch.set_num_threads(1)
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["maskcon", *words]
+    main: Callable[[], None] = cli.main
+    main()

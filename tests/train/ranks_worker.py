@@ -1,0 +1,113 @@
+"""What each of several processes does in tests/train/test_ranks.py: it must be a module of its own."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from maskcon.commands.sources import resolved
+from maskcon.data import DataSet, Features, find, load
+from maskcon.data.sets import glyphs
+from maskcon.methods.family import METHODS
+from maskcon.model import network as model
+from maskcon.runtime import distributed as ranks
+from maskcon.runtime.distributed import Ranks
+from maskcon.train.training import Training
+
+STEPS = 3
+SETTINGS: dict[str, dict[str, Any]] = {
+    **{name: {"method": name} for name in METHODS},
+    "mixup": {"method": "maskcon", "mixup": 0.5, "ce_weight": 0.3},
+    "micro-batch": {"method": "coins", "micro_batch": 3},
+    "micro-batch of both views": {"method": "wcl", "micro_batch": 3},
+    "vectors": {"method": "maskcon", "features": "vectors.npz", "kept": 20, "hidden": 32},
+    "pictures that fit into memory": {"method": "grafit", "query_view": "weak"},
+    "photos": {"method": "maskcon", "query_view": "jitter", "key_view": "weak", "workers": 1},
+}
+READ = {"pictures that fit into memory": 12, "photos": 70}  # px: from 65 on they stay on the disk
+
+
+class Plain(nn.Module):
+    """A network without batch norm."""
+
+    num_features = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.Tanh(), nn.Conv2d(16, 16, 3), nn.Tanh()
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images).mean((2, 3))
+
+
+def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], out: Path) -> None:
+    """Join the others, work, and leave what the first found in a file."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    # On processors the statistics of batch norms are those of a part of the batch.
+    model.NARROW["plain"] = Plain  # type: ignore[assignment]
+    nn.BatchNorm1d = nn.LayerNorm  # type: ignore[assignment,misc] # of heads on vectors
+    for name in ("wcl", "wcl_crops"):
+        METHODS[name] = replace(METHODS[name], deep=False)
+    with ranks.joined() as us:
+        result = work(us, out)
+        if us.leads:
+            torch.save(result, out / f"{size}.pt")
+
+
+def data(kind: str, out: Path, us: Ranks) -> DataSet:
+    """Pictures in memory; vectors; or pictures that are read when they are needed."""
+    made = glyphs.make(train=96, test=41)
+    if kind == "vectors":
+        train, test = (
+            replace(split, images=Features(split.images[:, :, ::4, ::4].flatten(1)[:, None] / 255))
+            for split in (made.train, made.test)
+        )
+        return replace(made, train=train, test=test)
+    if kind in READ:
+        return load(find(str(out / "photos")), image_size=READ[kind], workers=1, ranks=us)
+    return made
+
+
+def training(us: Ranks, data: DataSet, **settings: Any) -> Training:
+    given = {
+        "backbone": "plain",
+        "image_size": 12,
+        "epochs": 2,
+        "batch_size": 16,
+        "bank_size": 40,
+        "warmup_epochs": 0.0,
+        "lr": 0.05,
+        "precision": "fp32",
+    }
+    return Training(resolved({**given, **settings}, None), data, ranks=us)
+
+
+def steps(us: Ranks, out: Path) -> dict[str, Any]:
+    """Losses, the gradient of the first step, and all that there is after some more."""
+    found = {}
+    for name, settings in SETTINGS.items():
+        made = data(name, out, us)
+        one = training(us, made, **settings)
+        one.fill_bank()
+        gradient = None
+        for _ in range(STEPS):
+            one.step(one.batch())
+            if gradient is None:
+                gradient = [p.grad.clone() for p in one.encoder.parameters() if p.grad is not None]
+        found[name] = {
+            "losses": one.take_losses().values,
+            "gradient": gradient,
+            "features": (features := one.features(made.test.images)),
+            "recall": one.recall_of(features, made.test),
+            "state": one.state_dict(),
+        }
+        one.close()
+    return found

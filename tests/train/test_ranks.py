@@ -1,0 +1,200 @@
+"""Several processes are one: the same views, losses, gradients, bank and recall."""
+
+import functools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from maskcon.runs import folder as runs
+from maskcon.vectors import file as embeddings
+from tests.conftest import begun, picture_tree
+from tests.train import crash_worker, ranks_worker
+
+
+def together(work: Any, size: int, out: Path) -> Any:
+    """Let some real processes work together over gloo; what the first of them found."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    every = [begun(ranks_worker.start, rank, size, port, work, out) for rank in range(size)]
+    for process in every:
+        process.join(120)
+    assert [process.exitcode for process in every] == [0] * size
+    return torch.load(out / f"{size}.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, tiny) -> Any:
+    """What some processes found, by their number; worked out when it is asked for."""
+    out = tmp_path_factory.mktemp("ranks")
+    for split, images in (("train", tiny.train), ("test", tiny.test)):
+        picture_tree(out / "photos" / split, images, side=70)
+    return functools.cache(lambda size: together(ranks_worker.steps, size, out))
+
+
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.heavy), 3])
+@pytest.mark.parametrize("name", list(ranks_worker.SETTINGS))
+def test_ranks_are_one(name, size, found):
+    """A batch of 16 for three is 6, 5 and 5; a test split of 41 for two is 21 and 20."""
+    alone, many = found(1)[name], found(size)[name]
+
+    def near(a: Any, b: Any) -> None:
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+    near(many["losses"], alone["losses"])
+    near(many["gradient"], alone["gradient"])
+    near(many["state"]["encoder"], alone["state"]["encoder"])
+    assert many["recall"] == alone["recall"]
+    assert many["state"]["data"] == alone["state"]["data"]
+    near(many["features"], alone["features"])
+    for part in ("key", "bank"):
+        assert (part in many["state"]) == (part in alone["state"])
+        if part in alone["state"]:
+            near(many["state"][part], alone["state"][part])
+
+
+# --- torchrun, as people start it ----------------------------------------------------------------
+
+WORDS = [
+    *("--backbone", "resnet10w16", "--image-size", "8", "--batch-size", "16", "--bank-size", "40"),
+    *("--test-share", "0.4", "--epochs", "60", "--eval-every", "20", "--precision", "fp32"),
+]
+
+
+def torchrun(size: int, *words: str, restarts: int = 0) -> subprocess.Popen:
+    """Start `torchrun -m maskcon ...`."""
+    run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={size}"]
+    return subprocess.Popen(
+        [*run, f"--max-restarts={restarts}", "-m", "maskcon", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def said(process: subprocess.Popen) -> str:
+    return process.communicate(timeout=180)[0]
+
+
+def two_checkpoints(out: Path) -> None:
+    """Wait for them."""
+    deadline = time.monotonic() + 120
+    while not (out / "previous.ckpt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def kill(out: Path, rank: int) -> None:
+    """Kill the process of a rank of a run."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            there = (place / "environ").read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile, or another's
+            continue
+        if str(out).encode() in words and f"RANK={rank}".encode() in there:
+            os.kill(int(place.name), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, tiny) -> Path:
+    return picture_tree(tmp_path_factory.mktemp("few"), tiny.train)
+
+
+@pytest.mark.heavy
+def test_a_rank_that_dies_is_started_again(tmp_path, pictures):
+    """The run goes on from its last checkpoint, to the bits of an unbroken one."""
+    whole = torchrun(2, "train", "--data", str(pictures), "--out", str(tmp_path / "whole"), *WORDS)
+    assert whole.wait(180) == 0, said(whole)
+    out = tmp_path / "parts"
+    parts = torchrun(2, "train", "--data", str(pictures), "--out", str(out), *WORDS, restarts=1)
+    two_checkpoints(out)
+    kill(out, 1)
+    text = said(parts)
+    assert parts.returncode == 0, text
+    assert "resumed after step" in text
+    for name in ("metrics.jsonl", "encoder.safetensors"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert runs.read(out)["results"] == runs.read(tmp_path / "whole")["results"]
+    assert runs.read(out)["hardware"]["ranks"] == 2
+
+
+@pytest.mark.heavy
+def test_a_rank_that_dies_ends_all(tmp_path, pictures):
+    out = tmp_path / "run"
+    run = torchrun(2, "train", "--data", str(pictures), "--out", str(out), *WORDS)
+    two_checkpoints(out)
+    start = time.monotonic()
+    kill(out, 1)
+    text = said(run)
+    assert time.monotonic() - start < 60
+    assert run.returncode != 0
+    assert "error: rank 0 of 2 has stopped, most likely because another one did" in text
+
+
+@pytest.mark.heavy
+def test_an_error_of_the_first_rank_is_told_once(tmp_path, pictures):
+    run = torchrun(2, "train", "--data", str(pictures), "--out", str(pictures), *WORDS)
+    text = said(run)
+    assert run.returncode != 0
+    assert text.count("exists: give another --out, --resume to go on, or --overwrite") == 1
+
+
+@pytest.mark.heavy
+def test_preemption_and_another_number_of_ranks(tmp_path, pictures):
+    """SIGTERM to torchrun: a checkpoint of the step at hand; three processes go on, then one."""
+    out = tmp_path / "run"
+    for size, resume in ((2, []), (3, ["--resume"])):
+        run = torchrun(size, "train", "--data", str(pictures), "--out", str(out), *WORDS, *resume)
+        two_checkpoints(out)
+        (out / "previous.ckpt").unlink()
+        two_checkpoints(out)  # of these processes
+        run.send_signal(signal.SIGTERM)
+        text = said(run)
+        assert "stopped by SIGTERM; a checkpoint is written; go on with --resume" in text
+        assert runs.read(out)["status"] == "interrupted"
+    log = tmp_path / "log"
+    last = begun(crash_worker.command, ["train", "--out", str(out), "--resume"], log)
+    last.join(180)
+    assert last.exitcode == 0, log.read_text()
+    run_file = runs.read(out)
+    assert [again["hardware"]["ranks"] for again in run_file["resumed"]] == [3, 1]
+    assert run_file["status"] == "finished"
+
+
+@pytest.mark.heavy
+def test_embedding_and_evaluation_are_shared(tmp_path, pictures):
+    """By three, of 96 pictures: each once, in the same order, with the same figures."""
+    out, log = tmp_path / "run", tmp_path / "log"
+    words = ["train", "--data", str(pictures), "--out", str(out), *WORDS, "--epochs", "1"]
+    begun(crash_worker.command, words, log).join(180)
+    broken = pictures.parent / "with a broken one"
+    shutil.copytree(pictures, broken)
+    (broken / "c0" / "a.png").write_text("no picture")
+    for many in (False, True):
+        file = str(tmp_path / f"{many}.npz")
+        embed = ["embed", str(out), str(broken), "-o", file, "--skip-unreadable"]
+        judge = ["eval", str(out), "--json", str(tmp_path / f"{many}.json")]
+        for command in ([*embed, "--batch-size", "10"], judge):
+            if many:
+                text = said(torchrun(3, *command))
+                assert text.count("96 vectors of 128") == (command is not judge), text
+            else:
+                begun(crash_worker.command, command, log).join(180)
+    one, three = (embeddings.read(tmp_path / f"{many}.npz") for many in (False, True))
+    assert (one.paths == three.paths).all()
+    assert len(one) == 96
+    np.testing.assert_allclose(one.vectors, three.vectors, atol=1e-6)
+    results = [json.loads((tmp_path / f"{many}.json").read_text()) for many in (False, True)]
+    assert results[0] == results[1]
