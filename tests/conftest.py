@@ -122,7 +122,7 @@ def untrained_run(folder: Path, seed: int, image_size: int = 16) -> Path:
     folder.mkdir()
     parts = {"backbone": "resnet10w16", "stem": "small", "heads": ("z",)}
     network = Network(Architecture(**parts, projection=8, classes=2))
-    statistics = {"mean": [0.5] * 3, "deviation": [0.25] * 3}
+    statistics = {"mean": [0.5] * 3, "std": [0.25] * 3}
     save_encoder(folder, network, {"image_size": image_size, **statistics})
     return folder
 

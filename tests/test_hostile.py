@@ -100,7 +100,7 @@ def write_encoder(place: Path, state=None, **description) -> Path:
     network = Network(Architecture.of(ARCHITECTURE))
     if state is not None:
         network.load_state_dict({n: state(v) for n, v in network.state_dict().items()})
-    save_encoder(place, network, {"image_size": 32, "mean": [], "deviation": []})
+    save_encoder(place, network, {"image_size": 32, "mean": [], "std": []})
     if description:
         about = json.loads((place / "encoder.json").read_text())
         (place / "encoder.json").write_text(json.dumps({**about, **description}))
@@ -588,7 +588,7 @@ def test_an_encoder_that_has_diverged(here):
         {"image_size": "32"},
         {"image_size": True},
         {"mean": [float("nan")] * 3},
-        {"deviation": [1, 2]},
+        {"std": [1, 2]},
         {"architecture": {**ARCHITECTURE, "head": {**HEAD, "hidden": 3}}},
         {"architecture": {**ARCHITECTURE, "backbone": "timm/hf-hub:somebody/model"}},
         {"architecture": {**ARCHITECTURE, "backbone": "timm/local-dir:/tmp"}},

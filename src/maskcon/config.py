@@ -58,7 +58,7 @@ class Config:
     mixup: float = _option(
         0.0, "share of the loss of mixed images, with methods that have a bank; 0 is none"
     )
-    kappa: float = _option(2.0, "of the Beta distribution that shares in mixed images come from")
+    mixup_alpha: float = _option(2.0, "alpha of mixup: shares are drawn from Beta(alpha, alpha)")
     ce_weight: float = _option(
         0.0, "weight of a linear classifier's cross-entropy, added to the method's loss"
     )
@@ -69,7 +69,7 @@ class Config:
         "auto", "view of the query: plain, weak, strong, perspective or jitter; auto by size"
     )
     key_view: str = _option("auto", "view of the key, likewise")
-    crop_area: float = _option(0.2, "smallest share of an image's area that a crop keeps")
+    crop_scale: float = _option(0.2, "smallest share of an image's area that a crop keeps")
     flip: bool = _option(True, "mirror every other view; --no-flip for letters and the like")
 
     backbone: str = _option(
@@ -86,15 +86,17 @@ class Config:
     layers: int = _option(
         2, "last blocks of a frozen backbone whose averages join its vectors; 0 is none"
     )
-    cached_views: int = _option(1, "views of each image that a frozen backbone sees")
+    frozen_views: int = _option(1, "views of each image that a frozen backbone sees")
     cache_dir: str | None = _option(None, "where its vectors are kept [~/.cache/maskcon/vectors]")
-    noise: float = _option(
+    feature_noise: float = _option(
         0.5, "of strong views of vectors, in deviations of the mean component; 0 is none"
     )
-    vector_dropout: float = _option(0.0, "share of a vector that strong views leave out")
-    kept: int = _option(400, "principal components of the vectors that a head works on")
-    hidden: int = _option(2048, "width of a head's hidden layer")
-    share: float = _option(2.0, "length of a head's learned half of a feature; the frozen has 1")
+    feature_dropout: float = _option(0.0, "share of a vector that strong views leave out")
+    components: int = _option(400, "principal components of the vectors that a head works on")
+    head_hidden: int = _option(2048, "width of a head's hidden layer")
+    head_scale: float = _option(
+        2.0, "length of the learned half of a head's feature; the other has 1"
+    )
     stem: Literal["auto", "small", "large"] = _option(
         "auto", "first layers of torchvision's ResNets; auto is small up to 64 px"
     )
@@ -131,8 +133,8 @@ class Config:
     hyper: Mapping[str, float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        positive = ("projection", "bank_size", "epochs", "lr", "kappa")
-        of_heads = ("cached_views", "kept", "hidden", "share")
+        positive = ("projection", "bank_size", "epochs", "lr", "mixup_alpha")
+        of_heads = ("frozen_views", "components", "head_hidden", "head_scale")
         for name in (*positive, *of_heads, "eval_every", "log_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected a value above 0")
@@ -145,15 +147,15 @@ class Config:
             "micro_batch",
             "unfreeze",
             "layers",
-            "noise",
+            "feature_noise",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
-        if not 0 < self.crop_area <= 1:
-            raise InputError(f"crop_area is {self.crop_area}: expected a share above 0, up to 1")
+        if not 0 < self.crop_scale <= 1:
+            raise InputError(f"crop_scale is {self.crop_scale}: expected a share above 0, up to 1")
         if not 0 < self.test_share < 1:
             raise InputError(f"test_share is {self.test_share}: expected a share between 0 and 1")
-        for name in ("ema", "momentum", "vector_dropout"):
+        for name in ("ema", "momentum", "feature_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 to below 1")
         if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:
@@ -209,6 +211,24 @@ class Config:
         values = asdict(self)
         hyper = values.pop("hyper")
         return {**values, **hyper}
+
+
+# Fields as 0.1 called them in its run.json.
+RENAMED = {
+    "kappa": "mixup_alpha",
+    "crop_area": "crop_scale",
+    "cached_views": "frozen_views",
+    "noise": "feature_noise",
+    "vector_dropout": "feature_dropout",
+    "kept": "components",
+    "hidden": "head_hidden",
+    "share": "head_scale",
+}
+
+
+def as_now(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an earlier run, by the names that they have now."""
+    return {RENAMED.get(name, name): value for name, value in options.items()}
 
 
 # What may change between a run and its resumption without changing a number.

@@ -1,9 +1,10 @@
 """A trained encoder as people use it: pictures in, vectors out."""
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.data.scan import each, square
 from maskcon.errors import InputError, unreadable
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.model.network import Network
 from maskcon.runs.checkpoint import load_encoder
 from maskcon.runtime.device import Precision, pick_device
@@ -53,14 +54,14 @@ class Encoder:
 
     Attributes:
         network: the torch module.
-        preparation: size and normalisation of its input.
+        preprocessing: size and normalisation of its input.
         width: F, of a vector.
         device: where it computes.
     """
 
-    def __init__(self, network: Network, preparation: Preparation, precision: Precision):
+    def __init__(self, network: Network, preprocessing: Preprocessing, precision: Precision):
         self.network = network.to(precision.device).eval()
-        self.preparation, self.precision = preparation, precision
+        self.preprocessing, self.precision = preprocessing, precision
         self.width, self.device = network.width, precision.device
 
     @classmethod
@@ -85,14 +86,18 @@ class Encoder:
         if precision is None:
             precision = _trained_in(folder)
         numbers = Precision.pick(precision, pick_device(device))
-        return cls(network, Preparation.of(description), numbers)
+        return cls(network, Preprocessing.of(description), numbers)
 
     @property
     def identity(self) -> str:
         """Tells this encoder's vectors from those of others: a digest of weights and input."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr(self.preparation).encode())
-        for name, value in sorted(self.network.backbone.state_dict().items()):
+        size, mean, std = astuple(self.preprocessing)
+        # names as 0.1 had them: indices and files of vectors hold this digest
+        digest.update(f"Preparation(image_size={size}, mean={mean}, deviation={std})".encode())
+        state = self.network.backbone.state_dict()
+        named = {re.sub(r"(^|\.)head\.std$", r"\1head.deviation", n): v for n, v in state.items()}
+        for name, value in sorted(named.items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -182,7 +187,7 @@ class Encoder:
                 f"with that model first, and give it the vectors, floats [n, {self.network.inputs}]"
             )
         progress = progress or Silent()
-        size, count = self.preparation.image_size, len(pictures)
+        size, count = self.preprocessing.image_size, len(pictures)
         readers = Config(workers=workers).readers
         began = time.perf_counter()
 
@@ -241,7 +246,7 @@ class Encoder:
         else:
             images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self.device)
         with self.precision.autocast():
-            feature = self.network(self.preparation.normalise(images)).feature
+            feature = self.network(self.preprocessing.normalise(images)).feature
         assert isinstance(feature, Tensor)
         if not bool(feature.isfinite().all()):
             raise InputError("the encoder's vectors are not finite: it has diverged; train it anew")

@@ -38,7 +38,7 @@ class DivergedError(TrainingError):
     """The loss or the features are not finite any more."""
 
 
-class LeaderError(RuntimeError):
+class MainProcessError(RuntimeError):
     """Of several processes, the first has raised an error, and tells it; the others stop too."""
 
 

@@ -20,7 +20,7 @@ from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.encoder import Encoder
 from maskcon.errors import DivergedError, InputError, TrainingError, unreadable
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.methods.family import METHODS
 from maskcon.methods.objective import Objective
 from maskcon.model.network import Network
@@ -141,7 +141,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 training, losses = _train(config, pictures, codes, classes, progress)
         else:
             training, losses = _train(config, pictures, codes, classes, Silent())
-        self.encoder_ = Encoder(training.encoder, training.preparation, training.precision)
+        self.encoder_ = Encoder(training.encoder, training.preprocessing, training.precision)
         self.classes_ = classes
         self.n_features_out_ = self.encoder_.width
         self.loss_curve_ = losses
@@ -176,7 +176,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         check_is_fitted(self)
         Path(folder).mkdir(parents=True, exist_ok=True)
-        save_encoder(Path(folder), self.encoder_.network, asdict(self.encoder_.preparation))
+        save_encoder(Path(folder), self.encoder_.network, asdict(self.encoder_.preprocessing))
 
     @property
     def _n_features_out(self) -> int:
@@ -290,7 +290,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             weights = encoder.network.state_dict()
             state["_encoder"] = {
                 "architecture": encoder.network.architecture,
-                "preparation": asdict(encoder.preparation),
+                "preprocessing": asdict(encoder.preprocessing),
                 "precision": encoder.precision.name,
                 "device": str(encoder.device),
                 "weights": {k: v.detach().cpu().numpy().copy() for k, v in weights.items()},
@@ -311,7 +311,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             device = torch.device("cpu")
         self.encoder_ = Encoder(
             network.to(memory_format=torch.channels_last),
-            Preparation.of(kept["preparation"]),
+            Preprocessing.of(kept["preprocessing"]),
             Precision.pick(kept["precision"], device),
         )
 

@@ -135,7 +135,7 @@ def test_plain_resizes_to_a_square(photographs):
 
 
 def test_boxes_are_drawn_like_torchvision_draws_them():
-    """Mean and deviation of top, left, height and width over 20,000 draws, two shapes."""
+    """Mean and std of top, left, height and width over 20,000 draws, two shapes."""
     for height, width in ((32, 32), (20, 50)):
         images = torch.zeros(20_000, 3, height, width, dtype=torch.uint8)
         ours = random_boxes(sizes_of(images), generator=torch.Generator().manual_seed(1)).double()
@@ -147,7 +147,7 @@ def test_boxes_are_drawn_like_torchvision_draws_them():
                 for _ in range(20_000)
             ]
         ).double()
-        error = theirs.std(0) / math.sqrt(20_000)  # of a mean; of a deviation it is smaller
+        error = theirs.std(0) / math.sqrt(20_000)  # of a mean; of a std it is smaller
         assert ((ours.mean(0) - theirs.mean(0)).abs() < 6 * error).all()
         assert ((ours.std(0) - theirs.std(0)).abs() < 6 * error).all()
 
@@ -168,7 +168,7 @@ def reference_view(image: Image.Image, kind: str, random: np.random.Generator) -
 @pytest.mark.parametrize("kind", ["weak", "strong"])
 def test_pipelines_have_the_statistics_of_a_per_image_pipeline(kind, photographs):
     """Over many draws from one image: mean and spread of each pixel, and of each view's mean
-    and contrast. Means of n draws scatter by deviation / sqrt(n); six of that is the tolerance.
+    and contrast. Means of n draws scatter by std / sqrt(n); six of that is the tolerance.
     """
     n = 4000
     image = photographs[37]
@@ -247,7 +247,7 @@ def test_views_are_mirrored_only_if_asked(photographs):
 
     def count(flip: bool) -> int:
         random = torch.Generator().manual_seed(0)
-        mirrored = views(square, "weak", size=32, crop_area=1.0, flip=flip, generator=random)
+        mirrored = views(square, "weak", size=32, crop_scale=1.0, flip=flip, generator=random)
         plain = views(square[:1], "plain", size=32)
         distance = (mirrored - plain).square().mean((1, 2, 3))
         return int((distance > (mirrored - plain.flip(3)).square().mean((1, 2, 3))).sum())

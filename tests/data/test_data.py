@@ -427,13 +427,13 @@ def test_glyphs_are_mostly_wrong_in_pixel_space():
 
 
 def test_normalisation(tiny):
-    mean, deviation = tiny.normalisation()
+    mean, std = tiny.normalisation()
     levels = tiny.train.images.double() / 255
     torch.testing.assert_close(
         torch.tensor(mean).double(), levels.mean((0, 2, 3)), rtol=1e-5, atol=0
     )
     torch.testing.assert_close(
-        torch.tensor(deviation).double(), levels.std((0, 2, 3), correction=0), rtol=1e-5, atol=0
+        torch.tensor(std).double(), levels.std((0, 2, 3), correction=0), rtol=1e-5, atol=0
     )
 
 
@@ -449,9 +449,9 @@ def test_real_cifar100(cifar100_folder):
     }
     assert len(pairs) == 100
     assert {("maple_tree", "trees"), ("trout", "fish"), ("woman", "people")} <= pairs
-    mean, deviation = data.normalisation()
+    mean, std = data.normalisation()
     assert mean == pytest.approx((0.5071, 0.4865, 0.4409), abs=1e-4)
-    assert deviation == pytest.approx((0.2673, 0.2564, 0.2762), abs=1e-4)
+    assert std == pytest.approx((0.2673, 0.2564, 0.2762), abs=1e-4)
 
 
 @pytest.mark.parametrize(

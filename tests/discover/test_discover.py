@@ -106,7 +106,7 @@ def test_confidence():
 def test_typical_and_odd():
     x, label = blobs((30, 20))
     stranger = x[np.flatnonzero(label == 0)[3]] = unit(-x[label == 0].mean(0) + 0.1)
-    rank, odd = typical(x, label)
+    rank, outlier = typical(x, label)
     for g in (0, 1):
         members = np.flatnonzero(label == g)
         near = {
@@ -115,8 +115,8 @@ def test_typical_and_odd():
         by_rank = [near[i] for i in members[np.argsort(rank[members])]]
         np.testing.assert_allclose(by_rank, sorted(near.values(), reverse=True), atol=1e-6)
         assert sorted(rank[members]) == list(range(1, len(members) + 1))
-    assert np.flatnonzero((x == stranger).all(1)).item() in np.flatnonzero(odd)
-    assert odd.sum() < 6
+    assert np.flatnonzero((x == stranger).all(1)).item() in np.flatnonzero(outlier)
+    assert outlier.sum() < 6
     assert not typical(np.repeat(x[:1], 20, 0), np.zeros(20, int))[1].any()  # all equal
 
 
@@ -172,7 +172,7 @@ def test_tiny_classes(count):
 def test_equal_and_broken_features():
     equal = torch.nn.functional.normalize(torch.ones(40, 8), dim=1)
     (one,) = discover(equal, torch.zeros(40, dtype=torch.long), numbers={0: 3})
-    assert (one.number, one.odd.any(), one.confidence.min()) == (1, False, 1)
+    assert (one.number, one.outlier.any(), one.confidence.min()) == (1, False, 1)
     with pytest.raises(InputError, match="not finite"):
         discover(equal * torch.nan, torch.zeros(40, dtype=torch.long))
 
@@ -330,7 +330,7 @@ def test_a_persons_own_pictures(run, photos, tmp_path):
     assert summary["groups"] == sum(c["number"] for c in summary["coarse"])
 
     rows = list(csv.DictReader((out / "groups.csv").read_text().splitlines()))
-    assert list(rows[0]) == ["path", "coarse", "fine", "group", "confidence", "typical", "odd"]
+    assert list(rows[0]) == ["path", "coarse", "fine", "group", "confidence", "typical", "outlier"]
     found = find(str(out / "groups.csv"))  # what `maskcon train --data` reads
     assert len(found.parts["train"]) == 240
     assert set(found.fine_names) == {g["id"] for c in summary["coarse"] for g in c["groups"]}

@@ -86,7 +86,7 @@ def test_the_runs_own_recall_comes_out_again(results, folders):
 def test_results_are_noted_and_added_to(results, folders, found):
     noted = runs.read(folders[0])["evaluations"]["glyphs"]
     assert noted["linear"] == results["linear"]
-    again = commands.eval(folders[0], data=found, protocol=["health"])
+    again = commands.eval(folders[0], data=found, protocol=["diagnostics"])
     assert set(again) == {
         "coarse_accuracy",
         "effective_rank",
@@ -102,7 +102,7 @@ def test_results_are_noted_and_added_to(results, folders, found):
 def test_without_fine_labels_there_is_what_can_be_known(folders, found):
     parts = {name: dataclasses.replace(part, fine=None) for name, part in found.parts.items()}
     bare = dataclasses.replace(found, name="bare", parts=parts, fine_names=())
-    got = commands.eval(folders[0], data=bare, protocol="recall,health")
+    got = commands.eval(folders[0], data=bare, protocol="recall,diagnostics")
     assert "recall@1/coarse" in got
     assert "coarse_accuracy" in got
     with pytest.raises(InputError, match=r"no fine labels, which knn would be measured against"):
@@ -123,7 +123,7 @@ def test_unknown_protocols(names):
 
 
 def test_protocols_come_in_their_order():
-    assert check_protocols(["health", "recall"]) == ("recall", "health")
+    assert check_protocols(["diagnostics", "recall"]) == ("recall", "diagnostics")
     assert check_protocols(["all"]) == tuple(PROTOCOLS)
 
 
@@ -135,8 +135,8 @@ def test_fine_tuning_learns_and_leaves_the_network_alone(folders, tiny, monkeypa
     encoder = Encoder.load(folders[0])
     before = {k: v.clone() for k, v in encoder.network.state_dict().items()}
     precision = Precision.pick("fp32", torch.device("cpu"))
-    options = {"crop_area": 0.7, "flip": False}
-    parts = encoder.network, encoder.preparation, precision, tiny.train, tiny.train
+    options = {"crop_scale": 0.7, "flip": False}
+    parts = encoder.network, encoder.preprocessing, precision, tiny.train, tiny.train
     got = fine_tuned(*parts, share=1.0, **options)
     assert got.keys() == {"finetune@100%"}
     assert got["finetune@100%"] > 5 / len(tiny.fine_names)
@@ -156,13 +156,13 @@ def test_features_are_computed_once(folders, tiny, monkeypatch):
     monkeypatch.setattr(Subject, "_embed", counted)
     subject = Subject(
         encoder.network,
-        encoder.preparation,
+        encoder.preprocessing,
         encoder.precision,
         test=tiny.test,
         train=tiny.train,
         coarse_names=tiny.coarse_names,
     )
-    judge(subject, ("recall", "knn", "linear", "health"))
+    judge(subject, ("recall", "knn", "linear", "diagnostics"))
     assert len(calls) == 2
 
 

@@ -14,8 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from maskcon.errors import InputError
 from maskcon.eval import bootstrap, cluster, estimate, knn, precision, probe, recall, retrieval
-from maskcon.eval import diagnostics as health
-from maskcon.eval.retrieval import nearest_others, strangers_before
+from maskcon.eval import diagnostics as diagnostics
+from maskcon.eval.retrieval import nearest_others, negatives_before
 from tests.conftest import Told
 
 
@@ -82,7 +82,7 @@ def test_recall_of_each_coarse_class_has_the_whole_as_its_weighted_mean():
 def test_fewer_candidates_never_hide_a_class_mate(n, classes, groups):
     """Within the coarse class there are fewer strangers; with one coarse class, the same."""
     x, fine = features(n), labels(n, classes)
-    before = strangers_before(x, fine)
+    before = negatives_before(x, fine)
     within = recall.strangers_within(x, fine, fine % groups)
     assert (within <= before).all()
     assert torch.equal(recall.strangers_within(x, fine, torch.zeros_like(fine)), before)
@@ -107,8 +107,12 @@ def test_two_images():
     }
     assert recall.recall_at(recall.hits(x, different, different)) == {"recall@1": 0.0}
     assert precision.precision_at_r(x, same)["map@r"] == 1.0
-    assert health.uniformity(x) == pytest.approx(-2 * float((x[0] - x[1]).square().sum()), abs=1e-5)
-    assert health.alignment(x, same) == pytest.approx(float((x[0] - x[1]).square().sum()), abs=1e-5)
+    assert diagnostics.uniformity(x) == pytest.approx(
+        -2 * float((x[0] - x[1]).square().sum()), abs=1e-5
+    )
+    assert diagnostics.alignment(x, same) == pytest.approx(
+        float((x[0] - x[1]).square().sum()), abs=1e-5
+    )
 
 
 # MAP@R and R-precision
@@ -169,7 +173,7 @@ def test_classes_of_one_image_only():
     with pytest.raises(InputError, match="each of 5 images is alone in its class"):
         precision.precision_at_r(features(5), torch.arange(5))
     with pytest.raises(InputError, match="each of 5 images is alone in its class"):
-        health.alignment(features(5), torch.arange(5))
+        diagnostics.alignment(features(5), torch.arange(5))
 
 
 # Intervals
@@ -441,7 +445,7 @@ def test_more_clusters_than_different_rows():
         cluster.clusters(x, 0)
 
 
-# Health
+# Diagnostics
 
 
 def test_coarse_accuracy_leaves_the_row_itself_out():
@@ -452,24 +456,24 @@ def test_coarse_accuracy_leaves_the_row_itself_out():
         for j in sorted_others(x, i, [*range(60)])[:9]:
             votes[int(coarse[j])] += math.exp(float(x[i] @ x[j]) / 0.1)
         right += votes.index(max(votes)) == int(coarse[i])
-    assert health.coarse_accuracy(x, coarse, k=9) == pytest.approx(right / 60)
-    assert health.coarse_accuracy(x[:2], torch.tensor([0, 1])) == 0
+    assert diagnostics.coarse_accuracy(x, coarse, k=9) == pytest.approx(right / 60)
+    assert diagnostics.coarse_accuracy(x[:2], torch.tensor([0, 1])) == 0
 
 
 def test_effective_rank_is_that_of_the_singular_values():
     x = features(50, 12) * torch.arange(1, 13)
     s = torch.linalg.svdvals(x.double() - x.double().mean(0))
     p = s / s.sum()
-    assert health.effective_rank(x) == pytest.approx(math.exp(-(p * p.log()).sum()), rel=1e-6)
+    assert diagnostics.effective_rank(x) == pytest.approx(math.exp(-(p * p.log()).sum()), rel=1e-6)
 
 
 def test_effective_rank_of_known_spaces():
     axes = torch.cat([torch.eye(6), -torch.eye(6)])
-    assert health.effective_rank(axes) == pytest.approx(6)
+    assert diagnostics.effective_rank(axes) == pytest.approx(6)
     angles = torch.linspace(0, 1, 9)
     line = torch.stack([angles, 2 * angles, torch.ones(9)], 1)
-    assert health.effective_rank(line) == pytest.approx(1, abs=1e-4)
-    assert health.effective_rank(features(1)[[0] * 7]) == 0
+    assert diagnostics.effective_rank(line) == pytest.approx(1, abs=1e-4)
+    assert diagnostics.effective_rank(features(1)[[0] * 7]) == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -481,14 +485,16 @@ def test_alignment_and_uniformity_agree_with_all_pairs(n, classes, elements):
     same = pairs & (label[:, None] == label)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "ELEMENTS", elements)
-        assert health.alignment(x, label) == pytest.approx(squared[same].mean().item(), abs=1e-6)
+        assert diagnostics.alignment(x, label) == pytest.approx(
+            squared[same].mean().item(), abs=1e-6
+        )
         expected = (-2 * squared[pairs]).exp().mean().log().item()
-        assert health.uniformity(x) == pytest.approx(expected, abs=1e-5)
+        assert diagnostics.uniformity(x) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_collapsed_space_is_aligned_and_not_uniform():
     x = features(1)[[0] * 20]
-    found = health.health(x, labels(20, 2), labels(20, 4))
+    found = diagnostics.diagnostics(x, labels(20, 2), labels(20, 4))
     assert found["alignment"] == pytest.approx(0, abs=1e-9)
     assert found["uniformity"] == pytest.approx(0, abs=1e-5)
     assert found["effective_rank"] == 0
@@ -497,9 +503,11 @@ def test_a_collapsed_space_is_aligned_and_not_uniform():
 def test_health_knows_alignment_only_of_pairs():
     x = features(5)
     everything = {"coarse_accuracy", "effective_rank", "uniformity", "alignment"}
-    assert {*health.health(x, labels(5, 2), labels(5, 3))} == everything
-    assert {*health.health(x, labels(5, 2), torch.arange(5))} == everything - {"alignment"}
-    assert {*health.health(x, labels(5, 2))} == everything - {"alignment"}
+    assert {*diagnostics.diagnostics(x, labels(5, 2), labels(5, 3))} == everything
+    assert {*diagnostics.diagnostics(x, labels(5, 2), torch.arange(5))} == everything - {
+        "alignment"
+    }
+    assert {*diagnostics.diagnostics(x, labels(5, 2))} == everything - {"alignment"}
 
 
 # Rows
@@ -513,7 +521,7 @@ def test_health_knows_alignment_only_of_pairs():
         lambda x, y: knn.knn(x, y, x, y),
         lambda x, y: probe.linear_probe(x, y, x, y),
         cluster.clustering,
-        health.health,
+        diagnostics.diagnostics,
     ],
 )
 def test_rows_that_cannot_be_judged(protocol):

@@ -3,7 +3,7 @@ import torch
 
 from maskcon.errors import InputError
 from maskcon.eval import retrieval
-from maskcon.eval.retrieval import nearest_others, recall, strangers_before
+from maskcon.eval.retrieval import nearest_others, negatives_before, recall
 
 
 def features(n: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -25,7 +25,7 @@ def loop_recall(x: torch.Tensor, label: torch.Tensor, k: int) -> float:
 def test_agrees_with_a_loop():
     x = features(60)
     label = torch.randint(6, (60,), generator=torch.Generator().manual_seed(1))
-    found = recall(strangers_before(x, label))
+    found = recall(negatives_before(x, label))
     assert found == {f"recall@{k}": pytest.approx(loop_recall(x, label, k)) for k in (1, 2, 5, 10)}
 
 
@@ -47,7 +47,7 @@ def test_counts_are_those_of_brute_force(n, classes, tile, monkeypatch):
     monkeypatch.setattr(retrieval, "TILE", {"cpu": tile})
     x = features(n, width=16)
     label = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(1))
-    found, expected = strangers_before(x, label), brute_force(x, label)
+    found, expected = negatives_before(x, label), brute_force(x, label)
     assert torch.equal(found, expected)
 
 
@@ -56,7 +56,7 @@ def test_pairs_are_counted_alike_in_every_recall():
     label = torch.randint(5, (500,), generator=torch.Generator().manual_seed(1))
     ids = nearest_others(x, 20).ids
     hit = (label[ids] == label[:, None]).int().cummax(1).values
-    before = strangers_before(x, label)
+    before = negatives_before(x, label)
     for k in range(1, 21):
         assert recall(before, [k])[f"recall@{k}"] == hit[:, k - 1].double().mean().item()
 
@@ -65,14 +65,14 @@ def test_a_collapsed_space_finds_nothing():
     """All features equal: every rank is as good as any, and none may count as a hit."""
     x = features(1)[[0] * 300]
     label = torch.arange(300) % 3
-    assert recall(strangers_before(x, label), [1, 10]) == {"recall@1": 0.0, "recall@10": 0.0}
+    assert recall(negatives_before(x, label), [1, 10]) == {"recall@1": 0.0, "recall@10": 0.0}
 
 
 def test_features_that_are_no_numbers():
     x = features(20)
     x[3, 3] = torch.nan
     with pytest.raises(InputError, match="some features are not finite"):
-        strangers_before(x, torch.zeros(20, dtype=torch.long))
+        negatives_before(x, torch.zeros(20, dtype=torch.long))
 
 
 def test_a_duplicate_image_counts_as_a_neighbour():
@@ -82,7 +82,7 @@ def test_a_duplicate_image_counts_as_a_neighbour():
     found = nearest_others(x, 1)
     assert found.ids[:, 0].tolist() == [*range(5, 10), *range(5)]
     label = torch.arange(5).repeat(2)
-    assert recall(strangers_before(x, label), ks=[1]) == {"recall@1": 1.0}
+    assert recall(negatives_before(x, label), ks=[1]) == {"recall@1": 1.0}
 
 
 @pytest.mark.parametrize("elements", [1, 90, 2**25])

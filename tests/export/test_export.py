@@ -25,7 +25,7 @@ from maskcon.cli import cli
 from maskcon.data import from_arrays
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.export import TARGETS, agreement, onnx_file
 from maskcon.export.agreement import Agreement
 from maskcon.model.network import Architecture, Network, build_backbone, load_backbone_weights
@@ -68,8 +68,8 @@ def untrained(folder: Path, backbone: str, stem: str = "small", size: int = 32) 
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     folder.mkdir(exist_ok=True)
-    preparation = Preparation(size, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-    checkpoint.save_encoder(folder, network, asdict(preparation))
+    preprocessing = Preprocessing(size, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+    checkpoint.save_encoder(folder, network, asdict(preprocessing))
     return folder
 
 
@@ -87,8 +87,8 @@ def headed(folder: Path, backbone: str = "resnet10w16") -> Path:
     network.backbone.head.fit(vectors, vectors.mean(0), vectors.std(0))
     nn.init.normal_(network.backbone.head.residual[-1].weight, std=0.1)
     folder.mkdir()
-    preparation = Preparation(32, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-    checkpoint.save_encoder(folder, network, asdict(preparation))
+    preprocessing = Preprocessing(32, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+    checkpoint.save_encoder(folder, network, asdict(preprocessing))
     return folder
 
 
@@ -100,15 +100,13 @@ def executed(code: str, encoder: maskcon.Encoder, images: np.ndarray) -> np.ndar
     """Vectors of the `network` that some code makes, without anything of maskcon."""
     names: dict = {}
     exec(code, names)
-    preparation = encoder.preparation
-    size = (preparation.image_size,) * 2
+    preprocessing = encoder.preprocessing
+    size = (preprocessing.image_size,) * 2
     squares = [Image.fromarray(i).resize(size, Image.Resampling.BILINEAR) for i in images]
     levels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 255
-    mean, deviation = (
-        torch.tensor(x).view(3, 1, 1) for x in (preparation.mean, preparation.deviation)
-    )
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (preprocessing.mean, preprocessing.std))
     with torch.no_grad():
-        feature = names["network"]((levels - mean) / deviation)
+        feature = names["network"]((levels - mean) / std)
     return nn.functional.normalize(feature, dim=1).numpy()
 
 
@@ -158,8 +156,8 @@ def test_onnx_says_how_it_is_used(graph, run):
     model = onnx.load(graph["out"])
     facts = {entry.key: entry.value for entry in model.metadata_props}
     encoder = encoder_of(run)
-    assert json.loads(facts["mean"]) == list(encoder.preparation.mean)
-    assert json.loads(facts["deviation"]) == list(encoder.preparation.deviation)
+    assert json.loads(facts["mean"]) == list(encoder.preprocessing.mean)
+    assert json.loads(facts["std"]) == list(encoder.preprocessing.std)
     assert facts["image_size"] == "16"
     assert "bilinear" in facts["resize"]
     assert facts["identity"] == encoder.identity

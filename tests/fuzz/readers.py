@@ -220,7 +220,7 @@ def _network() -> Network:
 
 
 def _encoder_files(folder: Path) -> None:
-    save_encoder(folder, _network(), {"image_size": 32, "mean": [], "deviation": []})
+    save_encoder(folder, _network(), {"image_size": 32, "mean": [], "std": []})
 
 
 def _encoder_file(name: str) -> Callable[[], bytes]:

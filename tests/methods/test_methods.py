@@ -53,7 +53,7 @@ def make_step(
         label=torch.randint(classes, (N,), generator=random),
         bank_z=unit(M, D, seed=seed + 3).to(dtype),
         bank_label=torch.randint(classes, (M,), generator=random),
-        centres=torch.randn(classes, D, generator=random),
+        prototypes=torch.randn(classes, D, generator=random),
         mixed=Mixed(
             other,
             share=torch.rand(N, generator=random),
@@ -130,10 +130,11 @@ def soft_loss(target: list[float], logits: list[float]) -> float:
 
 
 def loop_coins_original(step: Step, w: float, t_class: float, t: float) -> float:
-    centres = [scaled(c) for c in step.centres]
+    prototypes = [scaled(c) for c in step.prototypes]
     total = sum(
         soft_loss(
-            [float(c == y) for c in range(len(centres))], [dot(q, c) / t_class for c in centres]
+            [float(c == y) for c in range(len(prototypes))],
+            [dot(q, c) / t_class for c in prototypes],
         )
         for q, y in zip(step.query.z, step.label, strict=True)
     )
@@ -141,10 +142,10 @@ def loop_coins_original(step: Step, w: float, t_class: float, t: float) -> float
 
 
 def loop_ancor(step: Step, t: float) -> float:
-    centres = [scaled(c) for c in step.centres]
+    prototypes = [scaled(c) for c in step.prototypes]
 
     def turned(x, y) -> list[float]:
-        return scaled([float(a) - b for a, b in zip(x, centres[y], strict=True)])
+        return scaled([float(a) - b for a, b in zip(x, prototypes[y], strict=True)])
 
     total = 0.0
     for i in range(N):
@@ -352,7 +353,7 @@ def test_ressl_limits():
 def test_ancor_of_an_absent_class_is_cross_entropy():
     step = make_step(0)
     absent = replace(step, bank_label=torch.full((M,), C))
-    padded = replace(absent, centres=torch.cat([step.centres, torch.ones(1, D)]))
+    padded = replace(absent, prototypes=torch.cat([step.prototypes, torch.ones(1, D)]))
     assert loss("ancor", padded) == pytest.approx(loss("supce", step), abs=1e-6)
 
 
@@ -406,7 +407,7 @@ def test_cross_entropy_can_be_added():
     expected = loss("maskcon", step) + 0.3 * loss("supce", step)
     assert both(step).item() == pytest.approx(expected, abs=1e-6)
     assert Objective(METHODS["coins"], ce_weight=0.3).heads == ("z", "logits")
-    assert Objective(METHODS["ancor"], ce_weight=0.3).heads == ("z", "centres")
+    assert Objective(METHODS["ancor"], ce_weight=0.3).heads == ("z", "prototypes")
     assert Objective(METHODS["selfcon"], ce_weight=0.3).labels
 
 
@@ -504,7 +505,7 @@ def hard_steps(dtype: torch.dtype) -> dict[str, Step]:
         query=replace(step.query, z=z, graph=z),
         key=Output(z=z, graph=z),
         bank_z=same.expand(M, D),
-        centres=same.expand(C, D),  # on which every query lies
+        prototypes=same.expand(C, D),  # on which every query lies
         mixed=replace(step.mixed, query=replace(step.query, z=z)),
     )
     return {
@@ -551,7 +552,7 @@ def test_gradients_reach_the_query_only(name):
         "z": step.query.z,
         "logits": step.query.logits,
         "graph": step.query.graph,
-        "centres": step.centres,
+        "prototypes": step.prototypes,
         "key z": step.key.z,
         "key graph": step.key.graph,
         "bank": step.bank_z,
@@ -564,7 +565,7 @@ def test_gradients_reach_the_query_only(name):
         query=query,
         key=Output(z=leaves["key z"], graph=leaves["key graph"]),
         bank_z=leaves["bank"],
-        centres=leaves["centres"],
+        prototypes=leaves["prototypes"],
         mixed=replace(step.mixed, query=Output(z=leaves["mixed"])),
     )
     method = METHODS[name]
@@ -573,7 +574,7 @@ def test_gradients_reach_the_query_only(name):
     expected = set(method.heads) | ({"mixed"} if method.mixes else set())
     if method.key == "shared":
         expected |= {f"key {head}" for head in method.heads}
-    if name == "ancor":  # its classifier's logits are made of the centres; the contrast is not
+    if name == "ancor":  # its classifier's logits are made of the prototypes; the contrast is not
         expected = {"z", "logits"}
     assert reached == expected
 

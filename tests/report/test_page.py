@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from maskcon.report.near_duplicates import near_duplicates
 from PIL import Image
 from torch.nn.functional import normalize
 
@@ -30,7 +31,6 @@ from maskcon.report.findings import best_and_worst, confusions
 from maskcon.report.places import components, places
 from maskcon.report.sections import data_block
 from maskcon.report.sprites import packed, thumbnails
-from maskcon.report.twins import twins
 from maskcon.runtime.progress import Silent
 from tests.conftest import Outline, wait, write_tree
 
@@ -139,7 +139,7 @@ def test_planted_twins_are_found():
     features = album.features.clone()
     features[31] = features[30]
     changed = Album(**{**vars(album), "features": features})
-    found = twins(changed, pixels, nearest_others(features, 5))
+    found = near_duplicates(changed, pixels, nearest_others(features, 5))
     seen = {pair.rows(): pair for pair in found}
     assert set(seen) == {(3, 7), (10, 20), (30, 31)}
     assert (seen[3, 7].alike, seen[3, 7].difference, seen[3, 7].mirrored) == ("pixels", 0, False)
@@ -272,7 +272,7 @@ def test_a_page_says_what_eval_says(run, page):
     outline = Outline(html)
     ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    for wanted in ("curves", "recall", "map", "queries", "confusions", "duplicates", "health"):
+    for wanted in ("curves", "recall", "map", "queries", "confusions", "duplicates", "diagnostics"):
         assert wanted in ids
         assert f"#{wanted}" in [link["href"] for link in outline.of("a")]
 

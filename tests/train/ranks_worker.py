@@ -1,4 +1,4 @@
-"""What each of several processes does in tests/train/test_ranks.py: it must be a module of its own."""
+"""What each of several processes does in test_ranks.py: it must be a module of its own."""
 
 import os
 from collections.abc import Callable
@@ -24,7 +24,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mixup": {"method": "maskcon", "mixup": 0.5, "ce_weight": 0.3},
     "micro-batch": {"method": "coins", "micro_batch": 3},
     "micro-batch of both views": {"method": "wcl", "micro_batch": 3},
-    "vectors": {"method": "maskcon", "features": "vectors.npz", "kept": 20, "hidden": 32},
+    "vectors": {
+        "method": "maskcon",
+        "features": "vectors.npz",
+        "components": 20,
+        "head_hidden": 32,
+    },
     "pictures that fit into memory": {"method": "grafit", "query_view": "weak"},
     "photos": {"method": "maskcon", "query_view": "jitter", "key_view": "weak", "workers": 1},
 }
@@ -56,9 +61,9 @@ def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], o
     nn.BatchNorm1d = nn.LayerNorm  # type: ignore[assignment,misc] # of heads on vectors
     for name in ("wcl", "wcl_crops"):
         METHODS[name] = replace(METHODS[name], deep=False)
-    with ranks.joined() as us:
+    with ranks.process_group() as us:
         result = work(us, out)
-        if us.leads:
+        if us.is_main:
             torch.save(result, out / f"{size}.pt")
 
 

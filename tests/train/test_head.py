@@ -16,7 +16,7 @@ import maskcon
 from maskcon import commands
 from maskcon.commands.sources import resolved
 from maskcon.data import Features, Split, from_arrays, load
-from maskcon.data.features import Disturbance
+from maskcon.data.features import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
 from maskcon.model.blocks import Layered, before_last, last
 from maskcon.model.network import Headed, build_backbone, load_backbone_weights
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
     "bank_size": 64,
     "lr": 0.05,
     "ce_weight": 0.3,
-    "hidden": 32,
+    "head_hidden": 32,
     "precision": "fp32",
     "eval_every": 3,
 }
@@ -46,7 +46,7 @@ NETWORK = "timm/test_efficientnet"  # a few thousand weights
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, np.ndarray]:
-    """Vectors of 600 images of 12 fine and 4 coarse classes, near the centre of their class."""
+    """Vectors of 600 images of 12 fine and 4 coarse classes, near the prototype of their class."""
     random = np.random.default_rng(0)
     fine = random.integers(0, 12, 600)
     vectors = 0.85 * random.normal(size=(12, 24))[fine] + random.normal(size=(600, 24))
@@ -74,7 +74,7 @@ def train(out: Path, **options: Any) -> dict[str, Any]:
 
 def fitted(values: torch.Tensor, **changes: Any) -> Head:
     torch.manual_seed(0)
-    shape = HeadShape(parts=(values.shape[1],), kept=5, hidden=8, share=2.0)
+    shape = HeadShape(parts=(values.shape[1],), components=5, hidden=8, scale=2.0)
     head = Head(dataclasses.replace(shape, **changes)).eval()
     features = Features(values[:, None])
     head.fit(values, *features.statistics)
@@ -98,7 +98,7 @@ def test_parts_of_a_vector_count_alike():
     few, many = torch.randn(500, 2), torch.randn(500, 1)
     values = torch.cat([few, many + 0.1 * torch.randn(500, 40)], 1)
     head = fitted(values, parts=(2, 40))
-    standard = (values - head.mean) / head.deviation
+    standard = (values - head.mean) / head.std
     torch.testing.assert_close(standard[:, :2].square().sum(1).mean(), torch.tensor(1.0))
     torch.testing.assert_close(standard[:, 2:].square().sum(1).mean(), torch.tensor(1.0))
 
@@ -116,15 +116,15 @@ def test_a_dimension_that_never_changes_is_left_out():
 def test_noise_is_as_long_as_it_says():
     values = torch.randn(400, 9) @ torch.randn(9, 9)
     head, features = fitted(values), Features(values[:, None])
-    disturbance = Disturbance(0.5, 0.0, head.directions(), head.mean)
+    augmentation = FeatureAugmentation(0.5, 0.0, head.directions(), head.mean)
     rows = torch.arange(400)
-    strong = features.view(rows, "strong", disturbance, torch.Generator().manual_seed(1))
+    strong = features.view(rows, "strong", augmentation, torch.Generator().manual_seed(1))
     moved = head(strong)[1] - head(values)[1]  # the MLP is zero at the start
     assert moved.std().item() == pytest.approx(0.5, rel=0.05)
-    again = features.view(rows, "strong", disturbance, torch.Generator().manual_seed(1))
+    again = features.view(rows, "strong", augmentation, torch.Generator().manual_seed(1))
     assert torch.equal(strong, again)
-    assert torch.equal(features.view(rows, "plain", disturbance, torch.Generator()), values)
-    dropped = dataclasses.replace(disturbance, noise=0.0, dropout=0.3)
+    assert torch.equal(features.view(rows, "plain", augmentation, torch.Generator()), values)
+    dropped = dataclasses.replace(augmentation, noise=0.0, dropout=0.3)
     strong = features.view(rows, "strong", dropped, torch.Generator().manual_seed(1))
     assert (strong == head.mean).float().mean().item() == pytest.approx(0.3, abs=0.03)
 
@@ -199,7 +199,7 @@ def test_resume_is_exact(tmp_path, vectors, monkeypatch):
     [
         ({"unfreeze": 1}, "--unfreeze trains blocks of a backbone, and here nothing"),
         ({"method": "wcl_crops", "ce_weight": 0.0}, "wcl_crops needs small crops of pictures"),
-        ({"share": 0.0}, "share is 0.0: expected a value above 0"),
+        ({"head_scale": 0.0}, "head_scale is 0.0: expected a value above 0"),
         ({"features": "nowhere.npz"}, "nowhere.npz is not there"),
     ],
 )
@@ -304,7 +304,7 @@ def test_vectors_are_found_again_and_go_on(tmp_path, pictures, weights, monkeypa
 
     def compute(folder: str, views: int = 2):
         options = {"backbone": NETWORK, "init": str(weights), "freeze": True, "image_size": 32}
-        options |= {"cached_views": views, "cache_dir": str(tmp_path / folder)}
+        options |= {"frozen_views": views, "cache_dir": str(tmp_path / folder)}
         config = resolved({**SMALL, **options}, None)
         return freezing.vectors_of(data, config, Silent()).train.images.values
 

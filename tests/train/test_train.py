@@ -239,7 +239,7 @@ def test_mixed_images_are_those_that_the_loss_is_told(tiny):
     again = Training(config(mixup=0.5, method="selfcon"), tiny).batch()
     assert torch.equal(batch.partner, again.partner)
     assert torch.equal(batch.share, again.share)
-    prepare = training.preparation.normalise
+    prepare = training.preprocessing.normalise
     mixed = mixing.mix(prepare(batch.query), prepare(batch.key)[batch.partner], batch.share)
     for row in range(16):
         theta = batch.share[row].item()

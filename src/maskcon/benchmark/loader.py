@@ -20,7 +20,7 @@ from maskcon.data import Found, find, load
 from maskcon.data.plans import CropRule, StepPlan, sizes_of, squares
 from maskcon.data.table import IMAGENET_STATISTICS
 from maskcon.errors import InputError
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.runtime.device import reuse_memory
 from maskcon.runtime.progress import Progress, Silent
 
@@ -149,13 +149,13 @@ def ours(*, root: str, workers: int, passes: int) -> Turn:
         raise InputError(f"{found.name} has {len(part)} pictures: expected {2 * BATCH} or more")
     both = Found(found.name, {"train": part, "test": part}, found.coarse_names, found.fine_names)
     split = load(both, image_size=SIZE, workers=workers).train
-    preparation = Preparation(SIZE, *IMAGENET_STATISTICS)
+    preprocessing = Preprocessing(SIZE, *IMAGENET_STATISTICS)
     plan = StepPlan(CropRule(AREA[0], True, sizes_of(split.images)), ("weak",), BATCH, 0)
 
     def batches() -> Iterator[Tensor]:
         numbers = range(passes * plan.steps_per_epoch)
         for _, (view,) in squares(split.images, plan, numbers, size=SIZE, workers=workers):
-            yield preparation.normalise(view)
+            yield preprocessing.normalise(view)
 
     return _turn(batches)
 

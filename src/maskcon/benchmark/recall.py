@@ -195,12 +195,12 @@ def _of_neighbours(ids: Tensor, label: Tensor) -> dict[str, float]:
 
 
 def ours(*, rows: int, width: int, device: str) -> Turn:
-    """`strangers_before` and `recall`."""
+    """`negatives_before` and `recall`."""
     reuse_memory()
     features, label = (x.to(device) for x in _features(rows, width))
 
     def find(n: int = rows) -> dict[str, float]:
-        return retrieval.recall(retrieval.strangers_before(features[:n], label[:n]), KS)
+        return retrieval.recall(retrieval.negatives_before(features[:n], label[:n]), KS)
 
     return _turn(rows, find, lambda: find(min(rows, 2000)))
 

@@ -13,7 +13,7 @@ from maskcon.benchmark.sides import Side, Turn, compare
 from maskcon.data.augment import VIEWS
 from maskcon.data.plans import CropRule, StepPlan, sizes_of
 from maskcon.data.plans import views as made_views
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.runtime.device import pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.training import TOGETHER
@@ -126,7 +126,7 @@ def ours(*, kind: str, image_size: int, batch_size: int, device: str) -> Turn:
     where = torch.device(device)
     images = _noise(image_size).to(where)
     plan = StepPlan(CropRule(0.2, True, sizes_of(images)), (kind,), batch_size, 0)
-    preparation = Preparation(image_size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    preprocessing = Preprocessing(image_size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
     def turn() -> dict[str, float]:
         start, count = time.perf_counter(), 0
@@ -140,7 +140,7 @@ def ours(*, kind: str, image_size: int, batch_size: int, device: str) -> Turn:
             together=TOGETHER // batch_size if where.type == "cuda" else 1,
         )
         for rows, (view,) in stream:
-            preparation.normalise(view)
+            preprocessing.normalise(view)
             count += len(rows)
         if where.type == "cuda":
             torch.cuda.synchronize()

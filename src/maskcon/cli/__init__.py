@@ -16,7 +16,7 @@ from maskcon.cli import report as reporting
 from maskcon.cli import search as searching
 from maskcon.cli import train as training
 from maskcon.cli.echo import echo
-from maskcon.errors import InputError, Interrupted, LeaderError, TrainingError
+from maskcon.errors import InputError, Interrupted, MainProcessError, TrainingError
 
 PROGRAM = "maskcon"
 
@@ -60,7 +60,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except LeaderError:  # the first process has told it
+    except MainProcessError:  # the first process has told it
         sys.exit(1)
     except (InputError, TrainingError) as error:
         echo(f"{_speaker()}error: {error}", err=True)

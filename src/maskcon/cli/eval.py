@@ -16,7 +16,7 @@ from maskcon.cli.tables import print_evaluation
 @click.option(
     "--protocol",
     default="recall",
-    help="recall, knn, linear, fewshot, cluster, health; with commas, or all [recall]",
+    help="recall, knn, linear, fewshot, cluster, diagnostics; with commas, or all [recall]",
 )
 @data_options
 @click.option("--device", help="auto, cpu, cuda, cuda:1 [auto]")
@@ -28,7 +28,7 @@ def eval(run: Path, **options: Any) -> None:
     RUN is a run folder, whose run.json keeps the results. recall: each test image queries all
     the others. knn, linear: classifiers that train images teach. fewshot: the same with 1 % and
     10 % of the labels, and the whole network fine-tuned with them. cluster: k-means against the
-    classes. health: coarse accuracy, effective rank, alignment, uniformity.
+    classes. diagnostics: coarse accuracy, effective rank, alignment, uniformity.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen

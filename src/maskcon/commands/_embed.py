@@ -14,7 +14,7 @@ from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError, unreadable
-from maskcon.runtime import distributed as ranks
+from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors import file as embeddings
@@ -62,12 +62,12 @@ def embed(
             pictures cannot be read; what was embedded is kept for the next call.
         TrainingError: the disk is full.
     """
-    with ranks.joined() as us:
-        told = progress if progress and us.leads else Silent()
-        us.leader_alone(lambda: target(out, overwrite, embeddings.SUFFIXES))
+    with distributed.process_group() as ranks:
+        told = progress if progress and ranks.is_main else Silent()
+        ranks.main_only(lambda: target(out, overwrite, embeddings.SUFFIXES))
         encoder = Encoder.load(run, device=device, precision=precision)
         given = labelled(data, folder_of(run), options, told)
-        return _embed(Path(out), encoder, given, folder_of(run), batch_size, us, told)
+        return _embed(Path(out), encoder, given, folder_of(run), batch_size, ranks, told)
 
 
 def _embed(
@@ -76,7 +76,7 @@ def _embed(
     given: Labelled,
     run: Path,
     batch_size: int,
-    us: Ranks,
+    ranks: Ranks,
     progress: Progress,
 ) -> dict[str, Any]:
     """As `embed`; nothing of processes that are not the first: they share the embedding."""
@@ -90,17 +90,17 @@ def _embed(
             journals.append(Journal(path, made_with, encoder.width))
             stack.callback(journals[0].close)
 
-        us.leader_alone(begin)
-        if not us.leads:
-            rest = us.share(np.empty(0, np.int64))  # of the first process
-            for _ in _made(rest, given, encoder, batch_size, us, progress):
+        ranks.main_only(begin)
+        if not ranks.is_main:
+            rest = ranks.broadcast_object(np.empty(0, np.int64))  # of the first process
+            for _ in _made(rest, given, encoder, batch_size, ranks, progress):
                 pass
             return {}
         journal = journals[0]
         places, resumed = _resumed(journal, given.pictures, progress)
         errors = []
-        rest = us.share(np.flatnonzero(places < 0))
-        for part in _made(rest, given, encoder, batch_size, us, progress):
+        rest = ranks.broadcast_object(np.flatnonzero(places < 0))
+        for part in _made(rest, given, encoder, batch_size, ranks, progress):
             journal.add(part.keys, part.vectors)
             places[part.rows] = [journal.places[key] for key in part.keys]
             for name, reason in part.errors:
@@ -113,7 +113,7 @@ def _embed(
         about = {
             "identity": encoder.identity,
             "width": encoder.width,
-            "image_size": encoder.preparation.image_size,
+            "image_size": encoder.preprocessing.image_size,
             "maskcon": __version__,
             "run": str(run),
             "data": given.name,
@@ -168,11 +168,11 @@ def _made(
     given: Labelled,
     encoder: Encoder,
     batch_size: int,
-    us: Ranks,
+    ranks: Ranks,
     progress: Progress,
 ) -> Iterator[_Made]:
     """The vectors of some rows, which several processes share: all of them in the first."""
-    own, pictures = rest[us.part(len(rest))], given.pictures
+    own, pictures = rest[ranks.part(len(rest))], given.pictures
 
     def of_own() -> Iterator[_Made]:
         if not len(own):
@@ -186,7 +186,7 @@ def _made(
             errors = [(pending.name(row), reason) for row, reason in part.errors]
             yield _Made(rows, keys, part.vectors, errors)
 
-    return us.collect(of_own())
+    return ranks.gather_to_main(of_own())
 
 
 def all_readable(errors: Sequence[tuple[str, str]], count: int, skip: bool, kept: str = "") -> None:

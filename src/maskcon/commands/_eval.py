@@ -7,12 +7,12 @@ from typing import Any
 from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
 from maskcon.errors import InputError
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
 from maskcon.runs import checkpoint
 from maskcon.runs import compare as comparison
 from maskcon.runs import folder as runs
-from maskcon.runtime import distributed as ranks
+from maskcon.runtime import distributed
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress, Silent
@@ -34,7 +34,7 @@ def eval(
         data: a data set's name or path, or arrays; by default the run's own. All of its images
             are tested with where it has no test split.
         protocol: of `maskcon.eval.protocols.PROTOCOLS`: recall, knn, linear, fewshot, cluster,
-            health; several as a sequence or with commas; "all" for all of them.
+            diagnostics; several as a sequence or with commas; "all" for all of them.
         json: a file to write the results to.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
@@ -48,9 +48,9 @@ def eval(
     Raises:
         InputError: no run there, no such data or protocol.
     """
-    with ranks.joined() as us:
-        told = progress if progress and us.leads else Silent()
-        return _eval(Path(run), data, protocol, json, options, us, told)
+    with distributed.process_group() as ranks:
+        told = progress if progress and ranks.is_main else Silent()
+        return _eval(Path(run), data, protocol, json, options, ranks, told)
 
 
 def _eval(
@@ -59,7 +59,7 @@ def _eval(
     protocol: str | Sequence[str],
     json: str | Path | None,
     options: dict[str, Any],
-    us: Ranks,
+    ranks: Ranks,
     progress: Progress,
 ) -> dict[str, Any]:
     """As `eval`; nothing of processes that are not the first: they share the embedding."""
@@ -70,7 +70,7 @@ def _eval(
     before = trained["config"]
     network, description = checkpoint.load_encoder(folder)
     where = pick_device(options.pop("device", "auto"))
-    numbers = Precision.pick(options.pop("precision", trained["precision"]), where)
+    precision = Precision.pick(options.pop("precision", trained["precision"]), where)
     if json is not None and not Path(json).absolute().parent.is_dir():
         raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
     found, config = judged_set(folder, data, options, progress)
@@ -80,20 +80,20 @@ def _eval(
     size = description["image_size"]
     subject = Subject(
         network.to(where),
-        Preparation.of(description),
-        numbers,
-        test=hold_part(part, size, config, progress, us)[0],
-        train=hold_part(found.parts["train"], size, config, progress, us)[0] if taught else None,
+        Preprocessing.of(description),
+        precision,
+        test=hold_part(part, size, config, progress, ranks)[0],
+        train=hold_part(found.parts["train"], size, config, progress, ranks)[0] if taught else None,
         coarse_names=found.coarse_names,
-        crop_area=before.get("crop_area", config.crop_area),
+        crop_scale=before.get("crop_scale", config.crop_scale),
         flip=before.get("flip", config.flip),
         seed=before["seed"],
         workers=config.readers,
         progress=progress,
-        ranks=us,
+        ranks=ranks,
     )
     subject.embed()
-    if not us.leads:
+    if not ranks.is_main:
         return {}
     results = {**judge(subject, chosen), "images": len(subject.test)}
     if json is not None:

@@ -191,7 +191,7 @@ def _pictures(
     progress: Progress,
 ) -> tuple[Tensor, str]:
     """Squares to compare on, uint8 [N, 3, S, S], and what they are for people."""
-    size = encoder.preparation.image_size
+    size = encoder.preprocessing.image_size
     try:
         found = _find(folder, data, options, progress, download=False)
         part = found.parts.get("test") or found.parts["train"]

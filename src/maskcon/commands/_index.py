@@ -111,7 +111,7 @@ def index(
             raise InputError(f"there is nothing to add: maskcon index {source} DATA --add")
         encoder = Encoder.load(run, device=device, precision=precision)
         about = About(
-            encoder.identity, str(folder_of(run)), encoder.preparation.image_size, __version__
+            encoder.identity, str(folder_of(run)), encoder.preprocessing.image_size, __version__
         )
         if before is not None:
             same_encoder(before.about, about, file)

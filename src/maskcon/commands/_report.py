@@ -9,7 +9,7 @@ from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
 from maskcon.data.table import Photos
 from maskcon.errors import InputError
-from maskcon.eval.features import Preparation, embed
+from maskcon.eval.features import Preprocessing, embed
 from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
 from maskcon.report.places import MAPS
@@ -47,7 +47,7 @@ def report(
 
     Returns:
         "path" and "bytes" of the file, "images" judged, "points" on the map, "pictures" in the
-        file, and "results": {"recall@1": share, ..., "pixels": {...}, "health": {...}}.
+        file, and "results": {"recall@1": share, ..., "pixels": {...}, "diagnostics": {...}}.
 
     Raises:
         InputError: no run or no data there, or options that cannot be used.
@@ -60,7 +60,7 @@ def report(
     _check(path, points, map)
     network, description = checkpoint.load_encoder(folder)
     where = pick_device(options.pop("device", None) or "auto")
-    numbers = Precision.pick(options.pop("precision", None) or trained["precision"], where)
+    precision = Precision.pick(options.pop("precision", None) or trained["precision"], where)
     found, config = judged_set(folder, data, options, progress)
     part = found.parts.get("test") or found.parts["train"]
     split, left_out = hold_part(part, description["image_size"], config, progress)
@@ -71,8 +71,8 @@ def report(
             f"{found.name} has vectors in place of pictures, and a report shows pictures: give "
             "data with pictures, or use `maskcon eval`"
         )
-    preparation, network = Preparation.of(description), network.to(where)
-    features = embed(network, split.images, preparation, numbers, config.readers, progress)
+    preprocessing, network = Preprocessing.of(description), network.to(where)
+    features = embed(network, split.images, preprocessing, precision, config.readers, progress)
     album = Album(
         split.images,
         features.cpu(),

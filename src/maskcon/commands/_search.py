@@ -163,7 +163,7 @@ def _encoder(
             f"{file} was made with the encoder of {index.about.run}, which is not there: give the "
             "folder where it is now with --run"
         ) from error
-    size = encoder.preparation.image_size
+    size = encoder.preprocessing.image_size
     where = str(folder_of(run or index.about.run))
     same_encoder(index.about, About(encoder.identity, where, size, __version__), file)
     return encoder

@@ -14,7 +14,7 @@ from maskcon.eval.features import pixel_recall
 from maskcon.report import card as report
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
-from maskcon.runtime import distributed as ranks
+from maskcon.runtime import distributed
 from maskcon.runtime.device import deterministic, hardware
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress, Silent
@@ -30,7 +30,7 @@ DEMO: Mapping[str, Any] = {
     "method": "maskcon",
     "tau": 0.2,
     "query_view": "weak",
-    "crop_area": 0.7,
+    "crop_scale": 0.7,
     "flip": False,
     "backbone": "resnet10w16",
     "bank_size": 1024,
@@ -75,18 +75,18 @@ def train(
     folder = Path(out)
     if data is not None:
         options["data"] = name_of(data)
-    with ranks.joined() as us, contextlib.ExitStack() as stack:
-        if ranks.restarted() and (folder / runs.RUN_FILE).exists():
+    with distributed.process_group() as ranks, contextlib.ExitStack() as stack:
+        if distributed.restarted() and (folder / runs.RUN_FILE).exists():
             resume, overwrite = True, False
 
         def claim() -> None:
             stack.enter_context(runs.claimed(folder, resume=resume, overwrite=overwrite))
 
-        us.leader_alone(claim)
+        ranks.main_only(claim)
         config = resumed(folder, options, recipe) if resume else resolved(options, recipe)
-        told = progress if progress and us.leads else Silent()
+        told = progress if progress and ranks.is_main else Silent()
         stack.enter_context(deterministic(config.deterministic))
-        return _train(config, folder, data, resume, us, told)
+        return _train(config, folder, data, resume, ranks, told)
 
 
 def _train(
@@ -94,20 +94,20 @@ def _train(
     folder: Path,
     data: str | Path | Found | None,
     resume: bool,
-    us: Ranks,
+    ranks: Ranks,
     progress: Progress,
 ) -> dict[str, Any]:
     """Train in a folder that is this run's alone."""
     freezing.check(config)
-    with us.leader_first():  # which may download
+    with ranks.main_first():  # which may download
         found = data if isinstance(data, Found) else find_set(config, progress)
     fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
     found = split_set(found, config, progress)
     config = config.settled(len(found.parts["train"]), fits)
-    loaded = load_set(found, config, progress, us)
+    loaded = load_set(found, config, progress, ranks)
     seen = loaded
     if config.computes_vectors:
-        with us.leader_first():  # which keeps them for the others
+        with ranks.main_first():  # which keeps them for the others
             seen = freezing.vectors_of(loaded, config, progress)
     seen, held = freezing.set_apart(seen, config)
     begun = resume and checkpoint.has_checkpoint(folder)
@@ -115,8 +115,8 @@ def _train(
         config = replace(config, init="scratch")
     if resume:  # what "auto" meant where the run began
         config = replace(config, precision=runs.read(folder)["precision"])
-    training = Training(config, seen, progress, us)
-    made = {**runs.provenance(), "hardware": {**hardware(training.device), "ranks": us.size}}
+    training = Training(config, seen, progress, ranks)
+    made = {**runs.provenance(), "hardware": {**hardware(training.device), "ranks": ranks.size}}
     if resume:
         run = runs.read(folder)
         run.pop("error", None)
@@ -131,7 +131,7 @@ def _train(
         }
 
     def record(status: str, **more: Any) -> None:
-        if us.leads:
+        if ranks.is_main:
             run.update(status=status, **more)
             runs.write(folder, run)
 
@@ -142,7 +142,7 @@ def _train(
         if not begun:
             runs.write_lists(folder, found, loaded)
 
-    us.leader_alone(begin)
+    ranks.main_only(begin)
     try:
         outcome = fit(training, seen, folder, resume=begun, progress=progress)
         outcome |= freezing.judge(training, held, seen.test, folder, progress)
@@ -155,7 +155,7 @@ def _train(
             record("failed", error=str(error))
         raise
     features = training.features(seen.test.images, progress).cpu()
-    if not us.leads:
+    if not ranks.is_main:
         return run
     pixels = pixel_recall(loaded.test, config.readers)
     results = {**training.last, "best": training.best, "pixels": pixels}

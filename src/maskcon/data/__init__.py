@@ -25,7 +25,7 @@ from maskcon.data.readers.columns import Columns
 from maskcon.data.sets import cifar
 from maskcon.data.sets.named import DATA_SETS, NamedSet
 from maskcon.data.table import DataSet, Found, Part, Photos, Split
-from maskcon.errors import InputError, LeaderError, unreadable
+from maskcon.errors import InputError, MainProcessError, unreadable
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
 
@@ -244,8 +244,8 @@ def hold(
     else:
         images, errors = scan.look_through(part.pictures, workers, progress, ranks)
     if errors and not skip_unreadable:
-        if not ranks.leads:
-            raise LeaderError("pictures cannot be read")
+        if not ranks.is_main:
+            raise MainProcessError("pictures cannot be read")
         raise unreadable(
             list(errors.values()),
             len(part),

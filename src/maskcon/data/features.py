@@ -13,7 +13,7 @@ from maskcon.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Disturbance:
+class FeatureAugmentation:
     """What happens to a vector in a strong view, besides the choice among its image's views.
 
     Attributes:
@@ -47,7 +47,7 @@ class Features:
     Attributes:
         values: float32 or float16 [N, V, F]; the first view of each is the whole image, and
             what evaluations look at.
-        normalisation: mean and deviation of each channel, for levels in 0..1, of the pictures
+        normalisation: mean and std of each channel, for levels in 0..1, of the pictures
             that they were made of; empty where others made them.
         parts: widths of what a vector is made of; by default it is of one piece.
     """
@@ -81,7 +81,7 @@ class Features:
 
     @cached_property
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each dimension over the first views, float32 [F] both."""
+        """Mean and std of each dimension over the first views, float32 [F] both."""
         total = torch.zeros(self.width, dtype=torch.float64, device=self.values.device)
         squares = total.clone()
         for part in self.values[:, 0].split(8192):
@@ -89,28 +89,28 @@ class Features:
             total += exact.sum(0)
             squares += exact.square().sum(0)
         mean = total / len(self)
-        deviation = (squares / len(self) - mean.square()).clamp(min=0).sqrt()
-        return mean.float(), deviation.float()
+        std = (squares / len(self) - mean.square()).clamp(min=0).sqrt()
+        return mean.float(), std.float()
 
     def view(
-        self, rows: Tensor, kind: str, disturbance: Disturbance | None, random: Generator
+        self, rows: Tensor, kind: str, augmentation: FeatureAugmentation | None, random: Generator
     ) -> Tensor:
         """A view of some images: float32 [n, F].
 
         Args:
             rows: int64 [n], where the vectors are.
             kind: "plain" is the first view of each; "weak" one of its views at random; any
-                other that, disturbed.
-            disturbance: how.
+                other that, augmented.
+            augmentation: how.
             random: on the processor.
         """
         if kind == "plain":
             return self.first(rows)
         which = torch.randint(self.values.shape[1], (len(rows),), generator=random)
         chosen = self.values[rows, which.to(self.values.device)].float()
-        if kind == "weak" or disturbance is None:
+        if kind == "weak" or augmentation is None:
             return chosen
-        return disturbance(chosen, random)
+        return augmentation(chosen, random)
 
 
 class FeatureRows:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskcon.data.augment import VIEWS, Crops, cut, draw_crops
 from maskcon.data.augment.crop import whole
-from maskcon.data.features import Disturbance, Features
+from maskcon.data.features import FeatureAugmentation, Features
 from maskcon.data.loader import Batch, batches, cut_picture
 from maskcon.data.pictures import choose
 from maskcon.data.table import Photos
@@ -43,7 +43,7 @@ class Plan(Protocol):
 class CropRule:
     """How the views of a run are cut: a view's kind, and what is common to all of them."""
 
-    crop_area: float
+    crop_scale: float
     flip: bool
     sizes: Tensor  # height and width of each image, int64 [N, 2]
     cuts: bool = True  # vectors cannot be cut
@@ -53,7 +53,7 @@ class CropRule:
         if not self.cuts:
             return whole(self.sizes[rows])
         return draw_crops(
-            kind, self.sizes[rows], crop_area=self.crop_area, flip=self.flip, generator=random
+            kind, self.sizes[rows], crop_scale=self.crop_scale, flip=self.flip, generator=random
         )
 
 
@@ -182,7 +182,7 @@ def views(
     workers: int,
     device: torch.device,
     together: int = 1,
-    disturbance: Disturbance | None = None,
+    augmentation: FeatureAugmentation | None = None,
     ranks: Ranks = ALONE,
 ) -> Squares:
     """Rows and their finished views, batch by batch; of whole batches.
@@ -197,7 +197,7 @@ def views(
         together: batches whose views are made in one go, of images in memory. Each draws its
             own random numbers all the same, so this changes nothing but the speed: a GPU does
             an operation to a thousand images in the time that it takes to start it.
-        disturbance: what strong views of vectors undergo.
+        augmentation: what strong views of vectors undergo.
         ranks: who share each batch; only the rows of this process are made. The random numbers
             are those of the whole batch, so that each view is what a single process would make.
 
@@ -209,7 +209,7 @@ def views(
     if isinstance(images, Features):
         for number in numbers:
             rows, random = plan(number).rows.to(device), plan.changes(number)
-            made = [images.view(rows, kind, disturbance, random) for kind in plan.kinds]
+            made = [images.view(rows, kind, augmentation, random) for kind in plan.kinds]
             yield rows[part], [view[part] for view in made]
         return
     groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]

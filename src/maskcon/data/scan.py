@@ -69,7 +69,7 @@ def into_memory(
     for row, result in each(work, count, workers, progress, "reading pictures", first):
         if isinstance(result, InputError):
             errors[row] = str(result)
-    return ranks.gather(images, len(pictures)), _merged(ranks.everyones(errors))
+    return ranks.all_gather(images, len(pictures)), _merged(ranks.all_gather_object(errors))
 
 
 def _own(pictures: Pictures, ranks: Ranks) -> tuple[int, int]:
@@ -113,7 +113,7 @@ def look_through(
             sizes[row - first] = torch.tensor(result[0])
             digests.append(result[1])
     digest = hashlib.blake2b(digest_size=16)
-    for part in ranks.everyones(b"".join(digests)):
+    for part in ranks.all_gather_object(b"".join(digests)):
         digest.update(part)
-    sizes = ranks.gather(sizes, len(pictures))
-    return Photos(pictures, sizes, digest.hexdigest()), _merged(ranks.everyones(errors))
+    sizes = ranks.all_gather(sizes, len(pictures))
+    return Photos(pictures, sizes, digest.hexdigest()), _merged(ranks.all_gather_object(errors))

@@ -206,7 +206,7 @@ class DataSet:
             check_labels(self, part, len(split), split.coarse, split.fine)
 
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation of each channel, for levels in 0..1.
+        """Mean and std of each channel, for levels in 0..1.
 
         Over the train images where they are in memory; those of ImageNet elsewhere, which is
         what pretrained networks were trained with; of vectors that of the pictures they are of.
@@ -222,8 +222,8 @@ class DataSet:
             squares += levels.square().sum((0, 2, 3))
             pixels += levels[:, 0].numel()
         mean = total / pixels
-        deviation = (squares / pixels - mean.square()).clamp(min=1e-6).sqrt()
-        return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+        std = (squares / pixels - mean.square()).clamp(min=1e-6).sqrt()
+        return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
 def check_labels(

@@ -3,7 +3,7 @@
     spectral    a coarse class as rows in which its groups lie apart
     kmeans      groups of such rows, some of which may be named already
     number      how many groups a coarse class has, and how sure that is
-    groups      the groups of every coarse class: members, confidence, typical and odd ones
+    groups      the groups of every coarse class: members, confidence, typical and outlier ones
     known       a few fine labels that people have: matched, and left out to measure with
     naming      what the groups are called
     judging     groups beside the fine classes, where these are known

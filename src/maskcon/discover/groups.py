@@ -17,7 +17,7 @@ from maskcon.runtime.progress import Progress, Silent
 MOST = 30  # groups that an estimate may find in a coarse class
 NEAREST = 10  # of an image's group, that say how typical it is
 FOLDS = 5  # in which known images are left out
-SMALL_GROUP = 8  # images; a group of fewer has no odd ones
+SMALL_GROUP = 8  # images; a group of fewer has no outliers
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Division:
         group: of each image, int64 [n] in 0..k - 1.
         confidence: in (0, 1] of each [n], as `maskcon.discover.kmeans.confidence` has it.
         rank: 1 for the most typical image of each group, 2 for the next [n].
-        odd: images that are far from all others of their group, bool [n].
+        outlier: images that are far from all others of their group, bool [n].
         names: known label of each group, `UNKNOWN` where there is none [k].
         tested, right: known images that were left out, and those of them that came into the
             group of their name.
@@ -45,7 +45,7 @@ class Division:
     group: np.ndarray
     confidence: np.ndarray
     rank: np.ndarray
-    odd: np.ndarray
+    outlier: np.ndarray
     names: tuple[int, ...]
     tested: int = 0
     right: int = 0
@@ -125,7 +125,7 @@ def _divided(
     place = np.full(k, UNKNOWN)
     place[order] = np.arange(len(order))
     group = place[found.group]
-    rank, odd = typical(x, group)
+    rank, outlier = typical(x, group)
     right, tested = left_out(z, k, known, seed)
     return Division(
         label=label,
@@ -135,7 +135,7 @@ def _divided(
         group=group,
         confidence=found.confidence,
         rank=rank,
-        odd=odd,
+        outlier=outlier,
         names=tuple(int(names[g]) if g < len(names) else UNKNOWN for g in order),
         tested=tested,
         right=right,
@@ -143,19 +143,20 @@ def _divided(
 
 
 def typical(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rank of each row in its group, the most typical first, and whether it is odd.
+    """Rank of each row in its group, the most typical first, and whether it is an outlier.
 
-    A row is as typical as its ten nearest in the group are near, by mean cosine similarity;
-    odd below the lower quartile of its group by 1.5 times the distance of the quartiles (Tukey).
+    A row is as typical as its ten nearest in the group are near, by mean cosine similarity; an
+    outlier lies below the lower quartile of its group by 1.5 times the distance of the quartiles
+    (Tukey).
 
     Args:
         x: float32 [N, F] of unit length.
         group: of each row, int64 [N] in 0..k - 1.
 
     Returns:
-        rank int64 [N] from 1, odd bool [N]; a group of fewer than 8 has no odd ones.
+        rank int64 [N] from 1, outlier bool [N]; a group of fewer than 8 has no outliers.
     """
-    rank, odd = np.ones(len(x), np.int64), np.zeros(len(x), bool)
+    rank, outlier = np.ones(len(x), np.int64), np.zeros(len(x), bool)
     for g in range(group.max(initial=UNKNOWN) + 1):
         members = np.flatnonzero(group == g)
         if len(members) < 2:
@@ -165,8 +166,8 @@ def typical(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rank[members[np.argsort(-near, kind="stable")]] = np.arange(1, len(members) + 1)
         if len(members) >= SMALL_GROUP:
             low, high = np.quantile(near, [0.25, 0.75])
-            odd[members] = near < low - 1.5 * (high - low) - 1e-6  # the roundings of equal rows
-    return rank, odd
+            outlier[members] = near < low - 1.5 * (high - low) - 1e-6  # the roundings of equal rows
+    return rank, outlier
 
 
 def left_out(z: np.ndarray, number: int, known: np.ndarray, seed: int) -> tuple[int, int]:

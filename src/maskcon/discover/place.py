@@ -75,7 +75,7 @@ def table(found: Discovery, paths: Sequence[str] | None) -> bytes:
     """groups.csv: a row for each picture, in the order of the data.
 
     Columns path, coarse and fine, and split where there are two, are what `maskcon train --data`
-    reads; group, confidence, typical (rank in the group), odd (0 or 1) and, where fine labels
+    reads; group, confidence, typical (rank in the group), outlier (0 or 1) and, where fine labels
     were given, known (0 or 1) are for people and labelling tools. Pictures that are no files
     have a column name in place of path, and cannot be trained on.
 
@@ -88,7 +88,7 @@ def table(found: Discovery, paths: Sequence[str] | None) -> bytes:
     )
     head = ["path" if paths is not None else "name", "coarse", "fine"]
     head += ["split"] if found.split else []
-    head += ["group", "confidence", "typical", "odd"] + (["known"] if found.known else [])
+    head += ["group", "confidence", "typical", "outlier"] + (["known"] if found.known else [])
     lines: list[list[object]] = [[] for _ in names]
     for d, division in enumerate(found.divisions):
         groups = found.of(d)
@@ -97,7 +97,7 @@ def table(found: Discovery, paths: Sequence[str] | None) -> bytes:
             line: list[object] = [names[row], found.coarse[division.label], group.name]
             line += [found.split[row]] if found.split else []
             line += [group.id, f"{division.confidence[i]:.4f}", int(division.rank[i])]
-            line += [int(division.odd[i])]
+            line += [int(division.outlier[i])]
             line += [int(found.known.label[row] != UNKNOWN)] if found.known else []
             lines[row] = line
     return spreadsheet.write(head, lines)
@@ -108,7 +108,7 @@ def summary(found: Discovery) -> dict[str, Any]:
     classes = []
     for d, division in enumerate(found.divisions):
         sizes = np.bincount(division.group, minlength=division.number)
-        odd = np.bincount(division.group[division.odd], minlength=division.number)
+        outlier = np.bincount(division.group[division.outlier], minlength=division.number)
         classes.append(
             {
                 "name": found.coarse[division.label],
@@ -124,7 +124,7 @@ def summary(found: Discovery) -> dict[str, Any]:
                         "id": group.id,
                         "name": group.name,
                         "images": int(sizes[group.place]),
-                        "odd": int(odd[group.place]),
+                        "outlier": int(outlier[group.place]),
                         "confidence": float(
                             division.confidence[division.group == group.place].mean()
                         ),

@@ -16,7 +16,7 @@ from maskcon.discover.place import Discovery
 from maskcon.errors import InputError
 from maskcon.runtime.progress import Progress
 
-TYPICAL, ODD = 12, 4  # pictures of each group
+TYPICAL, OUTLIERS = 12, 4  # pictures of each group
 SIDE = 96  # of a picture in pixels
 
 
@@ -30,7 +30,7 @@ def page(found: Discovery, command: str, *, workers: int, progress: Progress) ->
         progress: told how far it is.
     """
     shown = {group.id: _shown(found, group) for group in found.groups}
-    rows = sorted({row for typical, odd in shown.values() for row in typical + odd})
+    rows = sorted({row for typical, outlier in shown.values() for row in typical + outlier})
     pictures = _encoded(found, rows, workers, progress)
     sections = [_section(found, d, shown, pictures) for d in range(len(found.divisions))]
     links = "".join(
@@ -64,12 +64,12 @@ def _first(found: Discovery, group: Group) -> str:
 
 
 def _shown(found: Discovery, group: Group) -> tuple[list[int], list[int]]:
-    """Rows of a group's typical pictures and of its odd ones, the oddest last."""
+    """Rows of a group's typical pictures and of its outliers, the farthest last."""
     rows = found.typical(group)
     division = found.divisions[group.division]
-    odd = rows[division.odd[division.members(group.place)]][-ODD:]
+    outlier = rows[division.outlier[division.members(group.place)]][-OUTLIERS:]
     typical = rows[:TYPICAL]
-    return typical.tolist(), [row for row in odd.tolist() if row not in typical]
+    return typical.tolist(), [row for row in outlier.tolist() if row not in typical]
 
 
 def _encoded(found: Discovery, rows: list[int], workers: int, progress: Progress) -> dict[int, str]:
@@ -110,7 +110,7 @@ def _section(
 
 
 def _article(
-    found: Discovery, group: Group, typical: list[int], odd: list[int], pictures: dict[int, str]
+    found: Discovery, group: Group, typical: list[int], outlier: list[int], pictures: dict[int, str]
 ) -> str:
     division = found.divisions[group.division]
     inside = division.group == group.place
@@ -118,18 +118,18 @@ def _article(
     given = "" if group.name == group.id else escape(group.name)
     id_ = f"name-{group.division}-{group.place}"
     ones = "".join(_picture(found, row, pictures[row], "typical") for row in typical)
-    odd_ones = "".join(_picture(found, row, pictures[row], "odd one") for row in odd)
-    if odd_ones:
-        odd_ones = f'<span class="odd" role="group" aria-label="odd ones out">{odd_ones}</span>'
+    outliers = "".join(_picture(found, row, pictures[row], "outlier") for row in outlier)
+    if outliers:
+        outliers = f'<span class="outlier" role="group" aria-label="outliers">{outliers}</span>'
     return (
         f'<article><div class="head"><h3>{escape(group.id)}</h3>'
         f'<span class="facts">{inside.sum():,} images · confidence {sure:.2f} · '
-        f"{division.odd[inside].sum():,} odd</span>"
+        f"{division.outlier[inside].sum():,} outliers</span>"
         f'<span class="name"><label for="{id_}">name</label>'
         f'<input id="{id_}" value="{given}" data-group="{escape(group.id)}" '
         f'data-images="{inside.sum()}" data-typical="{escape(_first(found, group))}" '
         'autocomplete="off" spellcheck="false"></span></div>'
-        f'<div class="pictures">{ones}{odd_ones}</div></article>'
+        f'<div class="pictures">{ones}{outliers}</div></article>'
     )
 
 
@@ -152,7 +152,7 @@ _PAGE = """<!doctype html>
 <header>
 <h1>Groups of {title}</h1>
 <p>{images:,} images in {classes:,} coarse classes fall into {groups:,} groups. Each shows its
-most typical pictures first and its odd ones last, in a frame. Write a name where you know one
+most typical pictures first and its outliers last, in a frame. Write a name where you know one
 (Enter goes on to the next); groups of one coarse class with the same name become one. Where a group
 holds several kinds, run again with more: <code>{example}</code>.</p>
 </header>

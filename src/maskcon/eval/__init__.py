@@ -10,6 +10,6 @@ network. Results are plain dicts of floats, shares in [0, 1].
     probe       linear classifiers on frozen features, with all labels or a share of them
     cluster     k-means against the classes: NMI, ARI, accuracy
     estimate    how many clusters there are
-    health      coarse accuracy, effective rank, alignment, uniformity
+    diagnostics      coarse accuracy, effective rank, alignment, uniformity
     rows        what all of them ask of their rows
 """

@@ -12,7 +12,7 @@ from maskcon.eval.rows import by_class, check_rows
 NOISE = 1e-14  # of squared singular values in the squared length of all rows: float32's own
 
 
-def health(
+def diagnostics(
     features: Tensor, coarse: Tensor, fine: Tensor | None = None, *, k: int = 200
 ) -> dict[str, float]:
     """All of this file at once.

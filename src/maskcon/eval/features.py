@@ -13,7 +13,7 @@ from maskcon.data.features import Features
 from maskcon.data.plans import plain_squares, some
 from maskcon.data.table import Photos, Split
 from maskcon.errors import InputError
-from maskcon.eval.retrieval import recall, strangers_before
+from maskcon.eval.retrieval import negatives_before, recall
 from maskcon.model.network import Network
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
@@ -26,27 +26,25 @@ KS = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocessing:
     """How images become an encoder's input.
 
     Attributes:
         image_size: side in pixels.
-        mean, deviation: of each channel, for levels in 0..1.
+        mean, std: of each channel, for levels in 0..1.
     """
 
     image_size: int
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
-    def of(cls, description: Mapping[str, Any]) -> "Preparation":
+    def of(cls, description: Mapping[str, Any]) -> "Preprocessing":
         """Read from the content of encoder.json."""
-        return cls(
-            description["image_size"], tuple(description["mean"]), tuple(description["deviation"])
-        )
+        return cls(description["image_size"], tuple(description["mean"]), tuple(description["std"]))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images uint8 [N, 3, H, W] as float32 of mean 0 and deviation 1; channels last.
+        """Images uint8 [N, 3, H, W] as float32 of mean 0 and std 1; channels last.
 
         Vectors float32 [N, F] stay as they are.
         """
@@ -56,18 +54,18 @@ class Preparation:
         levels = images.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)
         # A row of pixels at a time, since the three channels alone are too short to be fast.
         rows = levels.view(n * height, width * 3)
-        scale, shift = _row(self.mean, self.deviation, width, images.device)
+        scale, shift = _row(self.mean, self.std, width, images.device)
         torch.addcmul(shift, rows, scale, out=rows)
         return levels.permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=8)
 def _row(
-    mean: tuple[float, ...], deviation: tuple[float, ...], width: int, device: torch.device
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Factor and summand of each level of a row of pixels [W * 3]; kept where they are used."""
-    scale = 1 / (255 * torch.tensor(deviation))
-    shift = -torch.tensor(mean) / torch.tensor(deviation)
+    scale = 1 / (255 * torch.tensor(std))
+    shift = -torch.tensor(mean) / torch.tensor(std)
     return scale.repeat(width).to(device), shift.repeat(width).to(device)
 
 
@@ -75,7 +73,7 @@ def _row(
 def embed(
     encoder: Network,
     images: Tensor | Photos | Features,
-    preparation: Preparation,
+    preprocessing: Preprocessing,
     precision: Precision,
     workers: int = 1,
     progress: Progress | None = None,
@@ -95,12 +93,12 @@ def embed(
     was_training = encoder.training
     encoder.eval()
     features = torch.empty(len(images), encoder.width, device=device)
-    size = preparation.image_size
+    size = preprocessing.image_size
     batch_size = PHOTO_BATCH if isinstance(images, Photos) else BATCH
     start, done = time.perf_counter(), 0
     for batch in plain_squares(images, size=size, workers=workers, batch_size=batch_size):
         with precision.autocast():
-            feature = encoder(preparation.normalise(batch.to(device, non_blocking=True))).feature
+            feature = encoder(preprocessing.normalise(batch.to(device, non_blocking=True))).feature
         part = features[done : done + len(batch)]
         torch.nn.functional.normalize(feature.float(), dim=1, out=part)
         done += len(batch)
@@ -110,7 +108,7 @@ def embed(
             f"{duration((len(images) - done) / speed)} left"
         )
     encoder.train(was_training)
-    return ranks.gather(features, count)
+    return ranks.all_gather(features, count)
 
 
 def recall_of(features: Tensor, split: Split, ranks: Ranks = ALONE) -> dict[str, float]:
@@ -124,7 +122,7 @@ def recall_of(features: Tensor, split: Split, ranks: Ranks = ALONE) -> dict[str,
         raise InputError("one test image has no other to find: an evaluation needs two or more")
     ks = [k for k in KS if k < len(split)]
     label, level = (split.coarse, "/coarse") if split.fine is None else (split.fine, "")
-    found = recall(strangers_before(features, label, ranks), ks)
+    found = recall(negatives_before(features, label, ranks), ks)
     return {name + level: value for name, value in found.items()}
 
 

@@ -10,7 +10,7 @@ from maskcon.data.features import Features
 from maskcon.data.plans import CropRule, StepPlan, plain_squares, sizes_of, some, views
 from maskcon.data.table import Split
 from maskcon.errors import InputError
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.eval.probe import few
 from maskcon.methods.losses import cross_entropy
 from maskcon.methods.schedules import learning_rate
@@ -27,13 +27,13 @@ WEIGHT_DECAY = 1e-4
 
 def fine_tuned(
     network: Network,
-    preparation: Preparation,
+    preprocessing: Preprocessing,
     precision: Precision,
     train: Split,
     test: Split,
     *,
     share: float,
-    crop_area: float = 0.2,
+    crop_scale: float = 0.2,
     flip: bool = True,
     seed: int = 0,
     workers: int = 1,
@@ -48,12 +48,12 @@ def fine_tuned(
 
     Args:
         network: the encoder.
-        preparation: how images become its input.
+        preprocessing: how images become its input.
         precision: of the network.
         train: the split that labels are drawn from, as `maskcon.eval.probe.few` draws them.
         test: the split that is judged.
         share: of the fine labels, in (0, 1].
-        crop_area: smallest share of an image's area that a view keeps.
+        crop_scale: smallest share of an image's area that a view keeps.
         flip: whether views are mirrored.
         seed: of the labels, the classifier, the order and the views.
         workers: processes that read pictures.
@@ -85,13 +85,13 @@ def fine_tuned(
         weight_decay=WEIGHT_DECAY,
     )
     scaler = precision.scaler()
-    rule = CropRule(crop_area, flip, sizes_of(images))
+    rule = CropRule(crop_scale, flip, sizes_of(images))
     plan = StepPlan(rule, ("weak",), min(BATCH, len(rows)), seed)
     made = views(
         images.to(device) if isinstance(images, Tensor) else images,
         plan,
         range(STEPS),
-        size=preparation.image_size,
+        size=preprocessing.image_size,
         workers=workers,
         device=device,
     )
@@ -100,14 +100,14 @@ def fine_tuned(
         for group in optimizer.param_groups:
             group["lr"] = group["full"] * learning_rate(step, STEPS, 0)
         with precision.autocast():
-            logits = classifier(backbone(preparation.normalise(view)))
+            logits = classifier(backbone(preprocessing.normalise(view)))
         optimizer.zero_grad()
         scaler.scale(cross_entropy(logits, label[drawn]).mean()).backward()
         scaler.step(optimizer)
         scaler.update()
         if step % 20 == 0:
             progress.update(f"fine-tuning with {share:.0%} of the labels: {step} of {STEPS} steps")
-    found = _accuracy(backbone.eval(), classifier, preparation, precision, test, workers)
+    found = _accuracy(backbone.eval(), classifier, preprocessing, precision, test, workers)
     return {f"finetune@{share * 100:g}%": found}
 
 
@@ -115,17 +115,17 @@ def fine_tuned(
 def _accuracy(
     backbone: nn.Module,
     classifier: nn.Linear,
-    preparation: Preparation,
+    preprocessing: Preprocessing,
     precision: Precision,
     test: Split,
     workers: int,
 ) -> float:
     assert test.fine is not None
     right, done = 0, 0
-    options: dict[str, Any] = {"size": preparation.image_size, "workers": workers}
+    options: dict[str, Any] = {"size": preprocessing.image_size, "workers": workers}
     for batch in plain_squares(test.images, **options, batch_size=250):
         with precision.autocast():
-            logits = classifier(backbone(preparation.normalise(batch.to(precision.device))))
+            logits = classifier(backbone(preprocessing.normalise(batch.to(precision.device))))
         label = test.fine[done : done + len(batch)]
         right += int((logits.argmax(1).cpu() == label).sum())
         done += len(batch)

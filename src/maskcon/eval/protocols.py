@@ -11,8 +11,8 @@ from maskcon.data.table import Split
 from maskcon.errors import InputError
 from maskcon.eval import bootstrap, precision, probe, recall
 from maskcon.eval.cluster import clustering
-from maskcon.eval.diagnostics import health
-from maskcon.eval.features import Preparation, embed, pixel_recall, recall_of
+from maskcon.eval.diagnostics import diagnostics
+from maskcon.eval.features import Preprocessing, embed, pixel_recall, recall_of
 from maskcon.eval.finetune import fine_tuned
 from maskcon.eval.knn import nearest_across, vote
 from maskcon.model.network import Network
@@ -30,12 +30,12 @@ class Subject:
 
     Attributes:
         network: the encoder, on its device.
-        preparation: how images become its input.
-        numbers: the precision that it computes in.
+        preprocessing: how images become its input.
+        precision: the precision that it computes in.
         test: the split whose images are judged.
         train: the split that classifiers learn from; None where there is none.
         coarse_names: of the coarse classes.
-        crop_area, flip: of the views that fine-tuning sees.
+        crop_scale, flip: of the views that fine-tuning sees.
         seed: of whatever is drawn.
         workers: that read pictures.
         progress: told how it goes.
@@ -43,12 +43,12 @@ class Subject:
     """
 
     network: Network
-    preparation: Preparation
-    numbers: Precision
+    preprocessing: Preprocessing
+    precision: Precision
     test: Split
     train: Split | None = None
     coarse_names: Sequence[str] = ()
-    crop_area: float = 0.2
+    crop_scale: float = 0.2
     flip: bool = True
     seed: int = 0
     workers: int = 1
@@ -75,7 +75,7 @@ class Subject:
         network, images = self.network, split.images
         workers, progress = self.workers, self.progress
         found = embed(
-            network, images, self.preparation, self.numbers, workers, progress, self.ranks
+            network, images, self.preprocessing, self.precision, workers, progress, self.ranks
         )
         return found.cpu()
 
@@ -156,12 +156,12 @@ def _few_shot(subject: Subject) -> dict[str, Any]:
         found |= probe.few_probe(*features, share=share, seed=seed, progress=progress)
         found |= fine_tuned(
             subject.network,
-            subject.preparation,
-            subject.numbers,
+            subject.preprocessing,
+            subject.precision,
             train,
             subject.test,
             share=share,
-            crop_area=subject.crop_area,
+            crop_scale=subject.crop_scale,
             flip=subject.flip,
             seed=seed,
             workers=subject.workers,
@@ -177,9 +177,9 @@ def _cluster(subject: Subject) -> dict[str, Any]:
     )
 
 
-def _health(subject: Subject) -> dict[str, Any]:
-    subject.progress.update("health")
-    return health(subject.features, subject.test.coarse, subject.test.fine)
+def _diagnostics(subject: Subject) -> dict[str, Any]:
+    subject.progress.update("diagnostics")
+    return diagnostics(subject.features, subject.test.coarse, subject.test.fine)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -188,10 +188,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "linear": _linear,
     "fewshot": _few_shot,
     "cluster": _cluster,
-    "health": _health,
+    "diagnostics": _diagnostics,
 }
 TAUGHT = ("knn", "linear", "fewshot")  # with the fine labels of train images
-WITHOUT_FINE = ("recall", "health")  # what can be judged where there are none
+WITHOUT_FINE = ("recall", "diagnostics")  # what can be judged where there are none
 
 
 def check_protocols(names: Sequence[str], fine: bool = True) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from maskcon.eval.retrieval import strangers_before
+from maskcon.eval.retrieval import negatives_before
 from maskcon.eval.rows import by_class, check_rows
 
 KS = (1, 2, 5, 10, 50, 100)
@@ -35,7 +35,7 @@ def hits(
         InputError: features or labels that cannot be judged.
     """
     check_rows(features, fine, coarse)
-    before = strangers_before(features, fine)
+    before = negatives_before(features, fine)
     found = {f"recall@{k}": before < k for k in ks if k < len(features)}
     if coarse is not None:
         before = strangers_within(features, fine, coarse)
@@ -46,7 +46,7 @@ def hits(
 
 
 def strangers_within(features: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
-    """`maskcon.eval.retrieval.strangers_before`, with candidates of the own coarse class only.
+    """`maskcon.eval.retrieval.negatives_before`, with candidates of the own coarse class only.
 
     Args:
         features: [N, F] of unit length.
@@ -58,7 +58,7 @@ def strangers_within(features: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
     """
     before = torch.empty(len(features), dtype=torch.long, device=features.device)
     for members in by_class(coarse.to(features.device)):
-        found = strangers_before(features[members], fine.to(features.device)[members])
+        found = negatives_before(features[members], fine.to(features.device)[members])
         # Nothing found is as many strangers as rows, which must stay above every K.
         before[members] = found.masked_fill(found == len(members), len(features))
     return before

@@ -51,7 +51,7 @@ def nearest_others(features: Tensor, k: int) -> Retrieval:
 
 
 @torch.no_grad()
-def strangers_before(features: Tensor, label: Tensor, ranks: Ranks = ALONE) -> Tensor:
+def negatives_before(features: Tensor, label: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """For each row, how many rows of other classes are as near as the nearest of its own.
 
     A row is a hit of Recall@K where this is below K. Counting needs no list of neighbours, so
@@ -104,7 +104,7 @@ def strangers_before(features: Tensor, label: Tensor, ranks: Ranks = ALONE) -> T
             own.fill_diagonal_(-torch.inf)
         torch.maximum(nearest[a], own.amax(1), out=nearest[a])
         torch.maximum(nearest[b], own.amax(0), out=nearest[b])
-    ranks.largest(nearest)
+    ranks.all_reduce_max(nearest)
     before = torch.zeros(tiles, tile, dtype=torch.long, device=device)
     near = torch.empty(tile, tile, dtype=torch.bool, device=device)
     for a, b, same in pairs(related_only=False):
@@ -117,7 +117,7 @@ def strangers_before(features: Tensor, label: Tensor, ranks: Ranks = ALONE) -> T
             if same is not None:
                 near.masked_fill_(same, False)
             before[b] += _count(near, down=True)
-    ranks.total(before)
+    ranks.all_reduce(before)
     alone = nearest.view(-1)[:n].isneginf()
     found = before.view(-1)[:n].masked_fill(alone, n)
     return torch.empty_like(found).scatter_(0, order, found)
@@ -141,7 +141,7 @@ def recall(before: Tensor, ks: Sequence[int] = (1, 2, 5, 10)) -> dict[str, float
     """Recall@K: share of queries with a neighbour of their own class among the K nearest.
 
     Args:
-        before: of each query, as `strangers_before` returns it [N].
+        before: of each query, as `negatives_before` returns it [N].
         ks: the K.
 
     Returns:

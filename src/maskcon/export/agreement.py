@@ -65,6 +65,6 @@ class Agreement:
 @torch.no_grad()
 def vectors_of(encoder: Encoder, images: Tensor) -> Tensor:
     """What the encoder says in float32 of squares uint8 [N, 3, S, S]: [N, F], unit length."""
-    prepare = encoder.preparation.normalise
+    prepare = encoder.preprocessing.normalise
     feature = [encoder.network.backbone(prepare(part)).float() for part in images.split(BATCH)]
     return normalize(torch.cat(feature), dim=1)

@@ -10,14 +10,14 @@ RESIZE = "the whole picture to a square of image_size, bilinear with antialiasin
 
 def describe(encoder: Encoder) -> dict[str, Any]:
     """Network and input, as plain data."""
-    architecture, preparation = encoder.network.architecture, encoder.preparation
+    architecture, preprocessing = encoder.network.architecture, encoder.preprocessing
     told: dict[str, Any] = {
         "backbone": architecture.backbone,
         "stem": architecture.stem,
         "feature": encoder.width,
-        "image_size": preparation.image_size,
-        "mean": list(preparation.mean),
-        "deviation": list(preparation.deviation),
+        "image_size": preprocessing.image_size,
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
         "resize": RESIZE,
         "channels": "RGB",
         "identity": encoder.identity,

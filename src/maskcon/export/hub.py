@@ -73,7 +73,7 @@ def write(
         write_atomically(folder / "model.safetensors", content)
         write_json(folder / "config.json", _config(encoder, model))
         write_json(folder / "preprocessor_config.json", _preprocessor(encoder))
-        save_encoder(folder, encoder.network, asdict(encoder.preparation))
+        save_encoder(folder, encoder.network, asdict(encoder.preprocessing))
         write_json(folder / "run.json", _without_paths(record))
         for name in (*PICTURES, "metrics.jsonl"):
             if (run / name).exists():
@@ -103,7 +103,7 @@ def _config(encoder: Encoder, model: str | None) -> dict[str, Any]:
 
 def _preprocessor(encoder: Encoder) -> dict[str, Any]:
     """The fields of an image processor that does to a picture what an evaluation does."""
-    size = encoder.preparation.image_size
+    size = encoder.preprocessing.image_size
     return {
         "image_processor_type": "ViTImageProcessor",  # which resizes to a square, not cropping
         "do_convert_rgb": True,
@@ -113,8 +113,8 @@ def _preprocessor(encoder: Encoder) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(encoder.preparation.mean),
-        "image_std": list(encoder.preparation.deviation),
+        "image_mean": list(encoder.preprocessing.mean),
+        "image_std": list(encoder.preprocessing.std),
     }
 
 

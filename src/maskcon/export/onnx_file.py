@@ -37,18 +37,18 @@ class FromLevels(nn.Module):
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __init__(self, encoder: Encoder):
         super().__init__()
         self.backbone = encoder.network.backbone
-        for name in ("mean", "deviation"):
-            values = torch.tensor(getattr(encoder.preparation, name)).view(1, 3, 1, 1)
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(encoder.preprocessing, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values)
 
     def forward(self, images: Tensor) -> Tensor:
         """Vectors of images."""
-        feature = self.backbone((images - self.mean) / self.deviation)
+        feature = self.backbone((images - self.mean) / self.std)
         return nn.functional.normalize(feature, dim=1)
 
 
@@ -112,7 +112,7 @@ def _graph(network: FromLevels, encoder: Encoder) -> bytes:
     """The serialised graph, its metadata included."""
     import onnx
 
-    size = encoder.preparation.image_size
+    size = encoder.preprocessing.image_size
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     told = io.StringIO()  # the exporter is talkative
     try:

@@ -81,14 +81,14 @@ def lines(encoder: Encoder, model: str, file: str) -> str:
 
 def pretrained_cfg(encoder: Encoder) -> dict[str, Any]:
     """The input of the encoder in the words of timm: resize to a square, no crop."""
-    size = encoder.preparation.image_size
+    size = encoder.preprocessing.image_size
     return {
         "input_size": [3, size, size],
         "interpolation": "bilinear",
         "crop_pct": 1.0,
         "crop_mode": "squash",
-        "mean": list(encoder.preparation.mean),
-        "std": list(encoder.preparation.deviation),
+        "mean": list(encoder.preprocessing.mean),
+        "std": list(encoder.preprocessing.std),
         "num_classes": 0,
     }
 

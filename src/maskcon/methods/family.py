@@ -34,8 +34,8 @@ class Method:
         key: where the key Outputs come from: "momentum" (a moving average of the query
             encoder, without gradient, with a bank of earlier keys), "shared" (the query
             encoder itself, with gradient) or "none".
-        heads: the fields of `Output` that the loss reads besides the feature; "centres" is a
-            classifier on the projection, whose rows are in `Step.centres`.
+        heads: the fields of `Output` that the loss reads besides the feature; "prototypes" is a
+            classifier on the projection, whose rows are in `Step.prototypes`.
         labels: whether the loss reads labels.
         mixes: whether it reads `Step.mixed`.
         crops: whether the bank holds the `graph` of small crops in place of keys.
@@ -123,18 +123,18 @@ def coins(step: Step, *, w: Number = 0.5, t: Number = 0.1) -> Tensor:
 def coins_original(
     step: Step, *, w: Number = 0.5, t_class: Number = 0.2, t: Number = 0.1
 ) -> Tensor:
-    """SelfCon, and cross-entropy of the query with unit-length class centres.
+    """SelfCon, and cross-entropy of the query with unit-length class prototypes.
 
-        selfcon + w * CE(q . centre / t_class, y)
+        selfcon + w * CE(q . prototype / t_class, y)
 
-    The centres are learned, and lie in the space of the projection; `coins` has a classifier
+    The prototypes are learned, and lie in the space of the projection; `coins` has a classifier
     on the feature, and shares that sum to 1. Reference: CoIns (Xu et al., ICCV 2021).
     """
     ranges.temperature(t_class=t_class)
     ranges.at_least_zero(w=w)
-    query, label, centres = needed(step, "query.z", "label", "centres")
+    query, label, prototypes = needed(step, "query.z", "label", "prototypes")
     with torch.autocast(query.device.type, enabled=False):
-        logits = query.float() @ normalize(centres.float(), dim=1).T / t_class  # [N, C]
+        logits = query.float() @ normalize(prototypes.float(), dim=1).T / t_class  # [N, C]
     return selfcon(step, t=t) + w * step.mean(losses.cross_entropy(logits, label))
 
 
@@ -145,7 +145,7 @@ def supce(step: Step) -> Tensor:
 
 
 def ancor(step: Step, *, t: Number = 0.2) -> Tensor:
-    """Cross-entropy on the label, and a contrast of directions from the class's centre.
+    """Cross-entropy on the label, and a contrast of directions from the class's prototype.
 
         CE(logits, y) + InfoNCE on A(x) = normalise(x - W_y / |W_y|), x of unit length
 
@@ -155,13 +155,13 @@ def ancor(step: Step, *, t: Number = 0.2) -> Tensor:
     """
     ranges.temperature(t=t)
     query, key, bank = _keys(step)
-    label, bank_label, centres = needed(step, "label", "bank_label", "centres")
+    label, bank_label, prototypes = needed(step, "label", "bank_label", "prototypes")
     with torch.autocast(query.device.type, enabled=False):
-        centres = normalize(centres.detach().float(), dim=1)  # [C, D]
+        prototypes = normalize(prototypes.detach().float(), dim=1)  # [C, D]
 
         def turned(x: Tensor, y: Tensor) -> Tensor:
-            # where x is the centre itself there is no direction, and no large gradient either
-            return normalize(x.float() - centres[y], dim=1, eps=1e-3)
+            # where x is the prototype itself there is no direction, and no large gradient either
+            return normalize(x.float() - prototypes[y], dim=1, eps=1e-3)
 
         with torch.no_grad():
             key, bank = turned(key, label), turned(bank, bank_label)
@@ -261,9 +261,9 @@ METHODS: dict[str, Method] = {
     "supcon": Method(supcon, key="momentum", heads=("z",)),
     "selfcon": Method(selfcon, key="momentum", heads=("z",), labels=False),
     "coins": Method(coins, key="momentum", heads=("z", "logits")),
-    "coins_original": Method(coins_original, key="momentum", heads=("z", "centres")),
+    "coins_original": Method(coins_original, key="momentum", heads=("z", "prototypes")),
     "supce": Method(supce, key="none", heads=("logits",)),
-    "ancor": Method(ancor, key="momentum", heads=("z", "centres")),
+    "ancor": Method(ancor, key="momentum", heads=("z", "prototypes")),
     "ascl": Method(ascl, key="momentum", heads=("z",), labels=False),
     "ressl": Method(ressl, key="momentum", heads=("z",), labels=False),
     "sane": Method(

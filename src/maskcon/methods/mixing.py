@@ -7,12 +7,12 @@ from torch import Tensor
 from maskcon.runtime.seeds import generator, seed_of
 
 
-def draw(n: int, kappa: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
+def draw(n: int, mixup_alpha: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """Another row for each row of a batch, and the row's own share, from (seed, step).
 
     Args:
         n: rows of the batch, two or more.
-        kappa: shares are drawn from Beta(kappa, kappa).
+        mixup_alpha: shares are drawn from Beta(mixup_alpha, mixup_alpha).
         seed: of the run.
         step: its number.
 
@@ -21,7 +21,9 @@ def draw(n: int, kappa: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """
     ahead = torch.randint(1, n, (n,), generator=generator(seed, "mix", 2 * step))
     partner = (torch.arange(n) + ahead) % n
-    share = np.random.default_rng(seed_of(seed, "mix", 2 * step + 1)).beta(kappa, kappa, n)
+    share = np.random.default_rng(seed_of(seed, "mix", 2 * step + 1)).beta(
+        mixup_alpha, mixup_alpha, n
+    )
     return partner, torch.from_numpy(share.astype(np.float32))
 
 

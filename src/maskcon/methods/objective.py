@@ -45,7 +45,7 @@ class Objective:
     def heads(self) -> tuple[Head, ...]:
         """What the encoder must have."""
         heads = self.method.heads
-        if self.ce_weight and not {"logits", "centres"} & set(heads):
+        if self.ce_weight and not {"logits", "prototypes"} & set(heads):
             return (*heads, "logits")
         return heads
 
@@ -82,7 +82,7 @@ def check_hyper_parameters(objective: Objective, hyper: Mapping[str, float | str
     label = torch.zeros(2, dtype=torch.long)
     output = Output(feature=z, z=z, logits=z, graph=z)
     mixed = Mixed(output, torch.ones(2), label)
-    step = Step(output, output, label, bank_z=z, bank_label=label, centres=z, mixed=mixed)
+    step = Step(output, output, label, bank_z=z, bank_label=label, prototypes=z, mixed=mixed)
     changing = scheduled(hyper)
     for end in (0.0, 1.0):
         numbers = {name: v for name, v in hyper.items() if not isinstance(v, str)}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskcon.errors import InputError
 
-Head = Literal["z", "logits", "graph", "centres"]  # what an encoder may have on its backbone
+Head = Literal["z", "logits", "graph", "prototypes"]  # what an encoder may have on its backbone
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Step:
             those of `key`.
         batch_label: their labels [B]; by default `label`.
         own: the row of `batch_z` that is each image's own key [N]; by default 0, 1, 2, ...
-        centres: rows of a classifier on the projection, one for each class [C, D].
+        prototypes: rows of a classifier on the projection, one for each class [C, D].
         mixed: queries of mixed images, for methods that want them.
         weight: of each row's loss in the mean over N [N]; by default 1.
     """
@@ -64,7 +64,7 @@ class Step:
     batch_z: Tensor | None = None
     batch_label: Tensor | None = None
     own: Tensor | None = None
-    centres: Tensor | None = None
+    prototypes: Tensor | None = None
     mixed: Mixed | None = None
     weight: Tensor | None = None
 

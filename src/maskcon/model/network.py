@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -60,8 +61,7 @@ class NarrowResNet(nn.Module):
 
 
 NARROW: dict[str, Callable[[], NarrowResNet]] = {
-    "resnet10w16": lambda: NarrowResNet(16),
-    "resnet10w32": lambda: NarrowResNet(32),
+    f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
 }
 DEEP = 2048  # width of the hidden layers of a deep projector
 PROBE = 224  # pixels of an image that networks of all kinds take
@@ -254,6 +254,8 @@ class Architecture:
     def of(cls, described: Mapping[str, Any]) -> "Architecture":
         """Read from encoder.json."""
         lists = {name: tuple(described[name]) for name in ("heads", "frozen") if name in described}
+        # as 0.1 called it
+        lists["heads"] = tuple("prototypes" if h == "centres" else h for h in lists["heads"])
         return cls(**{**described, **lists, "head": HeadShape.of(described.get("head"))})
 
 
@@ -328,7 +330,7 @@ class Network(nn.Module):
     The projector ("z") is Linear(F, F)-ReLU-Linear(F, D) without batch norm, its output scaled
     to unit length in float32; a deep one is that of `deep_projector`. A second one ("graph") is
     of the same kind. The classifier is Linear(F, C) on the feature ("logits"), or Linear(D, C)
-    without bias on the projection before it is scaled ("centres").
+    without bias on the projection before it is scaled ("prototypes").
     """
 
     def __init__(self, architecture: Architecture, *, init: str = "scratch"):
@@ -336,14 +338,14 @@ class Network(nn.Module):
         self.architecture = architecture
         self.backbone, self.width = _backbone_of(architecture, init)
         shape = architecture.head
-        width = self.width if shape is None else shape.kept or shape.inputs
+        width = self.width if shape is None else shape.components or shape.inputs
         heads, narrow = architecture.heads, architecture.projection
         project = deep_projector if architecture.deep else projector
         self.projector = project(width, narrow) if "z" in heads else None
         self.classifier: nn.Linear | None = None
         if "logits" in heads:
             self.classifier = nn.Linear(width, architecture.classes)
-        elif "centres" in heads:
+        elif "prototypes" in heads:
             self.classifier = nn.Linear(narrow, architecture.classes, bias=False)
         self.grapher = project(width, narrow) if "graph" in heads else None
         self.freeze()
@@ -385,9 +387,9 @@ class Network(nn.Module):
         return self
 
     @property
-    def centres(self) -> Tensor | None:
+    def prototypes(self) -> Tensor | None:
         """Rows of a classifier on the projection, one for each class [C, D]."""
-        on_projection = "centres" in self.architecture.heads and self.classifier is not None
+        on_projection = "prototypes" in self.architecture.heads and self.classifier is not None
         return cast(nn.Linear, self.classifier).weight if on_projection else None
 
     def forward(self, images: Tensor) -> Output:

@@ -19,23 +19,25 @@ class HeadShape:
 
     Attributes:
         parts: widths of the parts of a frozen vector, which count alike; F is their sum.
-        kept: K, principal components of it that the head works on; 0 is no head: features are
+        components: K, principal components of it that the head works on; 0 is no head: features are
             the frozen vectors.
         hidden: width of the hidden layer.
-        share: length of the learned direction beside the frozen one, which has length 1.
+        scale: length of the learned direction beside the frozen one, which has length 1.
     """
 
     parts: tuple[int, ...]
-    kept: int
+    components: int
     hidden: int
-    share: float
+    scale: float
 
     @classmethod
     def of(cls, described: Mapping[str, Any] | None) -> "HeadShape | None":
         """Read from encoder.json."""
         if described is None:
             return None
-        return cls(**{**described, "parts": tuple(described["parts"])})
+        names = {"kept": "components", "share": "scale"}  # as 0.1 called them
+        values = {names.get(name, name): value for name, value in described.items()}
+        return cls(**{**values, "parts": tuple(values["parts"])})
 
     @property
     def inputs(self) -> int:
@@ -44,12 +46,12 @@ class HeadShape:
 
 
 class Head(nn.Module):
-    """Vectors [N, F] -> [frozen direction | share * learned direction], [N, 2 K].
+    """Vectors [N, F] -> [frozen direction | scale * learned direction], [N, 2 K].
 
         p = PCA(standardise(x))          [N, K]; fixed, from the train vectors; each part of x
                                          has the same share of the variance
         l = p + MLP(p)                   the MLP's last layer starts at zero
-        feature = [p / |p|, share * l / |l|]
+        feature = [p / |p|, scale * l / |l|]
 
     At the start l is p, so the cosines of features are those of p: learning starts from what
     the frozen encoder knows. The frozen half stays, since labels that are coarser than what is
@@ -58,26 +60,27 @@ class Head(nn.Module):
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
     components: Tensor
     scale: Tensor
 
     def __init__(self, shape: HeadShape):
         super().__init__()
         self.shape = shape
-        if not shape.kept:
+        self.register_load_state_dict_pre_hook(_as_now)
+        if not shape.components:
             return
         self.register_buffer("mean", torch.zeros(shape.inputs))
-        self.register_buffer("deviation", torch.ones(shape.inputs))
-        self.register_buffer("components", torch.eye(shape.inputs)[: shape.kept])  # [K, F]
+        self.register_buffer("std", torch.ones(shape.inputs))
+        self.register_buffer("components", torch.eye(shape.inputs)[: shape.components])  # [K, F]
         self.register_buffer("scale", torch.ones(()))  # of p, so that its numbers are about 1
         self.residual = nn.Sequential(
-            nn.Linear(shape.kept, shape.hidden),
+            nn.Linear(shape.components, shape.hidden),
             nn.BatchNorm1d(shape.hidden),
             nn.ReLU(),
-            nn.Linear(shape.hidden, shape.kept),
+            nn.Linear(shape.hidden, shape.components),
         )
-        self.skip = nn.Linear(shape.kept, shape.kept, bias=False)
+        self.skip = nn.Linear(shape.components, shape.components, bias=False)
         last = self.residual[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -87,29 +90,29 @@ class Head(nn.Module):
     @property
     def width(self) -> int:
         """Of the feature."""
-        return 2 * self.shape.kept or self.shape.inputs
+        return 2 * self.shape.components or self.shape.inputs
 
     @torch.no_grad()
-    def fit(self, vectors: Tensor, mean: Tensor, deviation: Tensor) -> None:
+    def fit(self, vectors: Tensor, mean: Tensor, std: Tensor) -> None:
         """Take standardisation and principal components from train vectors, float [N, F].
 
         Args:
             vectors: to compute with, in any precision.
             mean: of each dimension [F].
-            deviation: likewise.
+            std: likewise.
         """
         self.mean.copy_(mean)
         # a dimension that never changes says nothing, and must not become large elsewhere
-        fixed = deviation <= 1e-6 * deviation.max()
+        fixed = std <= 1e-6 * std.max()
         widths = torch.tensor(self.shape.parts, dtype=torch.float32)
-        even = widths.sqrt().repeat_interleave(widths.long()).to(deviation.device)
-        self.deviation.copy_(torch.where(fixed, torch.inf, deviation * even))
+        even = widths.sqrt().repeat_interleave(widths.long()).to(std.device)
+        self.std.copy_(torch.where(fixed, torch.inf, std * even))
         moments = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
         for part in vectors.split(8192):
-            standard = (part.float() - self.mean) / self.deviation
+            standard = (part.float() - self.mean) / self.std
             moments += (standard.T @ standard).double()
         variance, directions = torch.linalg.eigh(moments / len(vectors))
-        kept = self.shape.kept
+        kept = self.shape.components
         largest = directions[:, -kept:].flip(1)
         # eigenvectors are unique but for their sign
         sign = largest.gather(0, largest.abs().argmax(0, keepdim=True)).sign()
@@ -118,8 +121,8 @@ class Head(nn.Module):
 
     def directions(self) -> Tensor:
         """What to add to a vector to move each number of p by 1: [K, F]."""
-        along = self.components * self.deviation / self.scale
-        return torch.where(self.deviation.isinf(), 0.0, along)
+        along = self.components * self.std / self.scale
+        return torch.where(self.std.isinf(), 0.0, along)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Features [N, 2 K], and l, what is learned of them [N, K], before it is scaled.
@@ -132,11 +135,17 @@ class Head(nn.Module):
                 f"vectors are {list(vectors.shape)}: expected [N, {self.shape.inputs}], as those "
                 "that the head was trained on"
             )
-        if not self.shape.kept:
+        if not self.shape.components:
             return vectors, vectors
         with torch.autocast(vectors.device.type, enabled=False):  # the frozen half stays exact
-            standard = (vectors.float() - self.mean) / self.deviation
+            standard = (vectors.float() - self.mean) / self.std
             frozen = standard @ self.components.T * self.scale
         learned = self.skip(frozen) + self.residual(frozen)
         direction = normalize(learned.float(), dim=1)
-        return torch.cat([normalize(frozen, dim=1), self.shape.share * direction], 1), learned
+        return torch.cat([normalize(frozen, dim=1), self.shape.scale * direction], 1), learned
+
+
+def _as_now(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
+    """Names of buffers as they are now, of a state that 0.1 wrote."""
+    if f"{prefix}deviation" in state:
+        state[f"{prefix}std"] = state.pop(f"{prefix}deviation")

@@ -1,9 +1,9 @@
 """One HTML page about a run, which needs nothing but itself.
 
 album       the judged pictures with features, labels and names
-figures     recall, precision, health
+figures     recall, precision, diagnostics
 findings    best and worst queries, classes that are confused
-twins       pictures that may be the same
+near_duplicates       pictures that may be the same
 places      where each picture lies on the map
 sprites     small pictures, many in one
 drawing     curves and bars as SVG

@@ -18,9 +18,9 @@ from maskcon.report import sections
 from maskcon.report.album import Album
 from maskcon.report.figures import Figures, figures
 from maskcon.report.findings import Confusion, Query, best_and_worst, confusions
+from maskcon.report.near_duplicates import NearDuplicates, near_duplicates
 from maskcon.report.places import places
 from maskcon.report.sprites import Sheets, sheets
-from maskcon.report.twins import Twins, twins
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator, seed_of
 
@@ -50,10 +50,10 @@ class _Findings:
     best: Sequence[Query]
     worst: Sequence[Query]
     confused: Sequence[Confusion]
-    twins: Sequence[Twins]
+    near_duplicates: Sequence[NearDuplicates]
 
     def rows(self) -> Iterable[int]:
-        for kind in (self.best, self.worst, self.confused, self.twins):
+        for kind in (self.best, self.worst, self.confused, self.near_duplicates):
             for finding in kind:
                 yield from finding.rows()
 
@@ -88,7 +88,7 @@ def build(
     near = nearest_others(album.features, min(NEIGHBOURS, len(album) - 1))
     best, worst = best_and_worst(album, near, judged.precision)
     progress.update("looking for duplicates")
-    found = _Findings(best, worst, confusions(album, near), twins(album, pixels, near))
+    found = _Findings(best, worst, confusions(album, near), near_duplicates(album, pixels, near))
     del pixels
     # In random order, so that no class is drawn over the others.
     mapped = torch.randperm(len(album), generator=generator(album.seed, "map"))[:points]
@@ -126,8 +126,8 @@ def _parts(
         "near each other. Distances between groups mean little.",
         "queries": sections.queries(shown, found.best, found.worst),
         "confusions": sections.confused(shown, found.confused, k),
-        "duplicates": sections.duplicates(shown, found.twins),
-        "health": sections.health(judged),
+        "duplicates": sections.duplicates(shown, found.near_duplicates),
+        "diagnostics": sections.diagnostics(judged),
         "made": f"Made by maskcon {run.get('versions', {}).get('maskcon', '')}.",
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from maskcon.eval.diagnostics import health
+from maskcon.eval.diagnostics import diagnostics
 from maskcon.eval.precision import query_precisions
 from maskcon.eval.recall import hits, recall_at, recall_by_coarse
 from maskcon.report.album import Album
@@ -21,7 +21,7 @@ class Figures:
         recall: {"recall@1": share, ..., "recall@1/within_coarse": share, ...}.
         pixels: the same of raw pixels.
         by_coarse: {coarse label: {"recall@1": share, "recall@1/within_coarse": share}}.
-        health: as `maskcon.eval.diagnostics.health` returns it, with "map@r" and "r_precision".
+        diagnostics: as `maskcon.eval.diagnostics` returns them, with "map@r" and "r_precision".
         hit: whether the nearest picture of each has its class, bool [N].
         precision: average precision at R of each; NaN where it is alone in its class [N].
     """
@@ -29,17 +29,17 @@ class Figures:
     recall: dict[str, float]
     pixels: dict[str, float]
     by_coarse: dict[int, dict[str, float]]
-    health: dict[str, float]
+    diagnostics: dict[str, float]
     hit: Tensor
     precision: Tensor
 
     def as_dict(self) -> dict[str, Any]:
         """What a program wants to know: the means."""
-        return {**self.recall, "pixels": self.pixels, "health": self.health}
+        return {**self.recall, "pixels": self.pixels, "diagnostics": self.diagnostics}
 
 
 def figures(album: Album, pixels: Tensor, progress: Progress) -> Figures:
-    """Recall among all and within coarse classes, beside raw pixels; precision and health.
+    """Recall among all and within coarse classes, beside raw pixels; precision and diagnostics.
 
     Args:
         album: the pictures. Without fine labels, all is about coarse ones.
@@ -52,9 +52,9 @@ def figures(album: Album, pixels: Tensor, progress: Progress) -> Figures:
     progress.update("recall of raw pixels")
     levels = normalize(pixels.flatten(1).float().div_(255).sub_(0.5), dim=1)
     plain = hits(levels, album.label, coarse)
-    progress.update("precision and health")
+    progress.update("precision and diagnostics")
     average, precision = query_precisions(album.features, album.label)
-    worth = health(album.features, album.coarse, album.fine)
+    worth = diagnostics(album.features, album.coarse, album.fine)
     known = ~average.isnan()
     if known.any():
         worth["map@r"] = average[known].mean().item()
@@ -63,7 +63,7 @@ def figures(album: Album, pixels: Tensor, progress: Progress) -> Figures:
         recall=recall_at(found),
         pixels=recall_at(plain),
         by_coarse=recall_by_coarse(found, album.coarse),
-        health=worth,
+        diagnostics=worth,
         hit=found["recall@1"],
         precision=average,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskcon.eval.retrieval import Retrieval, strangers_before
+from maskcon.eval.retrieval import Retrieval, negatives_before
 from maskcon.report.album import Album
 
 QUERIES = 8  # best, and worst
@@ -72,7 +72,7 @@ def best_and_worst(
         precision: average precision at R of each, NaN for those alone [N].
         count: of queries, best and worst.
     """
-    before = strangers_before(album.features, album.label)
+    before = negatives_before(album.features, album.label)
     asked = ~precision.isnan()
 
     def query(row: int) -> Query:

@@ -14,7 +14,7 @@ from maskcon.report.album import Album
 from maskcon.report.drawing import Line, bar, chart
 from maskcon.report.figures import Figures
 from maskcon.report.findings import Confusion, Query
-from maskcon.report.twins import Twins
+from maskcon.report.near_duplicates import NearDuplicates
 from maskcon.runtime.progress import duration
 
 MARKS = {"right": "✓", "near": "~", "wrong": "✗"}
@@ -294,7 +294,7 @@ def _confusion(pictures: Pictures, pair: Confusion) -> str:
     )
 
 
-def duplicates(pictures: Pictures, found: Sequence[Twins]) -> str:
+def duplicates(pictures: Pictures, found: Sequence[NearDuplicates]) -> str:
     """Pairs of pictures that may be the same; two labels of one picture are pointed out."""
     album = pictures.album
     parts = [
@@ -320,16 +320,16 @@ def duplicates(pictures: Pictures, found: Sequence[Twins]) -> str:
                 f"similarity {pair.similarity:.3f}</p>{note}{pictures.find(a)}</li>"
             )
         listed = "".join(rows) or "<li>None.</li>"
-        parts.append(f'<h3>{title}</h3><ul class="twins">{listed}</ul>')
+        parts.append(f'<h3>{title}</h3><ul class="near_duplicates">{listed}</ul>')
     return "".join(parts)
 
 
-def health(figures: Figures) -> str:
+def diagnostics(figures: Figures) -> str:
     """Whether the space is in order."""
     rows = []
     for key, (name, about, share) in HEALTH.items():
-        if key in figures.health:
-            value = figures.health[key]
+        if key in figures.diagnostics:
+            value = figures.diagnostics[key]
             said = per_cent(value) if share else f"{value:,.3f}"
             rows.append(f'<tr><th scope="row">{name}</th><td>{said}</td><td>{about}</td></tr>')
     return (

@@ -144,19 +144,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def save_encoder(folder: Path, encoder: Network, preparation: Mapping[str, Any]) -> None:
+def save_encoder(folder: Path, encoder: Network, preprocessing: Mapping[str, Any]) -> None:
     """Write encoder.safetensors and encoder.json: the weights, and how to use them.
 
     Args:
         folder: where.
         encoder: the query encoder.
-        preparation: how images become its input: image_size, mean, deviation.
+        preprocessing: how images become its input: image_size, mean, std.
     """
     state = {name: value.contiguous().cpu() for name, value in encoder.state_dict().items()}
     write_atomically(folder / "encoder.safetensors", safetensors.torch.save(state))
     write_json(
         folder / "encoder.json",
-        {"architecture": encoder.describe(), "feature": encoder.width, **preparation},
+        {"architecture": encoder.describe(), "feature": encoder.width, **preprocessing},
     )
 
 
@@ -168,13 +168,15 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
     """
     try:
         description = parse_json((folder / "encoder.json").read_text(encoding="utf-8"))
+        if "deviation" in description:  # as 0.1 called it
+            description["std"] = description.pop("deviation")
         state = safetensors.torch.load_file(folder / "encoder.safetensors")
         architecture = Architecture.of(description["architecture"])
         with torch.device("meta"):  # as large as it says, without memory: does it fit the weights?
             Network(architecture).load_state_dict(state, assign=True)
         encoder = Network(architecture)
         encoder.load_state_dict(state)
-        _check_preparation(description)
+        _check_preprocessing(description)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "
@@ -188,12 +190,12 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
     return encoder.eval().to(memory_format=torch.channels_last), description
 
 
-def _check_preparation(description: Mapping[str, Any]) -> None:
+def _check_preprocessing(description: Mapping[str, Any]) -> None:
     """See that what is done to images are sensible numbers."""
     size = description["image_size"]
     if type(size) is not int or not 0 <= size <= LARGEST:
         raise ValueError(f"image_size is {size!r}: expected pixels, up to {LARGEST:,}")
-    for name in ("mean", "deviation"):
+    for name in ("mean", "std"):
         values = description[name]
         numbers = all(type(v) in (int, float) and math.isfinite(v) for v in values)
         if len(values) not in (0, 3) or not numbers:  # none where there are vectors alone

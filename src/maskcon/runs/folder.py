@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from maskcon.config import as_now
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
 from maskcon.runs.checkpoint import PART, flush_folder, write_atomically, write_json
@@ -117,7 +118,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         raise InputError(f"{path} is no record of a run: it has no config")
-    return run
+    return {**run, "config": as_now(run["config"])}
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:

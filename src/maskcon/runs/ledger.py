@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from maskcon.config import COLUMN_FIELDS, MACHINE_FIELDS, Config
+from maskcon.config import COLUMN_FIELDS, MACHINE_FIELDS, Config, as_now
 from maskcon.errors import InputError
 from maskcon.methods.family import METHODS
 from maskcon.methods.schedules import shown
@@ -18,7 +18,7 @@ KS = ("recall@1", "recall@2", "recall@5", "recall@10")
 # evaluated and logged changes nothing.
 ADDED = ("mixup", "ce_weight")  # to a method's loss
 ROW_FIELDS = {
-    *("method", "label", "seed", "hyper", "kappa", "eval_every", "log_every", *ADDED),
+    *("method", "label", "seed", "hyper", "mixup_alpha", "eval_every", "log_every", *ADDED),
     *(name for method in METHODS.values() for name in method.hyper_parameters),
     *MACHINE_FIELDS,
     *COLUMN_FIELDS,
@@ -77,7 +77,7 @@ def tables(path: Path) -> str:
     budgets: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         # an option that a run did not know yet had what is now its default
-        run["config"] = {**asdict(Config()), **run["config"]}
+        run["config"] = {**asdict(Config()), **as_now(run["config"])}
         budget = {k: v for k, v in run["config"].items() if k not in ROW_FIELDS}
         budget |= {"precision": run["precision"], "on": run["hardware"]["device"]}
         budgets.setdefault(json.dumps(budget, sort_keys=True), []).append(run)
@@ -97,7 +97,7 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
         f"initial weights: {config['init']}",
         "",
         f"Views {config['query_view']} and {config['key_view']}, crops of at least "
-        f"{config['crop_area']:g} of the area; batch {config['batch_size']}, bank "
+        f"{config['crop_scale']:g} of the area; batch {config['batch_size']}, bank "
         f"{config['bank_size']:,}, ema {config['ema']:g}, learning rate "
         f"{config['lr']:g} after {config['warmup_epochs']:g} epochs of warm-up, precision "
         f"{runs[0]['precision']}; {hardware['device']} ({hardware['cpu']}); torch "

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from maskcon.errors import InputError, LeaderError
+from maskcon.errors import InputError, MainProcessError
 
 # Longer than any download or evaluation that others wait for: torchrun ends the others when a
 # process dies, not this.
@@ -39,7 +39,7 @@ class Ranks:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
@@ -53,7 +53,7 @@ class Ranks:
         return [slice(a, b) for a, b in pairwise(bounds)]
 
     @torch.no_grad()
-    def gather(self, rows: Tensor, count: int) -> Tensor:
+    def all_gather(self, rows: Tensor, count: int) -> Tensor:
         """The rows of all processes [count, ...], from this one's part of them; no gradient."""
         if self.size == 1:
             return rows
@@ -65,32 +65,32 @@ class Ranks:
         parts = [part.stop - part.start for part in self._parts(count)]
         return torch.cat([x[:n] for x, n in zip(every, parts, strict=True)])
 
-    def join(self, rows: Tensor, count: int) -> Tensor:
+    def all_gather_with_gradient(self, rows: Tensor, count: int) -> Tensor:
         """As `gather`, with this process's gradient through its own rows."""
         if self.size == 1:
             return rows
-        own, every = self.part(count), self.gather(rows, count)
+        own, every = self.part(count), self.all_gather(rows, count)
         return torch.cat([every[: own.start], rows, every[own.stop :]])
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum of all processes' values."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def largest(self, values: Tensor) -> Tensor:
+    def all_reduce_max(self, values: Tensor) -> Tensor:
         """The largest of all processes' values, place by place."""
         if self.size > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX)
         return values
 
-    def equalise(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Give every process the tensors of the first."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.data, 0)
 
-    def everyones(self, thing: T) -> list[T]:
+    def all_gather_object(self, thing: T) -> list[T]:
         """The things of all processes, in all."""
         if self.size == 1:
             return [thing]
@@ -98,14 +98,14 @@ class Ranks:
         dist.all_gather_object(every, thing)
         return every
 
-    def share(self, thing: T) -> T:
+    def broadcast_object(self, thing: T) -> T:
         """The thing of the first process, in all."""
         things = [thing]
         if self.size > 1:
             dist.broadcast_object_list(things, 0)
         return things[0]
 
-    def collect(self, things: Iterable[T]) -> Iterator[T]:
+    def gather_to_main(self, things: Iterable[T]) -> Iterator[T]:
         """What all processes make, one of each at a time, in the first; nothing in the others."""
         if self.size == 1:
             yield from things
@@ -113,32 +113,32 @@ class Ranks:
         source = iter(things)
         while True:
             thing = next(source, None)
-            if not self.largest(torch.tensor(int(thing is not None))):
+            if not self.all_reduce_max(torch.tensor(int(thing is not None))):
                 return
-            every: list[Any] | None = [None] * self.size if self.leads else None
+            every: list[Any] | None = [None] * self.size if self.is_main else None
             dist.gather_object(thing, every)
             yield from (one for one in every or [] if one is not None)
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """Do in the first process, then in the others: what it leaves on the disk they find."""
-        if self.size > 1 and not self.leads:
+        if self.size > 1 and not self.is_main:
             dist.barrier()
         try:
             yield
         finally:
-            if self.size > 1 and self.leads:
+            if self.size > 1 and self.is_main:
                 dist.barrier()
 
-    def leader_alone(self, do: Callable[[], object]) -> None:
+    def main_only(self, do: Callable[[], object]) -> None:
         """Do in the first process alone.
 
         Raises:
-            What `do` raises, there; `LeaderError` in the others.
+            What `do` raises, there; `MainProcessError` in the others.
         """
         failed: list[object] = [False]
         try:
-            if self.leads:
+            if self.is_main:
                 failed = [True]
                 do()
                 failed = [False]
@@ -146,7 +146,7 @@ class Ranks:
             if self.size > 1:
                 dist.broadcast_object_list(failed, 0)
         if failed[0]:
-            raise LeaderError("the process of rank 0 has stopped; its message tells why")
+            raise MainProcessError("the process of rank 0 has stopped; its message tells why")
 
     def data_parallel(self, network: nn.Module) -> nn.Module:
         """The network with gradients that are the mean of all processes'."""
@@ -194,7 +194,7 @@ class Agreement:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def process_group() -> Iterator[Ranks]:
     """This process among those that torchrun started with it; else alone.
 
     Raises:
@@ -226,7 +226,7 @@ def joined() -> Iterator[Ranks]:
         try:
             dist.barrier()
         except RuntimeError as error:
-            raise LeaderError("another process has stopped; its message tells why") from error
+            raise MainProcessError("another process has stopped; its message tells why") from error
         dist.destroy_process_group()
 
 

@@ -64,7 +64,7 @@ class Graph:
         if not np.isfinite(vectors).all():
             raise InputError("its vectors are not finite: index anew")
         if not _whole(index.hnsw, len(vectors)):
-            raise InputError("its graph is damaged: it leads to vectors that are not there")
+            raise InputError("its graph is damaged: it is_main to vectors that are not there")
         flat = faiss.IndexFlatL2(vectors.shape[1])
         flat.add(np.ascontiguousarray(vectors, np.float32))
         index.storage = flat

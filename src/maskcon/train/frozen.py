@@ -11,8 +11,8 @@ from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Split
 from maskcon.data.table import IMAGENET_STATISTICS
 from maskcon.errors import InputError
-from maskcon.eval.features import Preparation
-from maskcon.eval.retrieval import recall, strangers_before
+from maskcon.eval.features import Preprocessing
+from maskcon.eval.retrieval import negatives_before, recall
 from maskcon.model.network import Headed, Network, layered
 from maskcon.model.residual_head import VECTORS
 from maskcon.runs import checkpoint
@@ -64,10 +64,10 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
     frozen = Frozen(
         backbone,
         parts,
-        Preparation(config.image_size, *_normalisation(backbone)),
+        Preprocessing(config.image_size, *_normalisation(backbone)),
         Precision.pick(config.precision, device),
-        config.cached_views,
-        config.crop_area,
+        config.frozen_views,
+        config.crop_scale,
         config.flip,
         config.seed,
     )
@@ -139,8 +139,8 @@ def judge(
         training.encoder = frozen
         training.last = training.recall_of(training.features(test.images), test)
         training.best = {"epoch": training.config.epochs, **training.last}
-        if training.ranks.leads:
-            checkpoint.save_encoder(folder, frozen, asdict(training.preparation))
+        if training.ranks.is_main:
+            checkpoint.save_encoder(folder, frozen, asdict(training.preprocessing))
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
 
 
@@ -149,7 +149,7 @@ def _without_head(network: Network) -> Network:
     was = network.architecture
     assert was.head is not None
     assert isinstance(network.backbone, Headed)
-    shape = replace(was.head, kept=0)
+    shape = replace(was.head, components=0)
     bare = Network(replace(was, backbone=VECTORS, head=shape, heads=(), frozen=()))
     assert isinstance(bare.backbone, Headed)
     bare.backbone.trunk = network.backbone.trunk
@@ -166,12 +166,12 @@ def _verdict(network: Network, held: Split, training: Training) -> Verdict:
     if images.values.shape[1] > 1:
         other = images.values[:, 1].float()
     else:  # what there is of views of a single vector
-        other = images.view(rows, "strong", training.disturbance, random)
+        other = images.view(rows, "strong", training.augmentation, random)
     pair = Features(torch.stack([images.first(rows), other], 1))
     first, second = (
         training.features_of(network, Features(pair.values[:, [view]])).cpu() for view in (0, 1)
     )
-    coarse = recall(strangers_before(first, held.coarse), [1])["recall@1"]
+    coarse = recall(negatives_before(first, held.coarse), [1])["recall@1"]
     others = held.coarse[:, None] == held.coarse
     others.fill_diagonal_(False)
     nearest, again = (

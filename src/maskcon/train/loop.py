@@ -63,7 +63,7 @@ def fit(
         if resume:
             saved = checkpoint.newest_checkpoint(folder, progress)
             training.load_state_dict(saved["training"])
-            if ranks.leads:
+            if ranks.is_main:
                 _truncate(folder / METRICS, saved["metrics_bytes"])
             clock = _Clock(training, saved["seconds"], saved["waited"])
             progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
@@ -88,7 +88,7 @@ def fit(
                 write_losses()
                 training.check_finite()
                 state = training.state_dict()
-                if not ranks.leads:
+                if not ranks.is_main:
                     return
                 metrics.flush()
                 os.fsync(metrics.fileno())
@@ -139,9 +139,9 @@ def fit(
                             features = training.features(data.test.images, progress)
                             watch.embeddings(features)
                             last = training.last = training.recall_of(features, data.test)
-                            if ranks.leads:
+                            if ranks.is_main:
                                 checkpoint.save_encoder(
-                                    folder, training.encoder, asdict(training.preparation)
+                                    folder, training.encoder, asdict(training.preprocessing)
                                 )
                         if last:
                             write({"step": training.steps, "epoch": epoch, **last})
@@ -180,7 +180,7 @@ def fit(
 
 def _metrics(folder: Path, resume: bool, ranks: Ranks) -> TextIO:
     """The file of metrics, which the first process writes."""
-    return open(folder / METRICS, "a" if resume else "w") if ranks.leads else io.StringIO()
+    return open(folder / METRICS, "a" if resume else "w") if ranks.is_main else io.StringIO()
 
 
 def _advice(message: str, folder: Path, training: Training) -> str:

@@ -16,7 +16,7 @@ from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import IMAGE_SIZES, DataSet, Features, Photos, Split
 from maskcon.data.augment import VIEWS, cut
 from maskcon.data.augment.crop import SMALL, small_boxes, small_crops, whole
-from maskcon.data.features import Disturbance
+from maskcon.data.features import FeatureAugmentation
 from maskcon.data.plans import (
     CropRule,
     Plan,
@@ -28,7 +28,7 @@ from maskcon.data.plans import (
     views,
 )
 from maskcon.errors import DivergedError, InputError
-from maskcon.eval.features import Preparation, embed, recall_of
+from maskcon.eval.features import Preprocessing, embed, recall_of
 from maskcon.methods import mixing
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.family import METHODS
@@ -144,7 +144,7 @@ class Training:
         self.method = self.objective.method
         self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
-        self.preparation = Preparation(config.image_size, *data.normalisation())
+        self.preprocessing = Preprocessing(config.image_size, *data.normalisation())
 
         self.fingerprint = data.train.fingerprint()
         self.images = images if isinstance(images, Photos) else images.to(self.device)
@@ -155,7 +155,7 @@ class Training:
             label, names = data.train.fine, data.fine_names
         self.label = label.to(self.device)
         cuts = not isinstance(images, Features)
-        rule = CropRule(config.crop_area, config.flip, sizes_of(images), cuts)
+        rule = CropRule(config.crop_scale, config.flip, sizes_of(images), cuts)
         self._kinds: tuple[str, ...] = (config.query_view,)
         if self.method.key != "none":
             self._kinds = (config.query_view, config.key_view)
@@ -174,14 +174,14 @@ class Training:
                 "since SyncBatchNorm is for GPUs alone"
             )
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
-        self.disturbance: Disturbance | None = None
+        self.augmentation: FeatureAugmentation | None = None
         if isinstance(self.images, Features) and isinstance(self.encoder.backbone, Headed):
             head = self.encoder.backbone.head
             head.fit(self.images.values[:, 0], *self.images.statistics)
-            self.disturbance = Disturbance(
-                config.noise, config.vector_dropout, head.directions(), head.mean
+            self.augmentation = FeatureAugmentation(
+                config.feature_noise, config.feature_dropout, head.directions(), head.mean
             )
-        ranks.equalise(list(self.encoder.state_dict().values()))
+        ranks.broadcast(list(self.encoder.state_dict().values()))
         # The networks, or what they are compiled to.
         self._query: nn.Module = self.encoder
         self.pair: EncoderPair | None = None
@@ -245,8 +245,8 @@ class Training:
                 {n: v for n, v in state.items() if n in own and own[n].shape == v.shape},
                 strict=False,
             )
-            self.preparation = replace(
-                Preparation.of(description), image_size=self.preparation.image_size
+            self.preprocessing = replace(
+                Preprocessing.of(description), image_size=self.preprocessing.image_size
             )
         if config.unfreeze:
             backbone, start = network.backbone, "backbone."
@@ -288,14 +288,14 @@ class Training:
             boxes = small_boxes(made[1].shape[2], count, random)[part]
             batch = batch._replace(crops=small_crops(made[1], boxes))
         if self.objective.mixes:
-            drawn = mixing.draw(count, config.kappa, config.seed, self.steps)
+            drawn = mixing.draw(count, config.mixup_alpha, config.seed, self.steps)
             partner, share = (x[part].to(self.device, non_blocking=True) for x in drawn)
             batch = batch._replace(partner=partner, share=share)
         return batch
 
     def _of_all(self, rows: Tensor) -> Tensor:
         """The rows of the whole batch, from this process's part of it."""
-        return self.ranks.gather(rows, self.config.batch_size)
+        return self.ranks.all_gather(rows, self.config.batch_size)
 
     def close(self) -> None:
         """End the processes that read pictures; the next batch starts new ones."""
@@ -359,7 +359,7 @@ class Training:
             batches.append(batch.key)
         if batch.partner is not None and batch.share is not None and batch.key is not None:
             other = self._of_all(batch.key)[batch.partner]
-            query, other = map(self.preparation.normalise, (batch.query, other))
+            query, other = map(self.preprocessing.normalise, (batch.query, other))
             batches.append(mixing.mix(query, other, batch.share))
 
         def backward(outputs: Sequence[Output]) -> Tensor:
@@ -375,7 +375,7 @@ class Training:
                 batch_z=keys,
                 batch_label=labels,
                 own=torch.arange(part.start, part.stop, device=self.device),
-                centres=self.encoder.centres,
+                prototypes=self.encoder.prototypes,
                 mixed=mixed,
             )
             if method.key == "shared":  # each row is compared with all others of the batch
@@ -408,7 +408,7 @@ class Training:
             for head in self.objective.heads:
                 rows = getattr(output, head, None)
                 if rows is not None:
-                    joined[head] = self.ranks.join(rows, count)
+                    joined[head] = self.ranks.all_gather_with_gradient(rows, count)
             return Output(**joined)
 
         if self.ranks.size == 1:
@@ -487,7 +487,7 @@ class Training:
     def _total_losses(self) -> Tensor:
         """The losses of the steps that were not taken yet, of the whole batches."""
         losses = torch.stack(self._losses) if self._losses else torch.empty(0)
-        return self.ranks.total(losses)
+        return self.ranks.all_reduce(losses)
 
     def check_finite(self) -> None:
         """See that this state is worth keeping, before it takes the place of an earlier one.
@@ -518,7 +518,7 @@ class Training:
         workers = self.config.readers
         self._settle()
         return embed(
-            encoder, images, self.preparation, self.precision, workers, progress, self.ranks
+            encoder, images, self.preprocessing, self.precision, workers, progress, self.ranks
         )
 
     def recall_of(self, features: Tensor, split: Split) -> dict[str, float]:
@@ -528,7 +528,7 @@ class Training:
     def _settle(self) -> None:
         """Give all processes one network: statistics of batch norms are of a part of a batch."""
         networks = [self.encoder] if self.pair is None else [self.encoder, self.pair.key]
-        self.ranks.equalise([buffer for network in networks for buffer in network.buffers()])
+        self.ranks.broadcast([buffer for network in networks for buffer in network.buffers()])
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs; of several processes each must ask."""
@@ -574,7 +574,7 @@ class Training:
         self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
         self.close()
         self._run = self._runner()  # a graph writes to the momenta of before
-        shares = state["losses"] if self.ranks.leads else torch.zeros_like(state["losses"])
+        shares = state["losses"] if self.ranks.is_main else torch.zeros_like(state["losses"])
         self._losses = list(shares.to(self.device))
 
     def _views(self, plan: Plan, numbers: range) -> Squares:
@@ -588,14 +588,14 @@ class Training:
             workers=config.readers,
             device=self.device,
             together=max(1, TOGETHER // config.batch_size) if on_gpu else 1,
-            disturbance=self.disturbance,
+            augmentation=self.augmentation,
             ranks=self.ranks,
         )
 
     def _encode(self, network: Callable[[Tensor], Output], views: Tensor) -> Output:
         """Outputs of views in uint8, or of floats that are normalised; or of vectors."""
         if views.dtype == torch.uint8:
-            views = self.preparation.normalise(views)
+            views = self.preprocessing.normalise(views)
         with self.precision.autocast():
             return network(views)
 
@@ -688,9 +688,9 @@ def _architecture(
         return parts
     head = HeadShape(
         parts=images.parts or (images.width,),
-        kept=min(config.kept, images.width),
-        hidden=config.hidden,
-        share=config.share,
+        components=min(config.components, images.width),
+        hidden=config.head_hidden,
+        scale=config.head_scale,
     )
     if config.features is not None:
         return replace(parts, backbone=VECTORS, head=head)
@@ -722,7 +722,7 @@ def _check_network(
             f"a batch of {config.batch_size} for {ranks.size} processes: each needs an image or "
             "more; set --batch-size larger, or start fewer"
         )
-    if config.micro_batch and ranks.size > 1 and encoder.centres is not None:
+    if config.micro_batch and ranks.size > 1 and encoder.prototypes is not None:
         raise InputError(
             f"--micro-batch does not go with {config.method} on several processes: leave it out, "
             "since each has a part of the batch only"

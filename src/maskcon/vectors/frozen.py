@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maskcon.data import DataSet, Features, Photos, Split
 from maskcon.data.plans import CropRule, Plan, RowsInOrder, sizes_of, squares
 from maskcon.errors import InputError, TrainingError
-from maskcon.eval.features import Preparation
+from maskcon.eval.features import Preprocessing
 from maskcon.runs.checkpoint import flush_folder
 from maskcon.runtime.device import Precision
 from maskcon.runtime.progress import Progress, duration
@@ -41,19 +41,19 @@ class Frozen:
     Attributes:
         backbone: images to vectors; in evaluation mode, on its device.
         parts: widths of what its vectors are made of.
-        preparation: of its input.
-        numbers: the precision that it computes in.
+        preprocessing: of its input.
+        precision: the precision that it computes in.
         views: of each train image; the first is the whole image, the others are crops.
-        crop_area, flip: of the crops.
+        crop_scale, flip: of the crops.
         seed: of the crops.
     """
 
     backbone: nn.Module
     parts: tuple[int, ...]
-    preparation: Preparation
-    numbers: Precision
+    preprocessing: Preprocessing
+    precision: Precision
     views: int
-    crop_area: float
+    crop_scale: float
     flip: bool
     seed: int
 
@@ -70,7 +70,7 @@ class Frozen:
             ("test", data.test, 1),
         ):
             values = self._values(split, views, folder, workers, progress, name)
-            normal = (self.preparation.mean, self.preparation.deviation)
+            normal = (self.preprocessing.mean, self.preprocessing.std)
             features = Features(values, normal, self.parts)
             parts[name] = Split(features, split.coarse, split.fine)
         return DataSet(
@@ -124,8 +124,8 @@ class Frozen:
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         images = split.images
         pictures = images.digest if isinstance(images, Photos) else split.fingerprint()
-        used = FORMAT, pictures, len(split), self.preparation, self.numbers.name
-        cut = (view, self.crop_area, self.flip, self.seed) if view else ()
+        used = FORMAT, pictures, len(split), self.preprocessing, self.precision.name
+        cut = (view, self.crop_scale, self.flip, self.seed) if view else ()
         names = getattr(self.backbone, "names", ())  # of the blocks that a vector is made of
         digest.update(repr((*used, *cut, names)).encode())
         return digest.hexdigest()
@@ -142,7 +142,7 @@ class Frozen:
     ) -> None:
         """Write one view's vectors, going on with a file that was broken off."""
         beside, count = path.with_suffix(".part"), len(images)
-        batch_size = GPU_BATCH if self.numbers.device.type == "cuda" else BATCH
+        batch_size = GPU_BATCH if self.precision.device.type == "cuda" else BATCH
         row_bytes = 2 * self.width
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,11 +150,11 @@ class Frozen:
                 whole = file.tell() // (row_bytes * batch_size)  # batches
                 file.truncate(whole * batch_size * row_bytes)
                 plan = self._plan(images, view, batch_size)
-                numbers = range(whole, -(-count // batch_size))
+                precision = range(whole, -(-count // batch_size))
                 start = synced = time.perf_counter()
-                size = self.preparation.image_size
-                made = squares(images, plan, numbers, size=size, workers=workers, exact=view == 0)
-                for number, (_, (cut,)) in zip(numbers, made, strict=True):
+                size = self.preprocessing.image_size
+                made = squares(images, plan, precision, size=size, workers=workers, exact=view == 0)
+                for number, (_, (cut,)) in zip(precision, made, strict=True):
                     file.write(self._encode(cut).numpy().tobytes())
                     now = time.perf_counter()
                     if now - synced > SYNC_EVERY:
@@ -182,12 +182,12 @@ class Frozen:
             ) from error
 
     def _plan(self, images: Tensor | Photos, view: int, batch_size: int) -> Plan:
-        rule = CropRule(self.crop_area, self.flip, sizes_of(images))
+        rule = CropRule(self.crop_scale, self.flip, sizes_of(images))
         return RowsInOrder(rule, "weak" if view else "plain", batch_size, self.seed, view)
 
     def _encode(self, cut: Tensor) -> Tensor:
-        images = self.preparation.normalise(cut.to(self.numbers.device, non_blocking=True))
-        with self.numbers.autocast():
+        images = self.preprocessing.normalise(cut.to(self.precision.device, non_blocking=True))
+        with self.precision.autocast():
             vectors = self.backbone(images)
         # beyond float16's range nothing is a sensible vector; infinities would be no vector
         return vectors.float().clamp(-65504, 65504).half().cpu()

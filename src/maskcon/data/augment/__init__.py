@@ -65,20 +65,20 @@ VIEWS: dict[str, View] = {
 
 
 def draw_crops(
-    kind: str, sizes: Tensor, *, crop_area: float, flip: bool, generator: Generator | None
+    kind: str, sizes: Tensor, *, crop_scale: float, flip: bool, generator: Generator | None
 ) -> Crops:
     """The crops of a view.
 
     Args:
         kind: a name in `VIEWS`.
         sizes: height and width of each image, int64 [N, 2].
-        crop_area: smallest share of an image's area that a crop keeps, in (0, 1].
+        crop_scale: smallest share of an image's area that a crop keeps, in (0, 1].
         flip: mirror every other view left to right.
         generator: source of the random numbers; None is torch's global one.
     """
     if not VIEWS[kind].crops:
         return whole(sizes)
-    return random_crops(sizes, area=crop_area, flip=flip, generator=generator)
+    return random_crops(sizes, area=crop_scale, flip=flip, generator=generator)
 
 
 def views(
@@ -86,7 +86,7 @@ def views(
     kind: str,
     *,
     size: int = 32,
-    crop_area: float = 0.2,
+    crop_scale: float = 0.2,
     flip: bool = True,
     generator: Generator | None = None,
 ) -> Tensor:
@@ -96,7 +96,7 @@ def views(
         images: uint8 [N, 3, H, W], on any device.
         kind: a name in `VIEWS`: "plain", "weak", "strong", "perspective" or "jitter".
         size: side of the square views, in pixels.
-        crop_area: smallest share of an image's area that a crop keeps, in (0, 1].
+        crop_scale: smallest share of an image's area that a crop keeps, in (0, 1].
         flip: mirror every other view left to right.
         generator: source of the random numbers; None is torch's global one.
 
@@ -112,10 +112,10 @@ def views(
         raise InputError(
             f"images are {images.dtype} {list(images.shape)}: expected uint8 [N, 3, H, W]"
         )
-    if not 0 < crop_area <= 1:
-        raise InputError(f"crop_area is {crop_area}: expected a share above 0, up to 1")
+    if not 0 < crop_scale <= 1:
+        raise InputError(f"crop_scale is {crop_scale}: expected a share above 0, up to 1")
     sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
-    crops = draw_crops(kind, sizes, crop_area=crop_area, flip=flip, generator=generator)
+    crops = draw_crops(kind, sizes, crop_scale=crop_scale, flip=flip, generator=generator)
     squares = cut(images, crops, size)
     view = VIEWS[kind]
     return view.apply(squares, [view.draw(len(squares), generator)]).float().div_(255)

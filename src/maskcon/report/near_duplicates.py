@@ -17,7 +17,7 @@ _CHUNK = 2048  # pictures compared at a time
 
 
 @dataclass(frozen=True)
-class Twins:
+class NearDuplicates:
     """Two pictures that may be the same.
 
     Attributes:
@@ -41,7 +41,9 @@ class Twins:
         return self.first, self.second
 
 
-def twins(album: Album, pixels: Tensor, near: Retrieval, count: int = SHOWN) -> list[Twins]:
+def near_duplicates(
+    album: Album, pixels: Tensor, near: Retrieval, count: int = SHOWN
+) -> list[NearDuplicates]:
     """Pairs of pictures that may be the same.
 
     By pixels, as `maskcon data check` compares splits: each picture with the one nearest to it
@@ -61,13 +63,13 @@ def twins(album: Album, pixels: Tensor, near: Retrieval, count: int = SHOWN) -> 
     plain = thumbnails(pixels)
     mirrored = plain.view(-1, THUMBNAIL, THUMBNAIL).flip(2).flatten(1)
     usable = plain.std(1) > FLAT  # a flat one is like many
-    found: dict[tuple[int, int], Twins] = {}
+    found: dict[tuple[int, int], NearDuplicates] = {}
 
     def keep(first: int, second: int, alike: str) -> None:
         a, b = min(first, second), max(first, second)
         off, turned = (float((plain[a] - view[b]).abs().mean()) for view in (plain, mirrored))
         similarity = float(album.features[a] @ album.features[b])
-        pair = Twins(a, b, min(off, turned), turned < off, similarity, alike)
+        pair = NearDuplicates(a, b, min(off, turned), turned < off, similarity, alike)
         found.setdefault((a, b), pair)
 
     for view in (plain, mirrored):
