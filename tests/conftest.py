@@ -21,6 +21,7 @@ from maskcon.data.pictures import Arrays
 from maskcon.data.sets import glyphs
 from maskcon.model.network import Architecture, Network
 from maskcon.runs.checkpoint import save_encoder
+from maskcon.runtime import plugins
 
 MASKCON = Path(sys.executable).parent / "maskcon"
 
@@ -196,3 +197,26 @@ def wait(browser: Any, script: str, *words: Any) -> Any:
             return found
         time.sleep(0.02)
     raise AssertionError(f"never true: {script}")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Installs toy packages: name, source of the module, and {group: {name: object}}."""
+
+    def install(package, source, points):
+        (tmp_path / f"{package}.py").write_text(source)
+        about = tmp_path / f"{package}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [
+            line
+            for group, names in points.items()
+            for line in (f"[{group}]", *(f"{name} = {value}" for name, value in names.items()))
+        ]
+        (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.entries.cache_clear()
+    plugins._left_out.cache_clear()
+    yield install
+    plugins.entries.cache_clear()

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maskcon.report.near_duplicates import near_duplicates
 from PIL import Image
 from torch.nn.functional import normalize
 
@@ -28,6 +27,7 @@ from maskcon.report import places as placing
 from maskcon.report.album import Album, short_names
 from maskcon.report.drawing import Line, chart, thinned
 from maskcon.report.findings import best_and_worst, confusions
+from maskcon.report.near_duplicates import near_duplicates
 from maskcon.report.places import components, places
 from maskcon.report.sections import data_block
 from maskcon.report.sprites import packed, thumbnails
