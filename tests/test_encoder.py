@@ -9,7 +9,7 @@ import maskcon
 from maskcon import commands
 from maskcon.data import from_arrays
 from maskcon.errors import InputError
-from maskcon.eval.features import embed
+from maskcon.vectors.encode import embed
 
 
 @pytest.fixture(scope="module")

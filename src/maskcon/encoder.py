@@ -20,8 +20,8 @@ from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.data.scan import each, square
 from maskcon.errors import InputError, unreadable
-from maskcon.eval.features import Preprocessing
 from maskcon.model.network import Network
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs.checkpoint import load_encoder
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress, Silent, duration, screen

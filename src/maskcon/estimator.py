@@ -20,10 +20,10 @@ from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.encoder import Encoder
 from maskcon.errors import DivergedError, InputError, TrainingError, unreadable
-from maskcon.eval.features import Preprocessing
 from maskcon.methods.family import METHODS
 from maskcon.methods.objective import Objective
 from maskcon.model.network import Network
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.train.training import Training

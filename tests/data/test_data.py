@@ -24,7 +24,7 @@ from maskcon.data import load as load_found
 from maskcon.data.sets import cifar, glyphs, named
 from maskcon.data.sets.download import Remote
 from maskcon.errors import InputError
-from maskcon.eval.features import pixel_recall
+from maskcon.eval.recall import pixel_recall
 from maskcon.runtime.progress import Silent
 
 

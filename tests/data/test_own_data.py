@@ -22,7 +22,7 @@ from maskcon.data.pictures import MAX_PIXELS, Arrays, Files, decode
 from maskcon.data.plans import plain_squares
 from maskcon.data.table import IMAGENET_STATISTICS, Photos
 from maskcon.errors import InputError, Interrupted, TrainingError
-from maskcon.eval.features import pixel_recall
+from maskcon.eval.recall import pixel_recall
 from maskcon.methods.family import METHODS
 from maskcon.train.loop import fit
 from maskcon.train.training import Training

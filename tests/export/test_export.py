@@ -25,10 +25,10 @@ from maskcon.cli import cli
 from maskcon.data import from_arrays
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
-from maskcon.eval.features import Preprocessing
 from maskcon.export import TARGETS, agreement, onnx_file
 from maskcon.export.agreement import Agreement
 from maskcon.model.network import Architecture, Network, build_backbone, load_backbone_weights
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs import checkpoint
 from tests.conftest import write_tree
 

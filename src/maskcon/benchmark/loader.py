@@ -20,7 +20,7 @@ from maskcon.data import Found, find, load
 from maskcon.data.plans import CropRule, StepPlan, sizes_of, squares
 from maskcon.data.table import IMAGENET_STATISTICS
 from maskcon.errors import InputError
-from maskcon.eval.features import Preprocessing
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import reuse_memory
 from maskcon.runtime.progress import Progress, Silent
 

@@ -13,7 +13,7 @@ from maskcon.benchmark.sides import Side, Turn, compare
 from maskcon.data.augment import VIEWS
 from maskcon.data.plans import CropRule, StepPlan, sizes_of
 from maskcon.data.plans import views as made_views
-from maskcon.eval.features import Preprocessing
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.training import TOGETHER

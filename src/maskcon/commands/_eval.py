@@ -7,8 +7,8 @@ from typing import Any
 from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
 from maskcon.errors import InputError
-from maskcon.eval.features import Preprocessing
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs import checkpoint
 from maskcon.runs import compare as comparison
 from maskcon.runs import folder as runs

@@ -9,7 +9,7 @@ from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
 from maskcon.data.table import Photos
 from maskcon.errors import InputError
-from maskcon.eval.features import Preprocessing, embed
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
 from maskcon.report.places import MAPS
@@ -18,6 +18,7 @@ from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.untrusted import parse_json
+from maskcon.vectors.encode import embed
 
 POINTS = 10_000  # on the map; more make a larger file
 

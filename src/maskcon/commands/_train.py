@@ -10,7 +10,7 @@ from maskcon.commands.sources import find_set, load_set, name_of, resolved, resu
 from maskcon.config import Config
 from maskcon.data import DataSet, Found, fitting_size
 from maskcon.errors import Interrupted, TrainingError
-from maskcon.eval.features import pixel_recall
+from maskcon.eval.recall import pixel_recall
 from maskcon.report import card as report
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs

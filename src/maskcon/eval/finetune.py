@@ -10,11 +10,11 @@ from maskcon.data.features import Features
 from maskcon.data.plans import CropRule, StepPlan, plain_squares, sizes_of, some, views
 from maskcon.data.table import Split
 from maskcon.errors import InputError
-from maskcon.eval.features import Preprocessing
 from maskcon.eval.probe import few
 from maskcon.methods.losses import cross_entropy
 from maskcon.methods.schedules import learning_rate
 from maskcon.model.network import Network
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.seeds import seed_of

@@ -12,13 +12,15 @@ from maskcon.errors import InputError
 from maskcon.eval import bootstrap, precision, probe, recall
 from maskcon.eval.cluster import clustering
 from maskcon.eval.diagnostics import diagnostics
-from maskcon.eval.features import Preprocessing, embed, pixel_recall, recall_of
 from maskcon.eval.finetune import fine_tuned
 from maskcon.eval.knn import nearest_across, vote
+from maskcon.eval.recall import pixel_recall, recall_of
 from maskcon.model.network import Network
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
+from maskcon.vectors.encode import embed
 
 SHARES = (0.01, 0.1)  # of the fine labels, of the few-shot protocol
 NEIGHBOURS = 200  # that vote

@@ -5,12 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from maskcon.data.plans import plain_squares
 from maskcon.data.table import Photos
-from maskcon.eval.features import BATCH, PIXELS
+from maskcon.eval.recall import pixels
 
 _PLACED = re.compile(r"((?:row|image) \d+ of )(.*)", re.DOTALL)  # what rows of files are called
 
@@ -60,10 +58,7 @@ class Album:
 
     def pixels(self) -> Tensor:
         """The pictures as uint8 [N, 3, S, S]; those that are not in memory as squares of 32 px."""
-        if isinstance(self.images, Tensor):
-            return self.images
-        plain = plain_squares(self.images, size=PIXELS, workers=self.workers, batch_size=BATCH)
-        return torch.cat([squares.clone() for squares in plain])
+        return pixels(self.images, self.workers)
 
     def verdict(self, query: int, neighbour: int) -> str:
         """What a neighbour is to a query: "right", "near" (coarse class alone) or "wrong"."""

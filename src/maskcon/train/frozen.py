@@ -11,9 +11,9 @@ from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Split
 from maskcon.data.table import IMAGENET_STATISTICS
 from maskcon.errors import InputError
-from maskcon.eval.features import Preprocessing
 from maskcon.eval.retrieval import negatives_before, recall
 from maskcon.model.network import Headed, Network, layered
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import VECTORS
 from maskcon.runs import checkpoint
 from maskcon.runtime.device import Precision, pick_device

@@ -28,7 +28,7 @@ from maskcon.data.plans import (
     views,
 )
 from maskcon.errors import DivergedError, InputError
-from maskcon.eval.features import Preprocessing, embed, recall_of
+from maskcon.eval.recall import recall_of
 from maskcon.methods import mixing
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.family import METHODS
@@ -37,6 +37,7 @@ from maskcon.methods.schedules import learning_rate, scheduled
 from maskcon.methods.step import Mixed, Output, Step
 from maskcon.model.blocks import Layered, before_last
 from maskcon.model.network import Architecture, EncoderPair, Headed, Network
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import VECTORS, HeadShape
 from maskcon.runs.checkpoint import load_encoder
 from maskcon.runtime.device import Precision, pick_device, reuse_memory
@@ -45,6 +46,7 @@ from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.seeds import generator, seed_of
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.gradient_cache import backward_in_parts, join, parts_of
+from maskcon.vectors.encode import embed
 
 CHECKPOINT_FORMAT = 2
 TOGETHER = 1024  # images whose views are made in one go, on a GPU

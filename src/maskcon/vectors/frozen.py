@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maskcon.data import DataSet, Features, Photos, Split
 from maskcon.data.plans import CropRule, Plan, RowsInOrder, sizes_of, squares
 from maskcon.errors import InputError, TrainingError
-from maskcon.eval.features import Preprocessing
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs.checkpoint import flush_folder
 from maskcon.runtime.device import Precision
 from maskcon.runtime.progress import Progress, duration
