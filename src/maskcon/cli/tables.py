@@ -17,7 +17,7 @@ def print_recall(results: dict[str, Any]) -> None:
     for name, row in (
         ("last epoch" if "best" in results else "features", results),
         ("best epoch", results.get("best")),
-        ("frozen backbone", results.get("frozen")),
+        ("frozen network alone", results.get("frozen")),
         ("raw pixels", results.get("pixels")),
     ):
         if row:

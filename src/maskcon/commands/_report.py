@@ -9,6 +9,8 @@ from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
 from maskcon.data.table import Photos
 from maskcon.errors import InputError
+from maskcon.eval.recall import recall_of
+from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
@@ -18,6 +20,7 @@ from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.untrusted import parse_json
+from maskcon.train.frozen import without_head
 from maskcon.vectors.encode import embed
 
 POINTS = 10_000  # on the map; more make a larger file
@@ -73,10 +76,17 @@ def report(
             "data with pictures, or use `maskcon eval`"
         )
     preprocessing, network = Preprocessing.of(description), network.to(where)
-    features = embed(network, split.images, preprocessing, precision, config.readers, progress)
+
+    def embedded(encoder: Network) -> Tensor:
+        images, workers = split.images, config.readers
+        return embed(encoder, images, preprocessing, precision, workers, progress).cpu()
+
+    frozen = trained.get("results", {}).get("frozen") if data is None else None
+    if frozen is None and trained["config"].get("freeze"):
+        frozen = recall_of(embedded(without_head(network)), split)
     album = Album(
         split.images,
-        features.cpu(),
+        embedded(network),
         split.coarse,
         split.fine,
         short_names([name for name in names if name not in unreadable]),
@@ -86,7 +96,14 @@ def report(
         trained["config"]["seed"],
     )
     page = build(
-        trained, _metrics(folder), found.name, album, points=points, how=map, progress=progress
+        trained,
+        _metrics(folder),
+        found.name,
+        album,
+        frozen=frozen and {name.removesuffix("/coarse"): share for name, share in frozen.items()},
+        points=points,
+        how=map,
+        progress=progress,
     )
     content = page.html.encode(errors="replace")
     checkpoint.write_atomically(path, content)

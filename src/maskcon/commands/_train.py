@@ -11,7 +11,7 @@ from maskcon.config import Config
 from maskcon.data import DataSet, Found, fitting_size
 from maskcon.errors import Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
-from maskcon.report import card as report
+from maskcon.report import card
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
 from maskcon.runtime import distributed
@@ -163,7 +163,7 @@ def _train(
         results["frozen"] = pixel_recall(seen.test)
     outcome["compile_seconds"] = training.compile_seconds
     record("finished", results=results, training=outcome)
-    report.write(folder, run, loaded, features, progress)
+    card.write(folder, run, loaded, features, progress)
     return run
 
 

@@ -20,12 +20,12 @@ from maskcon.export import timm_file, weights
 from maskcon.export.agreement import Agreement
 from maskcon.export.describe import describe
 from maskcon.export.place import write_folder
+from maskcon.report import card
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import save_encoder, write_atomically, write_json
 
 PICTURES = ("curves.png", "map.png", "neighbours.png")
 BILINEAR = 2  # Pillow's number of it, which image processors have
-USE = "## How to use it"
 TASK = "image-feature-extraction"
 
 
@@ -65,7 +65,7 @@ def write(
         except InputError:
             model = None
     agreements: list[Agreement] = [] if agreement is None else [agreement]
-    use = _use(encoder, out.name, model)
+    use = _use(out.name, model)
 
     def fill(folder: Path) -> None:
         state = weights.state_of(encoder)
@@ -78,8 +78,8 @@ def write(
         for name in (*PICTURES, "metrics.jsonl"):
             if (run / name).exists():
                 shutil.copyfile(run / name, folder / name)
-        card = _front(record, license, model) + _card(run, folder, use)
-        write_atomically(folder / "README.md", card.encode())
+        text = _front(record, license, model) + _card(run, folder, use)
+        write_atomically(folder / "README.md", text.encode())
         again = Encoder.load(folder, device="cpu", precision="fp32")
         backbone = again.network.backbone
         agreements.append(weights.agreement_of(encoder, backbone, images).check("the folder"))
@@ -171,7 +171,7 @@ def _front(record: Mapping[str, Any], license: str, model: str | None) -> str:
 
 def _card(run: Path, folder: Path, use: str) -> str:
     """The run's own card, without pictures that are not there, and with how to use the folder."""
-    text = (run / "README.md").read_text().partition(USE)[0]
+    text = (run / "README.md").read_text().partition(card.USE)[0]
     kept = [
         line
         for line in text.splitlines()
@@ -180,29 +180,14 @@ def _card(run: Path, folder: Path, use: str) -> str:
     return "\n".join(kept).rstrip() + "\n\n" + use
 
 
-def _use(encoder: Encoder, name: str, model: str | None) -> str:
-    parts = [
-        USE,
-        "",
-        "```python",
-        "import maskcon",
-        "",
-        f'encoder = maskcon.Encoder.load("{name}")  # this folder',
-        f'vectors = encoder.embed(["a.jpg", "b.jpg"])  # float32 [2, {encoder.width}], unit length',
-        "```",
-        "",
-    ]
+def _use(name: str, model: str | None) -> str:
+    text = card.usage(name)
     if model is not None:
-        parts += [
-            "timm gives the same features, before they are scaled to unit length:",
-            "",
-            "```python",
-            "import timm",
-            "",
-            f'network = timm.create_model("local-dir:{name}", pretrained=True, num_classes=0)',
-            "data = timm.data.resolve_model_data_config(network)",
-            "transform = timm.data.create_transform(**data)  # of Pillow images",
-            "```",
-            "",
-        ]
-    return "\n".join(parts)
+        text += (
+            "\ntimm gives the same features, before they are scaled to unit length:\n\n"
+            "```python\nimport timm\n\n"
+            f'network = timm.create_model("local-dir:{name}", pretrained=True, num_classes=0)\n'
+            "data = timm.data.resolve_model_data_config(network)\n"
+            "transform = timm.data.create_transform(**data)  # of Pillow images\n```\n"
+        )
+    return text

@@ -21,6 +21,7 @@ from maskcon.report.findings import Confusion, Query, best_and_worst, confusions
 from maskcon.report.near_duplicates import NearDuplicates, near_duplicates
 from maskcon.report.places import places
 from maskcon.report.sprites import Sheets, sheets
+from maskcon.runs.results import without_learning
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator, seed_of
 
@@ -64,6 +65,7 @@ def build(
     data: str,
     album: Album,
     *,
+    frozen: Mapping[str, float] | None = None,
     points: int,
     how: str,
     progress: Progress,
@@ -75,6 +77,7 @@ def build(
         metrics: the lines of metrics.jsonl.
         data: what people call the pictures' set.
         album: the pictures. All are judged.
+        frozen: recall of the network alone, where only a head on it was trained.
         points: pictures on the map, at most; drawn from the album's seed.
         how: they are placed: "tsne", "umap" or "pca".
         progress: told what goes on.
@@ -83,7 +86,7 @@ def build(
         InputError: features that cannot be judged, or an unknown kind of map.
     """
     pixels = album.pixels()
-    judged = figures(album, pixels, progress)
+    judged = figures(album, pixels, frozen, progress)
     progress.update("neighbours")
     near = nearest_others(album.features, min(NEIGHBOURS, len(album) - 1))
     best, worst = best_and_worst(album, near, judged.precision)
@@ -120,7 +123,7 @@ def _parts(
     return {
         "title": escape(title),
         "header": sections.header(run, album, data, judged),
-        "curves": sections.curves(metrics, run.get("results", {}).get("pixels", {})),
+        "curves": sections.curves(metrics, without_learning(run)),
         "recall": sections.recall(judged, album),
         "about_map": f"{shown.mapped:,} test pictures{sample} placed so that similar ones lie "
         "near each other. Distances between groups mean little.",

@@ -1,5 +1,6 @@
 """The numbers of a page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ class Figures:
     Attributes:
         recall: {"recall@1": share, ..., "recall@1/within_coarse": share, ...}.
         pixels: the same of raw pixels.
+        frozen: the same of the network alone, where only a head on it was trained.
         by_coarse: {coarse label: {"recall@1": share, "recall@1/within_coarse": share}}.
         diagnostics: as `maskcon.eval.diagnostics` returns them, with "map@r" and "r_precision".
         hit: whether the nearest picture of each has its class, bool [N].
@@ -32,18 +34,29 @@ class Figures:
     diagnostics: dict[str, float]
     hit: Tensor
     precision: Tensor
+    frozen: Mapping[str, float] | None = None
+
+    @property
+    def without_learning(self) -> dict[str, Mapping[str, float]]:
+        """Recall that learning must beat, the hardest to beat first, by what it is of."""
+        alone = {} if self.frozen is None else {"frozen network alone": self.frozen}
+        return {**alone, "raw pixels": self.pixels}
 
     def as_dict(self) -> dict[str, Any]:
         """What a program wants to know: the means."""
-        return {**self.recall, "pixels": self.pixels, "diagnostics": self.diagnostics}
+        alone = {} if self.frozen is None else {"frozen": dict(self.frozen)}
+        return {**self.recall, "pixels": self.pixels, **alone, "diagnostics": self.diagnostics}
 
 
-def figures(album: Album, pixels: Tensor, progress: Progress) -> Figures:
-    """Recall among all and within coarse classes, beside raw pixels; precision and diagnostics.
+def figures(
+    album: Album, pixels: Tensor, frozen: Mapping[str, float] | None, progress: Progress
+) -> Figures:
+    """Recall among all and within coarse classes, beside that without learning; diagnostics.
 
     Args:
         album: the pictures. Without fine labels, all is about coarse ones.
         pixels: of the pictures, uint8 [N, 3, S, S].
+        frozen: recall of the network alone, where only a head on it was trained.
         progress: told what is computed.
     """
     coarse = None if album.fine is None else album.coarse
@@ -66,4 +79,5 @@ def figures(album: Album, pixels: Tensor, progress: Progress) -> Figures:
         diagnostics=worth,
         hit=found["recall@1"],
         precision=average,
+        frozen=frozen,
     )

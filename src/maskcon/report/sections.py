@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.eval.recall import KS, WITHIN
-from maskcon.methods.family import METHODS
-from maskcon.methods.schedules import shown
 from maskcon.report.album import Album
 from maskcon.report.drawing import Line, bar, chart
 from maskcon.report.figures import Figures
 from maskcon.report.findings import Confusion, Query
 from maskcon.report.near_duplicates import NearDuplicates
+from maskcon.runs.results import hyper_parameters
 from maskcon.runtime.progress import duration
 
 MARKS = {"right": "✓", "near": "~", "wrong": "✗"}
@@ -82,9 +81,7 @@ def per_cent(share: float | None) -> str:
 def header(run: Mapping[str, Any], album: Album, data: str, figures: Figures) -> str:
     """What, when, of which data, how, and how good."""
     config = run["config"]
-    known = METHODS[config["method"]].hyper_parameters if config["method"] in METHODS else {}
-    hyper = [f"{n} = {shown(config[n])}" for n in known if n in config]
-    hyper += [f"{n} = {config[n]:g}" for n in ("mixup", "ce_weight") if config.get(n)]
+    hyper = hyper_parameters(config)
     trained = [f"{config['epochs']} epochs", f"batch {config['batch_size']}"]
     trained += [f"learning rate {config['lr']:g}", f"seed {config['seed']}"]
     if seconds := run.get("training", {}).get("seconds"):
@@ -93,7 +90,7 @@ def header(run: Mapping[str, Any], album: Album, data: str, figures: Figures) ->
         ("Data", f"{text(data)}, {len(album):,} pictures judged"),
         ("Coarse classes", _names(album.coarse_names)),
         ("Fine classes", f"{len(album.fine_names):,}" if album.fine is not None else "unknown"),
-        ("Method", text(config["method"] + (f" ({', '.join(hyper)})" if hyper else ""))),
+        ("Method", text(config["method"] + (f" ({hyper})" if hyper else ""))),
         ("Network", text(f"{config['backbone']}, initial weights {Path(config['init']).name}")),
         ("Training", text(", ".join(trained))),
         ("Labels seen", text(f"{config['label']} ones")),
@@ -104,12 +101,15 @@ def header(run: Mapping[str, Any], album: Album, data: str, figures: Figures) ->
     big = [("recall@1" + level, "recall@1", "among all pictures")]
     if "recall@1" + WITHIN in figures.recall:
         big.append(("recall@1 within", "recall@1" + WITHIN, "among the own coarse class"))
-    numbers = "".join(
-        f'<div class="big"><b>{per_cent(figures.recall.get(key))}</b><span>{name}</span>'
-        f"<small>{about}; raw pixels {per_cent(figures.pixels.get(key))}</small></div>"
-        for name, key, about in big
-    )
-    return f'<div class="bigs">{numbers}</div><dl class="facts">{listed}</dl>'
+    numbers = []
+    for name, key, about in big:
+        beside = [(what, row[key]) for what, row in figures.without_learning.items() if key in row]
+        known = "".join(f"; {what} {per_cent(share)}" for what, share in beside[:1])
+        numbers.append(
+            f'<div class="big"><b>{per_cent(figures.recall.get(key))}</b><span>{name}</span>'
+            f"<small>{about}{known}</small></div>"
+        )
+    return f'<div class="bigs">{"".join(numbers)}</div><dl class="facts">{listed}</dl>'
 
 
 def _names(names: Sequence[str]) -> str:
@@ -119,18 +119,22 @@ def _names(names: Sequence[str]) -> str:
     return f"<details><summary>{len(names):,} of them</summary>{listed}</details>"
 
 
-def curves(metrics: Sequence[Mapping[str, Any]], pixels: Mapping[str, float]) -> str:
+def curves(
+    metrics: Sequence[Mapping[str, Any]], without_learning: Mapping[str, Mapping[str, float]]
+) -> str:
     """Loss and recall over the steps.
 
     Args:
         metrics: lines of metrics.jsonl.
-        pixels: recall of raw pixels, as run.json has it.
+        without_learning: recall that learning must beat, the hardest to beat first, by what it
+            is of; drawn is the first.
     """
+    beside, known = next(iter(without_learning.items()), ("", {}))
     loss = _series(metrics, "loss", 1)
     names = [key for line in metrics if "epoch" in line for key in line if "recall@" in key]
     recall = {name: _series(metrics, name, 100) for name in dict.fromkeys(names)}
     lines = [
-        Line(name.removesuffix("/coarse"), points, _times(pixels.get(name), 100))
+        Line(name.removesuffix("/coarse"), points, _times(known.get(name), 100))
         for name, points in recall.items()
         if points
     ]
@@ -142,7 +146,7 @@ def curves(metrics: Sequence[Mapping[str, Any]], pixels: Mapping[str, float]) ->
         coarse = any(name.endswith("/coarse") for name in recall)
         drawn = chart(lines, "recall of the test images over the steps", " %", 100)
         title = f"Recall of {'coarse' if coarse else 'fine'} classes, test images"
-        dotted = "; dotted: raw pixels" if any(line.level is not None for line in lines) else ""
+        dotted = f"; dotted: {beside}" if any(line.level is not None for line in lines) else ""
         parts.append(_figure(drawn, title + dotted, lines[0].name, lines[0].points))
     if not parts:
         return "<p>The run has no metrics.jsonl, or nothing is in it yet.</p>"
@@ -174,13 +178,13 @@ def _figure(drawn: str, title: str, name: str, points: Sequence[tuple[float, flo
 
 
 def recall(figures: Figures, album: Album) -> str:
-    """Recall@K beside raw pixels, and recall@1 of each coarse class."""
+    """Recall@K beside that without learning, and recall@1 of each coarse class."""
     ks = [k for k in KS if any(name.startswith(f"recall@{k}/") or name == f"recall@{k}"
                                for name in figures.recall)]  # fmt: skip
     head = "".join(f'<th scope="col">@{k}</th>' for k in ks)
     rows = []
     for where, suffix in (("all pictures", ""), ("own coarse class", WITHIN)):
-        for who, found in (("features", figures.recall), ("raw pixels", figures.pixels)):
+        for who, found in (("features", figures.recall), *figures.without_learning.items()):
             values = [found.get(f"recall@{k}{suffix}") for k in ks]
             if any(value is not None for value in values):
                 cells = "".join(f"<td>{per_cent(value)}</td>" for value in values)

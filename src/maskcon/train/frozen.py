@@ -125,7 +125,7 @@ def judge(
     if held is None:
         return {}
     network = training.encoder
-    frozen = _without_head(network)
+    frozen = without_head(network)
     before, after = (_verdict(x, held, training) for x in (frozen, network))
     kept = after.as_good_as(before)
     progress.note(
@@ -144,7 +144,7 @@ def judge(
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
 
 
-def _without_head(network: Network) -> Network:
+def without_head(network: Network) -> Network:
     """The frozen encoder alone."""
     was = network.architecture
     assert was.head is not None

@@ -1,0 +1,179 @@
+"""The pictures of a run folder: curves, a map, and queries with their neighbours."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskcon.data import DataSet
+from maskcon.data.plans import picture
+from maskcon.eval.retrieval import nearest_others
+from maskcon.runs.results import without_learning
+from maskcon.runtime.progress import printable
+from maskcon.runtime.seeds import generator, seed_of
+
+MAP_POINTS = 2000  # t-SNE of more takes minutes
+NAMED = 40  # coarse classes that the map names
+QUERIES = 10
+NEIGHBOURS = 10
+THUMBNAIL = 96  # pixels, of pictures that are not small
+RIGHT, NEAR, WRONG = "#2a7f3f", "#e0a100", "#c23b22"  # same fine, same coarse only, other
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), layout="constrained")
+
+
+def curves(run: Mapping[str, Any], folder: Path) -> Any:
+    """Loss, and recall over the steps beside that without learning."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    evaluations = [line for line in lines if "epoch" in line]
+    level = "coarse" if any("recall@1/coarse" in line for line in evaluations) else "fine"
+    figure = _figure(10, 3.6)
+    axes = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
+    axes[0].plot(*zip(*loss, strict=True), color="#30507a")
+    axes[0].set(xlabel="step", ylabel="loss", title="training loss")
+    if evaluations:
+        beside, known = next(iter(without_learning(run).items()))
+        for name in (key for key in evaluations[0] if key.startswith("recall@")):
+            points = [(line["step"], 100 * line[name]) for line in evaluations]
+            drawn = axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+            axes[1].axhline(
+                100 * known[name], color=drawn[0].get_color(), linestyle=":", linewidth=1
+            )
+        axes[1].plot([], [], color="grey", linestyle=":", linewidth=1, label=beside)
+        axes[1].set(
+            xlabel="step", ylabel="per cent", title=f"recall of {level} classes, test images"
+        )
+        axes[1].set_ylim(0, 100)
+        axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for ax in axes:
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def tsne_map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
+    """t-SNE of test features, coloured by coarse class, with names of fine ones."""
+    from sklearn.manifold import TSNE
+
+    seed = run["config"]["seed"]
+    drawn = torch.randperm(len(features), generator=generator(seed, "map"))[:MAP_POINTS]
+    tsne = TSNE(
+        perplexity=min(30.0, (len(drawn) - 1) / 3), init="pca", random_state=seed_of(seed, "map")
+    )
+    points = tsne.fit_transform(features[drawn].numpy())
+    coarse = data.test.coarse[drawn].numpy()
+    figure = _figure(10, 7)
+    ax = figure.subplots()
+    colours = matplotlib.colormaps["tab20" if len(data.coarse_names) > 10 else "tab10"]
+    there, counts = np.unique(coarse, return_counts=True)
+    named = set(there[np.argsort(-counts, kind="stable")[:NAMED]].tolist())
+    for index in there.tolist():
+        mine, colour = points[coarse == index], colours(index % colours.N)
+        label = _shown(data.coarse_names[index]) if index in named else None
+        ax.scatter(*mine.T, s=9, color=colour, label=label, linewidths=0)
+    ax.set(xticks=[], yticks=[], title=f"{len(drawn):,} test images, coloured by coarse class")
+    ax.spines[:].set_visible(False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", markerscale=2.5)
+    if data.test.fine is not None:
+        _name_classes(figure, points, data.test.fine[drawn].numpy(), data.fine_names)
+    return figure
+
+
+def _shown(name: str) -> str:
+    """A name that a legend shows: matplotlib leaves out those that begin with "_"."""
+    name = printable(name)
+    return f" {name}" if name.startswith("_") else name
+
+
+def _name_classes(figure: Any, points: np.ndarray, fine: np.ndarray, names: Sequence[str]) -> None:
+    """Write class names at the middle of their points, the tightest first, none over another."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # lays the figure out, so that the extent of a text is known
+    (ax,) = figure.axes
+    classes = []
+    for index in np.unique(fine):
+        mine = points[fine == index]
+        middle = np.median(mine, axis=0)
+        spread = np.median(np.abs(mine - middle).sum(1))
+        classes.append((spread, printable(names[index].rpartition("/")[2]), middle))
+    written: list[Any] = []
+    for _, name, middle in sorted(classes, key=lambda entry: entry[0]):
+        text = ax.annotate(
+            name,
+            middle,
+            ha="center",
+            va="center",
+            fontsize=7 if len(name) > 1 else 11,
+            bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.6},
+        )
+        extent = text.get_window_extent(canvas.get_renderer())
+        if any(extent.overlaps(other) for other in written):
+            text.remove()
+        else:
+            written.append(extent)
+
+
+def neighbours(data: DataSet, features: Tensor) -> Any:
+    """Queries, each with its nearest other test images, right and wrong marked."""
+    split = data.test
+    count = min(NEIGHBOURS, len(split) - 1)
+    found = nearest_others(features, count).ids
+    queries = _spread(split.coarse, QUERIES)
+    figure = _figure(1.0 * (count + 1.6), 1.12 * len(queries) + 0.5)
+    grid = figure.subplots(len(queries), count + 1, squeeze=False)
+    for row, query in zip(grid, queries, strict=True):
+        _picture(row[0], picture(split.images, query, THUMBNAIL))
+        row[0].set_ylabel(
+            _name(data, query), rotation=0, ha="right", va="center", fontsize=8, labelpad=6
+        )
+        for ax, neighbour in zip(row[1:], found[query].tolist(), strict=True):
+            _picture(ax, picture(split.images, neighbour, THUMBNAIL))
+            same_coarse = bool(split.coarse[neighbour] == split.coarse[query])
+            if split.fine is None:
+                mark, colour = ("✓", NEAR) if same_coarse else ("✗", WRONG)
+            elif split.fine[neighbour] == split.fine[query]:
+                mark, colour = "✓", RIGHT
+            else:
+                mark, colour = ("~", NEAR) if same_coarse else ("✗", WRONG)
+            for spine in ax.spines.values():
+                spine.set(color=colour, linewidth=2.5)
+            ax.set_title(f"{mark} {_name(data, neighbour)}", fontsize=6.5, color=colour, pad=2)
+    key = (
+        "✓ same coarse class"
+        if split.fine is None
+        else "✓ same fine class   ~ same coarse class only"
+    )
+    figure.suptitle(f"test images and their nearest others:   {key}   ✗ neither", fontsize=10)
+    return figure
+
+
+def _spread(coarse: Tensor, count: int) -> list[int]:
+    """Rows of as many coarse classes as possible: the first of each, then the second, ..."""
+    order = torch.argsort(coarse, stable=True)
+    sizes = torch.bincount(coarse)
+    first = torch.cumsum(sizes, 0) - sizes
+    rank = torch.arange(len(coarse)) - first[coarse[order]]
+    return order[torch.argsort(rank, stable=True)][:count].tolist()
+
+
+def _picture(ax: Any, image: Tensor) -> None:
+    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+
+
+def _name(data: DataSet, row: int) -> str:
+    if data.test.fine is None:
+        return printable(data.coarse_names[int(data.test.coarse[row])])
+    return printable(data.fine_names[int(data.test.fine[row])].rpartition("/")[2])
