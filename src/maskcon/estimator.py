@@ -20,7 +20,7 @@ from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.encoder import Encoder
 from maskcon.errors import DivergedError, InputError, TrainingError, unreadable
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.methods.objective import Objective
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing

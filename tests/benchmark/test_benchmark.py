@@ -12,8 +12,7 @@ from maskcon.benchmark import loader, recall, step, table, views
 from maskcon.benchmark.reference import Reference
 from maskcon.benchmark.sides import Side, compare
 from maskcon.errors import InputError, TrainingError
-from maskcon.methods.family import METHODS
-from maskcon.methods.step import Output, Step
+from maskcon.methods import METHODS, Output, Step
 from maskcon.runtime.progress import Silent
 from tests.conftest import typed
 

@@ -12,7 +12,7 @@ import pytest
 import maskcon
 from maskcon.config import Config
 from maskcon.data.sets import glyphs
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from tests.conftest import MASKCON, typed, write_tree
 
 

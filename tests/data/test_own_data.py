@@ -23,7 +23,7 @@ from maskcon.data.plans import plain_squares
 from maskcon.data.table import IMAGENET_STATISTICS, Photos
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.train.loop import fit
 from maskcon.train.training import Training
 
@@ -899,7 +899,7 @@ def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
     script.write_text(
         "from maskcon.config import resolve\n"
         "from maskcon.data import find, load\n"
-        "from maskcon.methods.family import METHODS\n"
+        "from maskcon.methods import METHODS\n"
         "from maskcon.train.training import Training\n"
         "known = {name: method.hyper_parameters for name, method in METHODS.items()}\n"
         f"options = {dict(LARGE)!r}\n"

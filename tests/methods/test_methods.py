@@ -1,5 +1,6 @@
 """Every method against slow loops in float64, and the exact relations between them."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -11,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskcon.cli.options import hyper_parameters
 from maskcon.errors import InputError
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS, Mixed, Output, Step
 from maskcon.methods.graph import nearest_components
+from maskcon.methods.mixing import of_mixed
 from maskcon.methods.objective import Objective, check_hyper_parameters
-from maskcon.methods.step import Mixed, Output, Step, of_mixed
 
 N, M, D, C = 6, 11, 8, 4
 
@@ -28,7 +28,7 @@ def unit(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
 
 def rows(output: Output, index: torch.Tensor) -> Output:
     """Some rows of all heads."""
-    return Output(**{name: None if x is None else x[index] for name, x in vars(output).items()})
+    return Output(**{name: x[index] for name, x in output.tensors().items()})
 
 
 def make_step(
@@ -523,7 +523,7 @@ def test_finite(name, dtype):
     taus = TAUS if "tau" in METHODS[name].hyper_parameters else [None]
     for what, step in hard_steps(dtype).items():
         for tau in taus:
-            leaves = {n: x.clone().requires_grad_() for n, x in vars(step.query).items()}
+            leaves = {n: x.clone().requires_grad_() for n, x in step.query.tensors().items()}
             live = replace(step, query=Output(**leaves))
             hyper = {} if tau is None else {"tau": tau}
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
@@ -610,15 +610,20 @@ def test_hyper_parameters_out_of_range(name, hyper, message):
 def test_a_step_that_lacks_something():
     step = make_step()
     with pytest.raises(InputError, match=r"step\.key\.z and step\.bank_z"):
-        METHODS["selfcon"].loss(Step(query=step.query))
+        METHODS["selfcon"].loss(Step(query=step.query), t=0.1)
     with pytest.raises(InputError, match=r"step\.bank_label"):
-        METHODS["supcon"].loss(Step(step.query, step.key, step.label, step.bank_z))
+        METHODS["supcon"].loss(Step(step.query, step.key, step.label, step.bank_z), t=0.1)
     with pytest.raises(InputError, match=r"step\.query\.logits"):
         METHODS["supce"].loss(Step(Output(z=step.query.z), label=step.label))
     wide = Step(step.query, step.key, step.label, unit(M, D + 1), step.bank_label)
     with pytest.raises(InputError, match="bank rows 9"):
-        METHODS["maskcon"].loss(wide)
+        METHODS["maskcon"].loss(wide, w=1.0, tau=0.1, t=0.1)
 
 
-def test_the_command_line_reads_the_signatures():
-    assert hyper_parameters() == {n: m.hyper_parameters for n, m in METHODS.items()}
+def test_records_name_the_hyper_parameters_of_their_functions():
+    """In the function's order; their defaults stand in the record alone."""
+    for method in METHODS.values():
+        parameters = inspect.signature(method.function).parameters.values()
+        takes = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        assert [*method.hyper_parameters] == [p.name for p in takes]
+        assert all(p.default is p.empty for p in takes)

@@ -90,7 +90,7 @@ def test_projections_are_normalised_in_float32_under_autocast():
 
 def test_the_key_follows_the_query():
     pair = EncoderPair(Network(architecture()), momentum=0.9)
-    assert pair.key.classifier is None
+    assert "logits" not in pair.key.heads
     before = {n: p.clone() for n, p in pair.key.named_parameters()}
     with torch.no_grad():
         for p in pair.query.parameters():

@@ -12,7 +12,7 @@ from torch import nn
 from maskcon.commands.sources import resolved
 from maskcon.data import DataSet, Features, find, load
 from maskcon.data.sets import glyphs
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.model import network as model
 from maskcon.runtime import distributed as ranks
 from maskcon.runtime.distributed import Ranks

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,7 @@ from maskcon.config import Config, resolve
 from maskcon.data import DataSet
 from maskcon.data.plans import CropRule, StepPlan, sizes_of, views
 from maskcon.errors import InputError
-from maskcon.methods.family import METHODS
-from maskcon.methods.step import Output
-from maskcon.model import network as model
+from maskcon.methods import METHODS, Output
 from maskcon.runtime.progress import Silent
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.gradient_cache import backward_in_parts, parts_of
@@ -86,7 +85,7 @@ def test_no_compiler(tiny, monkeypatch):
 )
 def test_parts_have_the_loss_and_gradient_of_the_batch(method, micro_batch, tiny, monkeypatch):
     """Without batch norm there is no difference but rounding."""
-    monkeypatch.setattr(model, "deep_projector", model.projector)
+    monkeypatch.setitem(METHODS, method, replace(METHODS[method], deep=False))  # batch norm
     size = 75 if METHODS[method].crops else 32  # whose small crops are of 32 px again
     options = {"method": method, "backbone": "timm/convnext_atto", "image_size": size}
     whole, parts = (

@@ -16,11 +16,9 @@ from maskcon import commands
 from maskcon.config import Config, resolve
 from maskcon.data import DATA_SETS, DataSet, NamedSet
 from maskcon.errors import InputError, Interrupted, TrainingError
-from maskcon.methods import mixing
-from maskcon.methods.family import METHODS, Method
+from maskcon.methods import METHODS, Method, Step, mixing
 from maskcon.methods.objective import Objective
 from maskcon.methods.schedules import learning_rate
-from maskcon.methods.step import Step
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
 from maskcon.train import loop

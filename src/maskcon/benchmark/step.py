@@ -17,7 +17,7 @@ from maskcon.benchmark.sides import Side, Turn, column, compare, target
 from maskcon.config import SMALL_IMAGE, resolve
 from maskcon.data import from_arrays, load
 from maskcon.errors import InputError
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.model.network import build_backbone
 from maskcon.runtime.device import Precision, pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent

@@ -1,63 +1,26 @@
 """Flags that are read from elsewhere: the fields of Config, and the methods' signatures.
 
 torch takes seconds to import, so nothing here imports it until a command runs: `--help` reads
-the options of `train` from the fields of `Config`, and the hyper-parameters from the source of
-methods.py.
+the options of `train` from the fields of `Config`, and the hyper-parameters from `METHODS`.
 """
 
-import ast
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
 from maskcon.config import READING_FIELDS, Config, option_type
+from maskcon.methods import METHODS
 from maskcon.methods.schedules import shown
 
 PATH = click.Path(path_type=Path)
 
 
 def hyper_parameters() -> dict[str, dict[str, float | str]]:
-    """Hyper-parameters of each method and their defaults, read without importing torch.
-
-    The functions' keyword-only arguments, found in the source of methods.py; the same as
-    `Method.hyper_parameters`, which needs the import.
-    """
-    spec = find_spec("maskcon.methods.family")
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    arguments = {
-        node.name: {
-            a.arg: ast.literal_eval(d)
-            for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            if d is not None
-        }
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-    }
-    (table,) = (
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "METHODS"
-    )
-    assert isinstance(table, ast.Dict)
-    return {
-        ast.literal_eval(name): {
-            **arguments[ast.unparse([*method.args, *_keyword(method, "loss")][0])],
-            **{n: v for d in _keyword(method, "schedules") for n, v in ast.literal_eval(d).items()},
-        }
-        for name, method in zip(table.keys, table.values, strict=True)
-        if name is not None and isinstance(method, ast.Call)
-    }
-
-
-def _keyword(call: ast.Call, name: str) -> list[ast.expr]:
-    """The value of a call's keyword, if it has it."""
-    return [keyword.value for keyword in call.keywords if keyword.arg == name]
+    """Hyper-parameters of each method and their defaults."""
+    return {name: method.hyper_parameters for name, method in METHODS.items()}
 
 
 class _Hyper(click.ParamType):

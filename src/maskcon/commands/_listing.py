@@ -1,7 +1,7 @@
 """What there is: methods and data sets."""
 
 from maskcon.data import DATA_SETS
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.runs import paper
 
 

@@ -10,7 +10,7 @@ from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
 from maskcon.data import DATA_SETS, Columns, DataSet, Features, Found, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.runs import folder as runs
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress

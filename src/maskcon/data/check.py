@@ -15,7 +15,7 @@ from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.table import Found
 from maskcon.errors import InputError
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.runtime.progress import Progress
 
 THUMBNAIL = 16  # side in pixels, grey, for near duplicates

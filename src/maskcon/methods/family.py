@@ -1,16 +1,11 @@
-"""The methods: pure functions of one training step.
+"""The loss functions of the methods.
 
-A method sees a `Step` and returns a scalar. It knows no network, no file and no fine label.
-To add one: write its function, add a line to `METHODS`, add a row to tests/methods/test_methods.py.
-Its hyper-parameters are its keyword-only arguments, and nothing else lists them: the command
-line, the recipes and the help read the signature.
+Each takes a `Step` and its hyper-parameters and returns a scalar. Their defaults stand in the
+records of `maskcon.methods.METHODS`.
 """
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,59 +14,15 @@ from torch.nn.functional import normalize
 from maskcon.errors import InputError
 from maskcon.methods import losses, ranges, targets
 from maskcon.methods.graph import nearest_components
+from maskcon.methods.losses import batch_keys
+from maskcon.methods.mixing import of_mixed
 from maskcon.methods.ranges import Number
-from maskcon.methods.step import Head, Step, batch_keys, needed, of_mixed
+from maskcon.methods.step import Step, needed
 
 Rule = Callable[[Tensor, Tensor], Tensor]  # (similarity [N, M], same [N, M]) -> weights
 
 
-@dataclass(frozen=True)
-class Method:
-    """A loss, and what it needs of the training loop: all of it stands here.
-
-    Attributes:
-        loss: (step, *, hyper-parameters) -> scalar.
-        key: where the key Outputs come from: "momentum" (a moving average of the query
-            encoder, without gradient, with a bank of earlier keys), "shared" (the query
-            encoder itself, with gradient) or "none".
-        heads: the fields of `Output` that the loss reads besides the feature; "prototypes" is a
-            classifier on the projection, whose rows are in `Step.prototypes`.
-        labels: whether the loss reads labels.
-        mixes: whether it reads `Step.mixed`.
-        crops: whether the bank holds the `graph` of small crops in place of keys.
-        deep: whether its projectors have three layers with batch norm, as SimCLR's.
-        schedules: hyper-parameters that change over a run unless they are given:
-            {name: "from:to:shape"}.
-    """
-
-    loss: Callable[..., Tensor]
-    key: Literal["momentum", "shared", "none"]
-    heads: tuple[Head, ...]
-    labels: bool = True
-    mixes: bool = False
-    crops: bool = False
-    deep: bool = False
-    schedules: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def bank(self) -> bool:
-        """Whether there is a bank."""
-        return self.key == "momentum" or self.crops
-
-    @property
-    def hyper_parameters(self) -> dict[str, float | str]:
-        """Names and default values, read from the signature of the loss."""
-        parameters = inspect.signature(self.loss).parameters.values()
-        numbers = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        return {**numbers, **self.schedules}
-
-    @property
-    def summary(self) -> str:
-        """The first sentence of the loss's docstring."""
-        return (inspect.getdoc(self.loss) or "").split("\n\n")[0].replace("\n", " ")
-
-
-def selfcon(step: Step, *, t: Number = 0.1) -> Tensor:
+def selfcon(step: Step, *, t: Number) -> Tensor:
     """Each image is its own class; labels are ignored.
 
     InfoNCE of the query with its own key against the bank: `contrast` with zero weights.
@@ -80,7 +31,7 @@ def selfcon(step: Step, *, t: Number = 0.1) -> Tensor:
     return _contrast(step, None, w=1.0, t=t)
 
 
-def supcon(step: Step, *, t: Number = 0.1) -> Tensor:
+def supcon(step: Step, *, t: Number) -> Tensor:
     """The own key and every bank row of the class are positives alike.
 
     `grafit` with w = 1. Reference: SupCon (Khosla et al., NeurIPS 2020), equation 2, with a
@@ -89,7 +40,7 @@ def supcon(step: Step, *, t: Number = 0.1) -> Tensor:
     return _contrast(step, targets.same_class, w=1.0, t=t)
 
 
-def grafit(step: Step, *, w: Number = 0.8, t: Number = 0.1) -> Tensor:
+def grafit(step: Step, *, w: Number, t: Number) -> Tensor:
     """SupCon and SelfCon, mixed: w * supcon + (1 - w) * selfcon.
 
     The comparison of that name in MaskCon (CVPR 2023), equation 4; the original Grafit
@@ -98,7 +49,7 @@ def grafit(step: Step, *, w: Number = 0.8, t: Number = 0.1) -> Tensor:
     return _contrast(step, targets.same_class, w=w, t=t)
 
 
-def maskcon(step: Step, *, w: Number = 1.0, tau: Number = 0.05, t: Number = 0.1) -> Tensor:
+def maskcon(step: Step, *, w: Number, tau: Number, t: Number) -> Tensor:
     """Bank rows of the class are positives by their nearness to the key; other classes are not.
 
     `targets.nearest_same_class` at temperature tau, with share w. w = 0 is `selfcon`;
@@ -110,7 +61,7 @@ def maskcon(step: Step, *, w: Number = 1.0, tau: Number = 0.05, t: Number = 0.1)
     return _contrast(step, partial(targets.nearest_same_class, tau=tau), w=w, t=t)
 
 
-def coins(step: Step, *, w: Number = 0.5, t: Number = 0.1) -> Tensor:
+def coins(step: Step, *, w: Number, t: Number) -> Tensor:
     """Cross-entropy on the label and SelfCon, mixed: w * supce + (1 - w) * selfcon.
 
     The comparison of that name in MaskCon (CVPR 2023): a plain linear layer with bias on the
@@ -120,9 +71,7 @@ def coins(step: Step, *, w: Number = 0.5, t: Number = 0.1) -> Tensor:
     return w * supce(step) + (1 - w) * selfcon(step, t=t)
 
 
-def coins_original(
-    step: Step, *, w: Number = 0.5, t_class: Number = 0.2, t: Number = 0.1
-) -> Tensor:
+def coins_original(step: Step, *, w: Number, t_class: Number, t: Number) -> Tensor:
     """SelfCon, and cross-entropy of the query with unit-length class prototypes.
 
         selfcon + w * CE(q . prototype / t_class, y)
@@ -144,7 +93,7 @@ def supce(step: Step) -> Tensor:
     return step.mean(losses.cross_entropy(logits, label))
 
 
-def ancor(step: Step, *, t: Number = 0.2) -> Tensor:
+def ancor(step: Step, *, t: Number) -> Tensor:
     """Cross-entropy on the label, and a contrast of directions from the class's prototype.
 
         CE(logits, y) + InfoNCE on A(x) = normalise(x - W_y / |W_y|), x of unit length
@@ -170,7 +119,7 @@ def ancor(step: Step, *, t: Number = 0.2) -> Tensor:
     return supce(step) + step.mean(contrast)
 
 
-def ascl(step: Step, *, tau: Number = 0.05, neighbours: Number = 1.0, t: Number = 0.1) -> Tensor:
+def ascl(step: Step, *, tau: Number, neighbours: Number, t: Number) -> Tensor:
     """The nearest bank rows are positives, as far as the key is sure of them; no labels.
 
     `targets.confident_neighbours`; the paper takes 5 neighbours on CIFAR-100. Reference: ASCL
@@ -183,7 +132,7 @@ def ascl(step: Step, *, tau: Number = 0.05, neighbours: Number = 1.0, t: Number 
     return step.mean(losses.contrast(query, key, bank, weights, t=t))
 
 
-def ressl(step: Step, *, tau: Number = 0.04, t: Number = 0.1) -> Tensor:
+def ressl(step: Step, *, tau: Number, t: Number) -> Tensor:
     """The query must be as near to each bank row as the key is; no labels, no own key.
 
         cross-entropy(softmax(k B^T / tau), softmax(q B^T / t))
@@ -199,10 +148,10 @@ def ressl(step: Step, *, tau: Number = 0.04, t: Number = 0.1) -> Tensor:
 def sane(
     step: Step,
     *,
-    tau_sharpen: Number = 0.8,
-    mu: Number = 1.0,
-    lam: Number = 0.5,
-    t: Number = 0.2,
+    tau_sharpen: Number,
+    mu: Number,
+    lam: Number,
+    t: Number,
 ) -> Tensor:
     """Labels over the keys of batch and bank that keys refine, for mixed images; no labels.
 
@@ -233,7 +182,7 @@ def sane(
     return plain + lam * of_mixed(step, lambda part: towards(part, mu))
 
 
-def wcl(step: Step, *, t: Number = 0.1) -> Tensor:
+def wcl(step: Step, *, t: Number) -> Tensor:
     """Two views find each other, and rows that nearest neighbours connect; no labels, no bank.
 
         pairs(z, z', t) + mean of both views' same_group(graph, components of the other, t)
@@ -244,7 +193,7 @@ def wcl(step: Step, *, t: Number = 0.1) -> Tensor:
     return _weak(step, 0, t=t)
 
 
-def wcl_crops(step: Step, *, neighbours: Number = 4.0, t: Number = 0.1) -> Tensor:
+def wcl_crops(step: Step, *, neighbours: Number, t: Number) -> Tensor:
     """WCL, with small crops of the nearest other images as further positives; no labels.
 
     The bank holds the graph projections of small crops of earlier images; for each row, those
@@ -253,32 +202,6 @@ def wcl_crops(step: Step, *, neighbours: Number = 4.0, t: Number = 0.1) -> Tenso
     """
     ranges.check(neighbours >= 1 and neighbours % 1 == 0, "neighbours", neighbours, "1, 2, 3, ...")
     return _weak(step, int(neighbours), t=t)
-
-
-METHODS: dict[str, Method] = {
-    "maskcon": Method(maskcon, key="momentum", heads=("z",)),
-    "grafit": Method(grafit, key="momentum", heads=("z",)),
-    "supcon": Method(supcon, key="momentum", heads=("z",)),
-    "selfcon": Method(selfcon, key="momentum", heads=("z",), labels=False),
-    "coins": Method(coins, key="momentum", heads=("z", "logits")),
-    "coins_original": Method(coins_original, key="momentum", heads=("z", "prototypes")),
-    "supce": Method(supce, key="none", heads=("logits",)),
-    "ancor": Method(ancor, key="momentum", heads=("z", "prototypes")),
-    "ascl": Method(ascl, key="momentum", heads=("z",), labels=False),
-    "ressl": Method(ressl, key="momentum", heads=("z",), labels=False),
-    "sane": Method(
-        sane,
-        key="momentum",
-        heads=("z",),
-        labels=False,
-        mixes=True,
-        schedules={"mu": "0:1:cosine"},
-    ),
-    "wcl": Method(wcl, key="shared", heads=("z", "graph"), labels=False, deep=True),
-    "wcl_crops": Method(
-        wcl_crops, key="shared", heads=("z", "graph"), labels=False, deep=True, crops=True
-    ),
-}
 
 
 def _contrast(step: Step, rule: Rule | None, *, w: Number, t: Number) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from maskcon.methods.step import Step, needed
+
 
 def contrast(
     query: Tensor,
@@ -162,6 +164,15 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy of logits [N, C] with labels [N]: [N], in float32 under any autocast."""
     with torch.autocast(logits.device.type, enabled=False):
         return torch.nn.functional.cross_entropy(logits.float(), label, reduction="none")
+
+
+def batch_keys(step: Step) -> tuple[Tensor, Tensor]:
+    """Keys of the whole batch [B, D], and the row of each image's own among them [N]."""
+    (key,) = needed(step, "key.z")
+    key = key.detach()
+    batch = key if step.batch_z is None else step.batch_z
+    own = torch.arange(len(key), device=key.device) if step.own is None else step.own
+    return batch, own
 
 
 def _diagonal(square: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from maskcon.errors import InputError
 from maskcon.methods import ranges
-from maskcon.methods.family import Method, supce
+from maskcon.methods.family import supce
+from maskcon.methods.method import Hyper, Method
+from maskcon.methods.mixing import of_mixed
 from maskcon.methods.ranges import Number
 from maskcon.methods.schedules import scheduled
-from maskcon.methods.step import Head, Mixed, Output, Step, of_mixed
+from maskcon.methods.step import Mixed, Output, Step
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Objective:
             )
 
     @property
-    def heads(self) -> tuple[Head, ...]:
+    def heads(self) -> tuple[str, ...]:
         """What the encoder must have."""
         heads = self.method.heads
         if self.ce_weight and not {"logits", "prototypes"} & set(heads):
@@ -59,10 +61,11 @@ class Objective:
         """Whether `Step.mixed` is read."""
         return self.method.mixes or self.mixup > 0
 
-    def __call__(self, step: Step, **hyper: Number) -> Tensor:
+    def __call__(self, step: Step, **hyper: Number | str) -> Tensor:
         """The loss of a step."""
 
         def of_method(step: Step) -> Tensor:
+            assert not isinstance(self.method.loss, str)  # a record has made it callable
             return self.method.loss(step, **hyper)
 
         loss = of_method(step)
@@ -73,7 +76,7 @@ class Objective:
         return loss
 
 
-def check_hyper_parameters(objective: Objective, hyper: Mapping[str, float | str]) -> None:
+def check_hyper_parameters(objective: Objective, hyper: Mapping[str, Hyper]) -> None:
     """Raise the loss's own `InputError` for values out of range, before any data are read.
 
     Of a schedule, both ends are looked at.
@@ -85,5 +88,4 @@ def check_hyper_parameters(objective: Objective, hyper: Mapping[str, float | str
     step = Step(output, output, label, bank_z=z, bank_label=label, prototypes=z, mixed=mixed)
     changing = scheduled(hyper)
     for end in (0.0, 1.0):
-        numbers = {name: v for name, v in hyper.items() if not isinstance(v, str)}
-        objective(step, **numbers, **{name: value(end) for name, value in changing.items()})
+        objective(step, **{**hyper, **{name: value(end) for name, value in changing.items()}})

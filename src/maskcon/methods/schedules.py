@@ -53,13 +53,20 @@ class Schedule:
         return f"{self.start:g}:{self.end:g}:{self.shape}"
 
 
+def is_schedule(value: object) -> bool:
+    """Whether a value is the text of a schedule; other texts are words."""
+    return isinstance(value, str) and ":" in value
+
+
 def scheduled(hyper: Mapping[str, float | str]) -> dict[str, Schedule]:
     """The schedules among the values of hyper-parameters, by name."""
-    return {n: Schedule.parse(n, v) for n, v in hyper.items() if isinstance(v, str)}
+    return {n: Schedule.parse(n, str(v)) for n, v in hyper.items() if is_schedule(v)}
 
 
 def shown(value: float | str) -> str:
-    """A hyper-parameter for people: "0.05", or "0.5:0.05:cosine"."""
+    """A hyper-parameter for people: "0.05", "yes", or "0.5:0.05:cosine"."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return value if isinstance(value, str) else f"{value:g}"
 
 

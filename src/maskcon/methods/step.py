@@ -1,15 +1,15 @@
 """What a method may look at: one training step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from maskcon.errors import InputError
 
-Head = Literal["z", "logits", "graph", "prototypes"]  # what an encoder may have on its backbone
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,21 @@ class Output:
     z: Tensor | None = None  # [N, D] projection, unit length, float32
     logits: Tensor | None = None  # [N, C] of the linear classifier
     graph: Tensor | None = None  # [N, D] of a second projector, unit length, float32
+    more: Mapping[str, Tensor] = field(default_factory=dict)  # of heads of any other name
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Output:
+        """From what `tensors` gives."""
+        known = {name: tensors[name] for name in _KNOWN if name in tensors}
+        return cls(**known, more={n: x for n, x in tensors.items() if n not in known})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Feature and heads by name, those that are there."""
+        known = {name: getattr(self, name) for name in _KNOWN}
+        return {**{n: x for n, x in known.items() if x is not None}, **self.more}
+
+
+_KNOWN = ("feature", "z", "logits", "graph")
 
 
 @dataclass(frozen=True)
@@ -74,47 +89,19 @@ class Step:
 
 
 def needed(step: Step, *names: str) -> list[Tensor]:
-    """Fields of a step, such as "query.z", all of which must be there."""
+    """Fields of a step, such as "query.z", all of which must be there.
+
+    Raises:
+        InputError: one is None.
+    """
     found = []
     for name in names:
         value: object = step
         for part in name.split("."):
-            value = getattr(value, part, None)
+            parts = value.tensors() if isinstance(value, Output) else vars(value) if value else {}
+            value = parts.get(part)
         found.append(value)
     missing = [name for name, value in zip(names, found, strict=True) if value is None]
     if missing:
         raise InputError(f"the loss needs step.{' and step.'.join(missing)}, which is None")
     return found  # type: ignore[return-value]
-
-
-def batch_keys(step: Step) -> tuple[Tensor, Tensor]:
-    """Keys of the whole batch [B, D], and the row of each image's own among them [N]."""
-    (key,) = needed(step, "key.z")
-    key = key.detach()
-    batch = key if step.batch_z is None else step.batch_z
-    own = torch.arange(len(key), device=key.device) if step.own is None else step.own
-    return batch, own
-
-
-def of_mixed(step: Step, loss: Callable[[Step], Tensor]) -> Tensor:
-    """The loss of the mixed queries: each against the targets of both of its images.
-
-    share * loss(mixed query, the own key and label) + (1 - share) * loss(mixed query, the
-    partner's key and label), row by row.
-    """
-    mixed = step.mixed
-    if mixed is None or step.key is None:
-        raise InputError("the loss needs step.mixed and step.key; one of them is None")
-    partner = mixed.partner
-    batch, _ = batch_keys(step)
-    label = step.label if step.batch_label is None else step.batch_label
-    first = replace(step, query=mixed.query, mixed=None, weight=mixed.share)
-    second = replace(
-        first,
-        key=Output(z=batch[partner]),
-        label=None if label is None else label[partner],
-        batch_z=batch,  # where partners, of whom two may be the same, are some of the rows
-        own=partner,
-        weight=1 - mixed.share,
-    )
-    return loss(first) + loss(second)

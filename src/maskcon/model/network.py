@@ -2,7 +2,7 @@
 
 import copy
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,9 +17,9 @@ from torchvision.models.resnet import BasicBlock
 
 from maskcon.config import similar
 from maskcon.errors import InputError
-from maskcon.methods.step import Head as HeadName
-from maskcon.methods.step import Output
+from maskcon.methods import Output
 from maskcon.model.blocks import Layered, last
+from maskcon.model.heads import HEADS, Widths
 from maskcon.model.residual_head import VECTORS, Head, HeadShape
 from maskcon.runtime.untrusted import check_unpacked
 
@@ -63,7 +63,6 @@ class NarrowResNet(nn.Module):
 NARROW: dict[str, Callable[[], NarrowResNet]] = {
     f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
 }
-DEEP = 2048  # width of the hidden layers of a deep projector
 PROBE = 224  # pixels of an image that networks of all kinds take
 RESNETS = ("resnet18", "resnet34", "resnet50")
 
@@ -218,31 +217,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def projector(width: int, projection: int) -> nn.Sequential:
-    """MaskCon's: two layers, no batch norm."""
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
-
-
-def deep_projector(width: int, projection: int) -> nn.Sequential:
-    """WCL's: three layers, batch norm and ReLU after the first two, 2,048 wide."""
-    return nn.Sequential(
-        nn.Linear(width, DEEP),
-        nn.BatchNorm1d(DEEP),
-        nn.ReLU(),
-        nn.Linear(DEEP, DEEP),
-        nn.BatchNorm1d(DEEP),
-        nn.ReLU(),
-        nn.Linear(DEEP, projection),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What it takes to build an encoder again."""
 
     backbone: str  # "vectors" where there is none
     stem: Literal["small", "large"]
-    heads: tuple[HeadName, ...]
+    heads: tuple[str, ...]  # names in `HEADS`
     projection: int  # D
     classes: int  # C
     deep: bool = False  # projectors of three layers with batch norm
@@ -325,29 +306,25 @@ def _backbone_of(architecture: Architecture, init: str) -> tuple[nn.Module, int]
 
 
 class Network(nn.Module):
-    """A backbone with the heads that a method reads.
-
-    The projector ("z") is Linear(F, F)-ReLU-Linear(F, D) without batch norm, its output scaled
-    to unit length in float32; a deep one is that of `deep_projector`. A second one ("graph") is
-    of the same kind. The classifier is Linear(F, C) on the feature ("logits"), or Linear(D, C)
-    without bias on the projection before it is scaled ("prototypes").
-    """
+    """A backbone with the heads that a method reads, as `HEADS` describes them."""
 
     def __init__(self, architecture: Architecture, *, init: str = "scratch"):
         super().__init__()
         self.architecture = architecture
         self.backbone, self.width = _backbone_of(architecture, init)
         shape = architecture.head
-        width = self.width if shape is None else shape.components or shape.inputs
-        heads, narrow = architecture.heads, architecture.projection
-        project = deep_projector if architecture.deep else projector
-        self.projector = project(width, narrow) if "z" in heads else None
-        self.classifier: nn.Linear | None = None
-        if "logits" in heads:
-            self.classifier = nn.Linear(width, architecture.classes)
-        elif "prototypes" in heads:
-            self.classifier = nn.Linear(narrow, architecture.classes, bias=False)
-        self.grapher = project(width, narrow) if "graph" in heads else None
+        widths = Widths(
+            self.width if shape is None else shape.components or shape.inputs,
+            architecture.projection,
+            architecture.classes,
+            architecture.deep,
+        )
+        unknown = [name for name in architecture.heads if name not in HEADS]
+        if unknown:
+            raise InputError(f"there is no head {unknown[0]!r}: there are {', '.join(HEADS)}")
+        self.heads = {name: kind for name, kind in HEADS.items() if name in architecture.heads}
+        for kind in self.heads.values():
+            setattr(self, kind.module, kind.build(widths))
         self.freeze()
 
     @property
@@ -389,25 +366,29 @@ class Network(nn.Module):
     @property
     def prototypes(self) -> Tensor | None:
         """Rows of a classifier on the projection, one for each class [C, D]."""
-        on_projection = "prototypes" in self.architecture.heads and self.classifier is not None
-        return cast(nn.Linear, self.classifier).weight if on_projection else None
+        if "prototypes" not in self.heads:
+            return None
+        return cast(nn.Linear, self.classifier).weight
+
+    def without(self, names: Collection[str]) -> None:
+        """Leave out heads."""
+        for name in names:
+            delattr(self, self.heads.pop(name).module)
 
     def forward(self, images: Tensor) -> Output:
         """Normalised images [N, 3, H, W] -> feature [N, F] and the heads there are."""
         if isinstance(self.backbone, Headed):
-            # Half of the feature does not learn: projector and classifier read the other half.
+            # Half of the feature does not learn: heads read the other half.
             feature, learned = self.backbone.both(images)
         else:
             feature = learned = self.backbone(images)
-        raw = z = logits = graph = None
-        if self.projector is not None:
-            raw = self.projector(learned)
-            z = nn.functional.normalize(raw.float(), dim=1)
-        if self.classifier is not None:
-            logits = self.classifier(learned if "logits" in self.architecture.heads else raw)
-        if self.grapher is not None:
-            graph = nn.functional.normalize(self.grapher(learned).float(), dim=1)
-        return Output(feature=feature, z=z, logits=logits, graph=graph)
+        read, said = {"feature": learned}, {"feature": feature}
+        for name, kind in self.heads.items():
+            value = read[name] = getattr(self, kind.module)(read[kind.reads])
+            if kind.unit:
+                value = nn.functional.normalize(value.float(), dim=1)
+            said[kind.says or name] = value
+        return Output.of(said)
 
     def describe(self) -> dict[str, Any]:
         """The architecture as plain data, for encoder.json."""
@@ -430,7 +411,7 @@ class EncoderPair(nn.Module):
         self.query = query
         shared: dict[int, Any] = {id(part): part for part in query.fixed}
         self.key = copy.deepcopy(query, shared).requires_grad_(False)
-        self.key.classifier = None
+        self.key.without([name for name, kind in query.heads.items() if not kind.key])
         self.momentum = momentum
         own = {n: p for n, p in query.named_parameters() if p.requires_grad}
         names = {n: p for n, p in self.key.named_parameters() if n in own}

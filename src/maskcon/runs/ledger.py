@@ -9,7 +9,7 @@ from typing import Any
 
 from maskcon.config import COLUMN_FIELDS, MACHINE_FIELDS, Config, as_now
 from maskcon.errors import InputError
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.methods.schedules import shown
 from maskcon.runs import paper
 

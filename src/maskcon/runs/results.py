@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from maskcon.methods.family import METHODS
+from maskcon.methods import METHODS
 from maskcon.methods.schedules import shown
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,8 @@ def join(outputs: Sequence[Output]) -> Output:
     """The outputs of the parts of a batch as that of the batch."""
     if len(outputs) == 1:
         return outputs[0]
-    joined = {}
-    for field in fields(Output):
-        values = [getattr(output, field.name) for output in outputs]
-        joined[field.name] = None if values[0] is None else torch.cat(values)
-    return Output(**joined)
+    every = [output.tensors() for output in outputs]
+    return Output.of({name: torch.cat([one[name] for one in every]) for name in every[0]})
 
 
 def backward_in_parts(
@@ -66,9 +62,8 @@ def backward_in_parts(
                 encoded.append(encode(part))
             outputs.append(join(encoded))
     for whole in outputs:
-        for value in vars(whole).values():
-            if value is not None:
-                value.requires_grad_()
+        for value in whole.tensors().values():
+            value.requires_grad_()
     loss = backward(outputs)
     with _kept_statistics(network), _kept_random_state(device):
         remembered = iter(states)
@@ -76,8 +71,8 @@ def backward_in_parts(
         for parts, whole in zip(batches, outputs, strict=True):
             gradients = {
                 name: leaf.grad.tensor_split(len(parts))
-                for name, leaf in vars(whole).items()
-                if leaf is not None and leaf.grad is not None
+                for name, leaf in whole.tensors().items()
+                if leaf.grad is not None
             }
             for number, part in enumerate(parts):
                 state = next(remembered)
@@ -89,7 +84,7 @@ def backward_in_parts(
                 _set_random_state(device, state)  # the same units are dropped again
                 output = encode(part)
                 torch.autograd.backward(
-                    [getattr(output, name) for name in of_part], list(of_part.values())
+                    [output.tensors()[name] for name in of_part], list(of_part.values())
                 )
     return loss
 

@@ -29,12 +29,10 @@ from maskcon.data.plans import (
 )
 from maskcon.errors import DivergedError, InputError
 from maskcon.eval.recall import recall_of
-from maskcon.methods import mixing
+from maskcon.methods import METHODS, Mixed, Output, Step, mixing
 from maskcon.methods.bank import MemoryBank
-from maskcon.methods.family import METHODS
 from maskcon.methods.objective import Objective, check_hyper_parameters
 from maskcon.methods.schedules import learning_rate, scheduled
-from maskcon.methods.step import Mixed, Output, Step
 from maskcon.model.blocks import Layered, before_last
 from maskcon.model.network import Architecture, EncoderPair, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
@@ -406,12 +404,10 @@ class Training:
         """The step of the whole batch, with gradient through the rows of this process."""
 
         def join(output: Output) -> Output:
-            count, joined = self.config.batch_size, {}
-            for head in self.objective.heads:
-                rows = getattr(output, head, None)
-                if rows is not None:
-                    joined[head] = self.ranks.all_gather_with_gradient(rows, count)
-            return Output(**joined)
+            count, rows = self.config.batch_size, output.tensors()
+            joined = {head: rows[head] for head in self.objective.heads if head in rows}
+            gather = self.ranks.all_gather_with_gradient
+            return Output.of({head: gather(x, count) for head, x in joined.items()})
 
         if self.ranks.size == 1:
             return step
@@ -456,7 +452,7 @@ class Training:
         try:
             self._query = cast(nn.Module, torch.compile(self.encoder, dynamic=False))
             output = self._encode(self._query, part)
-            heads = [value for value in vars(output).values() if value is not None]
+            heads = output.tensors().values()
             torch.stack([value.float().sum() for value in heads]).sum().backward()
             if self.pair is not None:
                 self._key = torch.compile(self.pair.key, dynamic=False)
