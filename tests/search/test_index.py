@@ -114,16 +114,32 @@ def test_hnsw_states_what_it_finds(tmp_path):
         alone, (note,) = index_file.read(tmp_path / "x")
     assert "FAISS is not installed: searched exactly" in note
     assert (alone.search(queries, 5, without).ids == best.ids).all()
-    whole = (tmp_path / "x").read_bytes()
-    start = whole.rindex(b"IHNf")
-    for place in np.random.default_rng(0).integers(start, len(whole), 60):
-        (tmp_path / "y").write_bytes(whole[:place] + b"\x7f" + whole[place + 1 :])
-        try:
-            index_file.read(tmp_path / "y")[0].search(queries, 5)
-        except InputError:
-            continue
     assert made(3, kind="hnsw").search(queries[:, :6], 3).ids.shape == (20, 3)
     assert made(1, kind="hnsw").about.recall == 1
+
+
+@faiss
+def test_faiss_reads_no_graph_without_its_checksum(tmp_path, monkeypatch):
+    """A damaged graph, or one of 0.1, is built anew; the index alone, indexed, keeps it."""
+    index = made(60, width=16, kind="hnsw")
+    queries = made(20, width=16, seed=1).vectors
+    index_file.write(index, tmp_path / "x")
+    whole = (tmp_path / "x").read_bytes()
+    begins = whole.index(index.graph.dump().tobytes())
+    place = begins + len(index.graph.dump()) // 2
+    (tmp_path / "y").write_bytes(whole[:place] + b"\x7f" + whole[place + 1 :])
+    (tmp_path / "z").write_bytes(whole.replace(index_file.CHECKSUM.encode(), b"x" * 11))
+    assert not index_file.read(tmp_path / "x")[0].anew
+    with monkeypatch.context() as patch:
+        patch.setattr(hnsw.Graph, "loaded", None)
+        for name in ("y", "z"):
+            back, (note,) = index_file.read(tmp_path / name)
+            assert "has no valid checksum, and was built anew" in note
+            assert (back.search(queries, 5).ids == index.search(queries, 5).ids).all()
+            assert index_file.read(tmp_path / name, graph=False)[1] == ()
+            commands.index(tmp_path / name)
+    for name in ("y", "z"):
+        assert index_file.read(tmp_path / name)[1] == ()
 
 
 def test_without_faiss(monkeypatch):
@@ -262,7 +278,8 @@ def test_changing_an_index(run, other_run, photos, shop, tmp_path):
     assert done["thumbnails"] == 8
     index, _ = index_file.read(shop)
     encoder = maskcon.Encoder.load(run)
-    np.testing.assert_array_equal(index.vectors[8], encoder.embed(tmp_path / "more" / "20.png")[0])
+    alone = encoder.embed(tmp_path / "more" / "20.png")[0]
+    np.testing.assert_allclose(index.vectors[8], alone, atol=1e-6)  # in batches of 2 and of 1
     assert index.rows["coarse"].to_pylist()[-2:] == [None, None]
     done = commands.index(shop, remove=["more/*", str(photos / "c0" / "0.png")])
     assert (done["pictures"], len(done["removed"])) == (7, 3)

@@ -103,7 +103,7 @@ def index(
             )
         if is_index and (not add or file != there):
             raise InputError(f"{source} is an index: give --add, and no --out, to add to it")
-        before = opened(file, progress) if add else None
+        before = opened(file, progress, graph=False) if add else None
         if before is None:
             target(file, overwrite, more=", or --add to it")
         run = before.about.run if before is not None and is_index else there
@@ -123,9 +123,9 @@ def index(
         progress.close()
 
 
-def opened(file: Path, progress: Progress) -> Index:
+def opened(file: Path, progress: Progress, *, graph: bool = True) -> Index:
     """The index in a file, what there is to say of it told."""
-    found, notes = index_file.read(file)
+    found, notes = index_file.read(file, graph=graph)
     for note in notes:
         progress.note(note)
     return found
@@ -164,6 +164,8 @@ def _changed(
     """An index without some pictures, or searched in another way; or as it is."""
     before = opened(source, progress)
     if not remove and kind in (None, before.about.kind) and file == source:
+        if before.anew:
+            index_file.write(before, file)
         return _described(before, file)
     about = replace(before.about, kind=kind or before.about.kind)
     _tell(about, len(before), progress)

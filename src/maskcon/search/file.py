@@ -1,10 +1,11 @@
 """An index as one file that is mapped into memory.
 
 A zip archive whose members are stored as they are: about.json, vectors.npy [N, F], rows.arrow, and
-perhaps hnsw.faiss. A search reads what it needs of it, and other programs can open it. Nothing in
-it is executed.
+perhaps hnsw.faiss, whose SHA-256 is in about.json. A search reads what it needs of it, and other
+programs can open it. Nothing in it is executed.
 """
 
+import hashlib
 import json
 import mmap
 import struct
@@ -12,7 +13,7 @@ import zipfile
 from dataclasses import asdict, fields, replace
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from maskcon.vectors.file import replacing
 
 FORMAT = 1
 ALIGNED = 64  # bytes; where members begin, so that numbers can be used where they lie
+CHECKSUM = "hnsw_sha256"  # in about.json
 PIECE = 2**22  # bytes of vectors that are written together
 _LOCAL = struct.Struct("<26xHH")  # a member's own header: lengths of its name and its extra field
 _EXTRA = struct.Struct("<HH")  # an extra field: its kind and length
@@ -37,6 +39,9 @@ def write(index: Index, path: Path) -> None:
         TrainingError: the disk is full or read-only; the earlier file is untouched.
     """
     about = {"maskcon index": FORMAT, "pictures": len(index), **asdict(index.about)}
+    graph = None if index.graph is None else index.graph.dump().data
+    if graph is not None:
+        about[CHECKSUM] = hashlib.sha256(graph).hexdigest()
     with replacing(path) as beside, zipfile.ZipFile(beside, "w") as archive:
         archive.writestr("about.json", json.dumps(about, indent=2) + "\n")
         with _member(archive, "vectors.npy") as file:
@@ -50,9 +55,9 @@ def write(index: Index, path: Path) -> None:
             pa.ipc.new_file(pa.PythonFile(file, "w"), SCHEMA) as table,
         ):
             table.write_table(index.rows, max_chunksize=65536)
-        if index.graph is not None:
+        if graph is not None:
             with _member(archive, "hnsw.faiss") as file:
-                file.write(index.graph.dump().data)
+                file.write(graph)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
@@ -74,8 +79,13 @@ def there(path: Path) -> bool:
         return False
 
 
-def read(path: Path) -> tuple[Index, tuple[str, ...]]:
+def read(path: Path, *, graph: bool = True) -> tuple[Index, tuple[str, ...]]:
     """Open an index; vectors and thumbnails stay on the disk until they are looked at.
+
+    Args:
+        path: the file.
+        graph: load its graph, where it has one. A graph without a valid checksum, such as those
+            of 0.1, is not given to FAISS, but built anew of the vectors.
 
     Returns:
         The index, and what a person should know of how it was opened.
@@ -97,7 +107,7 @@ def read(path: Path) -> tuple[Index, tuple[str, ...]]:
         with open(path, "rb") as file:
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         members = _members(path, mapped)
-        about = _about(members["about.json"], path)
+        about, checksum = _about(members["about.json"], path)
         vectors = _array(members["vectors.npy"])
         rows = pa.ipc.open_file(pa.py_buffer(members["rows.arrow"])).read_all()
         if rows.schema != SCHEMA or vectors.ndim != 2 or len(rows) != len(vectors):
@@ -106,12 +116,19 @@ def read(path: Path) -> tuple[Index, tuple[str, ...]]:
         if rows["path"].null_count:
             raise ValueError("rows without a path")
         index = Index(about, vectors, rows)
-        if "hnsw.faiss" not in members:
+        if not graph or "hnsw.faiss" not in members:
             return index, ()
         if not installed():
             return index, (f"{path} has a graph, and FAISS is not installed: searched exactly",)
-        content = np.frombuffer(members["hnsw.faiss"], np.uint8)
-        return replace(index, graph=Graph.loaded(content, vectors)), ()
+        content = members["hnsw.faiss"]
+        if hashlib.sha256(content).hexdigest() == checksum:
+            loaded = Graph.loaded(np.frombuffer(content, np.uint8), vectors)
+            return replace(index, graph=loaded), ()
+        anew = replace(index.linked(), anew=True)
+        return anew, (
+            f"the graph in {path} has no valid checksum, and was built anew of its vectors; "
+            f"`maskcon index {path}` keeps it",
+        )
     except InputError:
         raise
     except Exception as error:  # a damaged file can raise anything
@@ -132,7 +149,8 @@ def _members(path: Path, mapped: memoryview) -> dict[str, memoryview]:
     return members
 
 
-def _about(content: memoryview, path: Path) -> About:
+def _about(content: memoryview, path: Path) -> tuple[About, Any]:
+    """What the index says of itself, and the checksum of its graph."""
     about = parse_json(bytes(content))
     if not isinstance(about, dict):
         raise ValueError("it does not say what it is")
@@ -146,7 +164,7 @@ def _about(content: memoryview, path: Path) -> About:
         raise ValueError(f"kind {known.kind!r}, run {known.run!r}")
     if not isinstance(known.identity, str):
         raise ValueError(f"identity {known.identity!r}")
-    return known
+    return known, about.get(CHECKSUM)
 
 
 def _array(content: memoryview) -> np.ndarray:

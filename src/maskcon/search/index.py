@@ -73,12 +73,14 @@ class Index:
         vectors: float32 [N, F], unit length.
         rows: a table of `SCHEMA`, N rows, no path twice.
         graph: for an approximate search; None for an exact one.
+        anew: its file has no such graph, so that it should be written again.
     """
 
     about: About
     vectors: np.ndarray
     rows: pa.Table
     graph: Graph | None = None
+    anew: bool = False
 
     @classmethod
     def of(cls, about: About, vectors: np.ndarray, rows: pa.Table) -> "Index":
@@ -87,7 +89,7 @@ class Index:
         if len(last) < len(rows):
             kept = np.array(sorted(last.values()), np.int64)
             vectors, rows = vectors[kept], rows.take(kept)
-        return cls(replace(about, recall=None), vectors, rows)._linked()
+        return cls(replace(about, recall=None), vectors, rows).linked()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -97,7 +99,7 @@ class Index:
         """How it is searched: "exact" or "hnsw"."""
         return "exact" if self.graph is None else "hnsw"
 
-    def _linked(self) -> "Index":
+    def linked(self) -> "Index":
         """With a graph, where its kind asks for one, and the graph's recall measured."""
         wanted = self.about.kind
         if wanted == "auto":
