@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon.config import SMALL_IMAGE, Config
+from maskcon.config import Config
 from maskcon.data import Features, Found, features_of, find, is_set
-from maskcon.data.loader import cut_picture
+from maskcon.data.features import FeatureRows
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import pictures_of
-from maskcon.data.scan import each, square
 from maskcon.errors import InputError, unreadable
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs.checkpoint import load_encoder
 from maskcon.runtime.device import Precision, pick_device
-from maskcon.runtime.progress import Progress, Silent, duration, screen
+from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.runtime.untrusted import parse_json
 from maskcon.vectors import file as embeddings
+from maskcon.vectors.encode import Loaded, encode, of_pictures, of_split
 
 BATCH = 256
 
@@ -128,34 +128,36 @@ class Encoder:
         Raises:
             InputError: there are no pictures, or some cannot be read; the message names them.
         """
-        given = self._given_vectors(images)
-        if given is not None:
-            parts = given.to(self.device).split(batch_size)
-            return np.concatenate([self._encode(part) for part in parts])
-        pictures = _pictures(images)
-        vectors = np.empty((len(pictures), self.width), np.float32)
-        if progress is True:
-            with screen() as shown:
-                return self._into(vectors, pictures, batch_size, shown, workers)
-        return self._into(vectors, pictures, batch_size, progress or Silent(), workers)
+        pictures = self._given_vectors(images) or _pictures(images)
+        with screen() if progress is True else nullcontext(progress or Silent()) as shown:
+            made = self.embed_readable(
+                pictures, batch_size=batch_size, progress=shown, workers=workers
+            )
+        if made.errors:
+            reasons = [why for _, why in made.errors]
+            raise unreadable(reasons, len(pictures), "mend or remove them")
+        return made.vectors
 
-    def _into(
+    def embed_readable(
         self,
-        vectors: np.ndarray,
         pictures: Pictures,
-        batch_size: int,
-        progress: Progress,
-        workers: int,
-    ) -> np.ndarray:
-        errors: list[str] = []
+        *,
+        batch_size: int = BATCH,
+        progress: Progress | None = None,
+        workers: int = 0,
+    ) -> Vectors:
+        """Vectors of all pictures that can be read, and why others cannot; as `stream`, at once."""
+        vectors = np.empty((len(pictures), self.width), np.float32)
+        read = np.zeros(len(pictures), bool)
+        errors: list[tuple[int, str]] = []
         for part in self.stream(
             pictures, batch_size=batch_size, progress=progress, workers=workers
         ):
             vectors[part.rows] = part.vectors
-            errors += [reason for _, reason in part.errors]
-        if errors:
-            raise unreadable(errors, len(pictures), "mend or remove them")
-        return vectors
+            read[part.rows] = True
+            errors += part.errors
+        whole = vectors if read.all() else vectors[read]
+        return Vectors(np.flatnonzero(read), whole, tuple(errors))
 
     def stream(
         self,
@@ -177,51 +179,42 @@ class Encoder:
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
+        progress = progress or Silent()
+        batches = self._batches(pictures, start, batch_size, workers)
+        for batch, feature in encode(
+            self.network.backbone,
+            batches,
+            self.preprocessing,
+            self.precision,
+            count=len(pictures),
+            first=start,
+            progress=progress,
+        ):
+            if not bool(feature.isfinite().all()):
+                raise InputError(
+                    "the encoder's vectors are not finite: it has diverged; train it anew"
+                )
+            unit = torch.nn.functional.normalize(feature, dim=1).view(-1, self.width)
+            yield Vectors(batch.rows.numpy(), unit.cpu().numpy(), batch.errors)
+        progress.close()
+
+    def _batches(
+        self, pictures: Pictures, start: int, batch_size: int, workers: int
+    ) -> Iterator[Loaded]:
+        size = self.preprocessing.image_size
         features = features_of(pictures)
         if features is not None:
-            yield from self._stream_vectors(features, start, batch_size)
-            return
+            return of_split(features, size=size, workers=0, batch_size=batch_size, first=start)
         if not self.network.takes_pictures:
             raise InputError(
                 "this encoder was trained on vectors that another model made: embed the pictures "
                 f"with that model first, and give it the vectors, floats [n, {self.network.inputs}]"
             )
-        progress = progress or Silent()
-        size, count = self.preprocessing.image_size, len(pictures)
-        readers = Config(workers=workers).readers
-        began = time.perf_counter()
+        threads = Config(workers=workers).readers
+        return of_pictures(pictures, size=size, threads=threads, batch_size=batch_size, first=start)
 
-        def read(offset: int) -> np.ndarray:
-            return _square(pictures, start + offset, size)
-
-        rows: list[int] = []
-        squares: list[np.ndarray] = []
-        errors: list[tuple[int, str]] = []
-        for offset, result in each(read, count - start, readers, Silent(), ""):
-            row = start + offset
-            if isinstance(result, InputError):
-                errors.append((row, str(result)))
-            else:
-                rows.append(row)
-                squares.append(result)
-            if len(squares) == batch_size or row + 1 == count:
-                yield Vectors(np.array(rows, np.int64), self._encode(squares), tuple(errors))
-                rows, squares, errors = [], [], []
-                speed = (offset + 1) / max(time.perf_counter() - began, 1e-9)
-                progress.update(
-                    f"embedding: {row + 1:,} of {count:,} images  {speed:,.0f} images/s  "
-                    f"{duration((count - row - 1) / speed)} left"
-                )
-        progress.close()
-
-    def _stream_vectors(self, features: Features, start: int, batch_size: int) -> Iterator[Vectors]:
-        for first in range(start, len(features), batch_size):
-            rows = slice(first, min(first + batch_size, len(features)))
-            part = features.first(rows).to(self.device)
-            yield Vectors(np.arange(rows.start, rows.stop), self._encode(part), ())
-
-    def _given_vectors(self, images: Any) -> Tensor | None:
-        """What was given, if it is vectors: float32 [n, F]."""
+    def _given_vectors(self, images: Any) -> FeatureRows | None:
+        """What was given, if it is vectors."""
         network = self.network
         a_file = isinstance(images, str | Path) and not network.takes_pictures
         if a_file and Path(images).suffix.lower() in embeddings.SUFFIXES:
@@ -235,32 +228,8 @@ class Encoder:
             raise InputError(
                 f"given are vectors {list(vectors.shape)}, and this encoder takes pictures alone"
             )
-        return vectors.float()
-
-    @torch.no_grad()
-    def _encode(self, squares: Sequence[np.ndarray] | Tensor) -> np.ndarray:
-        if isinstance(squares, Tensor):
-            images = squares
-        elif not squares:
-            return np.empty((0, self.width), np.float32)
-        else:
-            images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(self.device)
-        with self.precision.autocast():
-            feature = self.network(self.preprocessing.normalise(images)).feature
-        assert isinstance(feature, Tensor)
-        if not bool(feature.isfinite().all()):
-            raise InputError("the encoder's vectors are not finite: it has diverged; train it anew")
-        return torch.nn.functional.normalize(feature.float(), dim=1).cpu().numpy()
-
-
-def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
-    """A picture as the encoder takes it, uint8 [size, size, 3], resized as in evaluation."""
-    if size <= SMALL_IMAGE:
-        return square(pictures.decode(row), size)
-    made = torch.empty(size, size, 3, dtype=torch.uint8)
-    height, width = pictures.size(row)
-    cut_picture(pictures, row, (height, width), [(0, 0, height, width)], [made], exact=True)
-    return made.numpy()
+        names = [f"row {row}" for row in range(len(vectors))]
+        return FeatureRows(Features(vectors.float()[:, None]), names, "the array")
 
 
 def _pictures(images: Any) -> Pictures:

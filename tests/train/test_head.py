@@ -20,6 +20,7 @@ from maskcon.data.features import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
 from maskcon.model.blocks import Layered, before_last, last
 from maskcon.model.network import Headed, build_backbone, load_backbone_weights
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import Head, HeadShape
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import load_checkpoint, load_encoder
@@ -28,7 +29,6 @@ from maskcon.train import frozen as freezing
 from maskcon.train.training import Training
 from maskcon.vectors import as_data as featured
 from maskcon.vectors import file as embeddings
-from maskcon.vectors import frozen as cache
 from tests.conftest import Told
 
 SMALL: dict[str, Any] = {
@@ -308,16 +308,16 @@ def test_vectors_are_found_again_and_go_on(tmp_path, pictures, weights, monkeypa
         config = resolved({**SMALL, **options}, None)
         return freezing.vectors_of(data, config, Silent()).train.images.values
 
-    encode, count, limit = cache.Frozen._encode, 0, 1000
+    normalise, count, limit = Preprocessing.normalise, 0, 1000
 
-    def counted(self, cut):
+    def counted(self, images):
         nonlocal count
         if count == limit:
             raise KeyboardInterrupt
         count += 1
-        return encode(self, cut)
+        return normalise(self, images)
 
-    monkeypatch.setattr(cache.Frozen, "_encode", counted)
+    monkeypatch.setattr(Preprocessing, "normalise", counted)
     whole = compute("a")
     assert count == 8 + 8 + 3  # batches of 16: twice 120 train images, 40 test images
     assert whole.isfinite().all()

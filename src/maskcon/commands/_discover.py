@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import maskcon
+from maskcon.commands._embed import all_readable
 from maskcon.commands.sources import chosen_set, name_of
 from maskcon.config import Config, similar
 from maskcon.data import Found
@@ -21,7 +22,7 @@ from maskcon.discover import known as labels
 from maskcon.discover.judging import judged
 from maskcon.discover.kmeans import UNKNOWN
 from maskcon.encoder import Encoder
-from maskcon.errors import InputError, unreadable
+from maskcon.errors import InputError
 from maskcon.runtime.progress import Progress, Silent
 
 SPLITS = ("all", "train", "test")
@@ -199,20 +200,12 @@ def _embedded(
     encoder: Encoder, pictures: Pictures, config: Config, progress: Progress
 ) -> tuple[np.ndarray, Tensor]:
     """Rows that could be read, int64 [n], and their features [n, F]."""
-    parts = list(encoder.stream(pictures, progress=progress, workers=config.workers))
-    errors = [why for part in parts for _, why in part.errors]
-    if errors and not config.skip_unreadable:
-        raise unreadable(
-            errors,
-            len(pictures),
-            "mend or remove them, or go on without them with --skip-unreadable",
-        )
-    for why in errors:
+    made = encoder.embed_readable(pictures, progress=progress, workers=config.workers)
+    errors = [(pictures.name(row), why) for row, why in made.errors]
+    all_readable(errors, len(pictures), config.skip_unreadable)
+    for _, why in errors:
         progress.note(f"left out: {why}")
-    rows = np.concatenate([part.rows for part in parts])
-    if not len(rows):
-        raise InputError(f"none of {len(pictures):,} pictures can be read")
-    return rows, torch.from_numpy(np.concatenate([part.vectors for part in parts]))
+    return made.rows, torch.from_numpy(made.vectors)
 
 
 def _named(

@@ -224,24 +224,14 @@ def _entries(
             )
     given = labelled(data, Path(about.run), options, progress)
     seen = Seen(given.pictures, side)
-    vectors = np.empty((len(seen), encoder.width), np.float32)
-    looked: list[tuple[bytes | None, bytes | None]] = [UNSEEN] * len(seen)
-    errors: dict[int, str] = {}
-    for part in encoder.stream(
+    made = encoder.embed_readable(
         seen, batch_size=batch_size, progress=progress, workers=given.config.workers
-    ):
-        vectors[part.rows] = part.vectors
-        for row in part.rows.tolist():
-            looked[row] = seen.take(row)
-        errors.update(part.errors)
-    skipped = [(seen.name(row), reason) for row, reason in errors.items()]
+    )
+    skipped = [(seen.name(row), reason) for row, reason in made.errors]
     all_readable(skipped, len(seen), given.config.skip_unreadable)
-    if not np.isfinite(vectors).all():
-        raise InputError(f"the encoder of {about.run} has diverged: a vector is not finite")
-    kept = np.setdiff1d(np.arange(len(seen)), list(errors))
-    columns = given.take(kept).columns
-    rows = _table(columns, [looked[row] for row in kept.tolist()])
-    return vectors[kept], rows, skipped
+    columns = given.take(made.rows).columns
+    rows = _table(columns, [seen.take(row) for row in made.rows.tolist()])
+    return made.vectors, rows, skipped
 
 
 def _from_file(path: Path, side: int, confined: bool, progress: Progress) -> Entries:

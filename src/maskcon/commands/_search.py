@@ -173,20 +173,15 @@ def _embedded(
     pictures: Pictures, encoder: Encoder, side: int, workers: int, progress: Progress
 ) -> _Asked:
     seen = Seen(pictures, side)
-    rows: list[int] = []
-    vectors: list[np.ndarray] = []
-    errors: list[tuple[int, str]] = []
-    for part in encoder.stream(seen, progress=progress, workers=workers):
-        rows += part.rows.tolist()
-        vectors.append(part.vectors)
-        errors += part.errors
+    made = encoder.embed_readable(seen, progress=progress, workers=workers)
+    rows = made.rows.tolist()
     looked = [seen.take(row) for row in rows]
     return _Asked(
         [seen.name(row) for row in rows],
-        np.concatenate(vectors),
+        made.vectors,
         [digest for digest, _ in looked],
         [small for _, small in looked],
-        [(seen.name(row), reason) for row, reason in errors],
+        [(seen.name(row), reason) for row, reason in made.errors],
     )
 
 

@@ -1,13 +1,13 @@
 """Semi-supervised judging: a whole encoder fine-tuned with a few fine labels."""
 
 import copy
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from maskcon.data.features import Features
-from maskcon.data.plans import CropRule, StepPlan, plain_squares, sizes_of, some, views
+from maskcon.data.plans import CropRule, Squares, StepPlan, sizes_of, some, views
 from maskcon.data.table import Split
 from maskcon.errors import InputError
 from maskcon.eval.probe import few
@@ -16,8 +16,9 @@ from maskcon.methods.schedules import learning_rate
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import seed_of
+from maskcon.vectors.encode import encode, of_split
 
 BATCH = 64
 STEPS = 800  # whatever the share: few labels are seen more often
@@ -62,19 +63,43 @@ def fine_tuned(
     Returns:
         {"finetune@1%": share of test images that are classified rightly}
     """
-    progress = progress or Silent()
     assert train.fine is not None
-    assert test.fine is not None
     if isinstance(train.images, Features):
         raise InputError(
             "fine-tuning needs pictures, and here are vectors alone: leave out the protocol fewshot"
         )
-    rows = few(train.fine, share, seed)
-    images, label = some(train.images, rows), train.fine[rows]
-    device = precision.device
+    rows, device = few(train.fine, share, seed), precision.device
+    images = some(train.images, rows)
     torch.manual_seed(seed_of(seed, "weights"))
-    backbone = copy.deepcopy(network.backbone).to(device).train()
-    classifier = nn.Linear(network.width, int(train.fine.max()) + 1).to(device)
+    classifier = nn.Linear(network.width, int(train.fine.max()) + 1)
+    tuned = nn.Sequential(copy.deepcopy(network.backbone), classifier).to(device)
+    rule = CropRule(crop_scale, flip, sizes_of(images))
+    batches = views(
+        images.to(device) if isinstance(images, Tensor) else images,
+        StepPlan(rule, ("weak",), min(BATCH, len(rows)), seed),
+        range(STEPS),
+        size=preprocessing.image_size,
+        workers=workers,
+        device=device,
+    )
+    label = train.fine[rows].to(device)
+    for step in _descend(tuned, batches, label, preprocessing, precision):
+        if progress is not None and step % 20 == 0:
+            done = f"{step} of {STEPS} steps"
+            progress.update(f"fine-tuning with {share:.0%} of the labels: {done}")
+    found = _accuracy(tuned.eval(), preprocessing, precision, test, workers)
+    return {f"finetune@{share * 100:g}%": found}
+
+
+def _descend(
+    tuned: nn.Sequential,
+    batches: Squares,
+    label: Tensor,
+    preprocessing: Preprocessing,
+    precision: Precision,
+) -> Iterator[int]:
+    """Train a backbone and a classifier on batches of (rows, [view]); the number of each step."""
+    backbone, classifier = tuned.train()
     optimizer = torch.optim.SGD(
         [
             {"params": backbone.parameters(), "full": BACKBONE_LR},
@@ -85,48 +110,29 @@ def fine_tuned(
         weight_decay=WEIGHT_DECAY,
     )
     scaler = precision.scaler()
-    rule = CropRule(crop_scale, flip, sizes_of(images))
-    plan = StepPlan(rule, ("weak",), min(BATCH, len(rows)), seed)
-    made = views(
-        images.to(device) if isinstance(images, Tensor) else images,
-        plan,
-        range(STEPS),
-        size=preprocessing.image_size,
-        workers=workers,
-        device=device,
-    )
-    label = label.to(device)
-    for step, (drawn, (view,)) in enumerate(made):
+    for step, (rows, (view,)) in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = group["full"] * learning_rate(step, STEPS, 0)
         with precision.autocast():
-            logits = classifier(backbone(preprocessing.normalise(view)))
+            logits = tuned(preprocessing.normalise(view))
         optimizer.zero_grad()
-        scaler.scale(cross_entropy(logits, label[drawn]).mean()).backward()
+        scaler.scale(cross_entropy(logits, label[rows]).mean()).backward()
         scaler.step(optimizer)
         scaler.update()
-        if step % 20 == 0:
-            progress.update(f"fine-tuning with {share:.0%} of the labels: {step} of {STEPS} steps")
-    found = _accuracy(backbone.eval(), classifier, preprocessing, precision, test, workers)
-    return {f"finetune@{share * 100:g}%": found}
+        yield step
 
 
-@torch.no_grad()
 def _accuracy(
-    backbone: nn.Module,
-    classifier: nn.Linear,
+    network: nn.Module,
     preprocessing: Preprocessing,
     precision: Precision,
     test: Split,
     workers: int,
 ) -> float:
+    """Share of test images whose largest logit is that of their fine class."""
     assert test.fine is not None
-    right, done = 0, 0
-    options: dict[str, Any] = {"size": preprocessing.image_size, "workers": workers}
-    for batch in plain_squares(test.images, **options, batch_size=250):
-        with precision.autocast():
-            logits = classifier(backbone(preprocessing.normalise(batch.to(precision.device))))
-        label = test.fine[done : done + len(batch)]
-        right += int((logits.argmax(1).cpu() == label).sum())
-        done += len(batch)
-    return right / done
+    size, count, right = preprocessing.image_size, len(test), 0
+    batches = of_split(test.images, size=size, workers=workers, batch_size=250)
+    for batch, logits in encode(network, batches, preprocessing, precision, count=count):
+        right += int((logits.argmax(1).cpu() == test.fine[batch.rows]).sum())
+    return right / count

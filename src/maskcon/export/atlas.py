@@ -17,7 +17,7 @@ import torch
 from maskcon.data import Found
 from maskcon.data.thumbnails import thumbnail as shrunk
 from maskcon.encoder import Encoder, joined
-from maskcon.errors import InputError
+from maskcon.errors import InputError, unreadable
 from maskcon.eval.retrieval import nearest_others
 from maskcon.runs.checkpoint import write_atomically
 from maskcon.runtime.progress import Progress
@@ -63,7 +63,11 @@ def write(
         InputError: a picture cannot be read, there is but one, or a number is out of range.
     """
     _check(projection, neighbours, thumbnail, seed)
-    rows, embedded, skipped = _embed(encoder, found, skip_unreadable, progress)
+    pictures = joined(found)
+    made = encoder.embed_readable(pictures, progress=progress)
+    rows, embedded, skipped = made.rows, made.vectors, [why for _, why in made.errors]
+    if skipped and not skip_unreadable:
+        raise unreadable(skipped, len(pictures), "mend or remove them")
     count = len(rows)
     if count < 3:
         raise InputError(f"{found.name} has {count} pictures: a map needs three or more")
@@ -106,20 +110,6 @@ def _check(projection: str, neighbours: int, thumbnail: int, seed: int) -> None:
     for name, value in (("thumbnail", thumbnail), ("seed", seed)):
         if value < 0:
             raise InputError(f"{name} is {value}: expected 0 or more")
-
-
-def _embed(
-    encoder: Encoder, found: Found, skip_unreadable: bool, progress: Progress
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Rows that can be read, their vectors float32 [n, F], and why others cannot."""
-    pictures = joined(found)
-    if not skip_unreadable:
-        vectors = encoder.embed(found, progress=progress)
-        return np.arange(len(vectors)), vectors, []
-    parts = list(encoder.stream(pictures, progress=progress))
-    rows = np.concatenate([part.rows for part in parts])
-    vectors = np.concatenate([part.vectors for part in parts])
-    return rows, vectors, [reason for part in parts for _, reason in part.errors]
 
 
 def _points(vectors: np.ndarray, projection: str, seed: int) -> np.ndarray:

@@ -1,24 +1,138 @@
-"""Pictures become vectors."""
+"""Pictures become vectors, in one loop: batches of pictures -> preprocessing -> network.
+
+Batches come from one of two sources: `of_split`, whole data sets in memory or read by worker
+processes into shared memory, each picture known to be readable; and `of_pictures`, loose pictures
+that threads read, which may meet some that cannot be read.
+"""
 
 import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from maskcon.config import SMALL_IMAGE
 from maskcon.data.features import Features
+from maskcon.data.loader import cut_picture
+from maskcon.data.pictures import Pictures
 from maskcon.data.plans import plain_squares, some
+from maskcon.data.scan import each, square
 from maskcon.data.table import Photos
+from maskcon.errors import InputError
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent, duration
 
-BATCH = 500
+BATCH = 500  # images in memory
 PHOTO_BATCH = 100  # of large pictures; each worker has several
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """Pictures that go through the network together.
+
+    Attributes:
+        rows: of the pictures, int64 [n].
+        images: uint8 [n, 3, S, S]; or float32 [n, F], vectors in place of pictures. Good until
+            the next batch is asked for.
+        errors: (row, why) of those among them that cannot be read; they have no image.
+    """
+
+    rows: Tensor
+    images: Tensor
+    errors: tuple[tuple[int, str], ...] = ()
+
+
 @torch.no_grad()
+def encode(
+    network: Callable[[Tensor], Tensor],
+    batches: Iterable[Loaded],
+    preprocessing: Preprocessing,
+    precision: Precision,
+    *,
+    count: int,
+    first: int = 0,
+    doing: str = "embedding",
+    progress: Progress | None = None,
+) -> Iterator[tuple[Loaded, Tensor]]:
+    """Each batch, and what the network makes of its images: float32 [n, F], on its device.
+
+    Args:
+        network: normalised images to vectors; in evaluation mode, on the device of `precision`.
+        batches: from a source below.
+        preprocessing: of the network's input.
+        precision: that it computes in.
+        count: pictures of which progress is told, with those before
+        first: the row that the batches begin with.
+        doing: what progress says that this is.
+        progress: told after each batch how far it is, how fast, and how long it will take.
+    """
+    progress = progress or Silent()
+    start, done = time.perf_counter(), first
+    for batch in batches:
+        if len(batch.rows):
+            images = batch.images.to(precision.device, non_blocking=True)
+            with precision.autocast():
+                vectors = network(preprocessing.normalise(images))
+        else:  # none could be read
+            vectors = torch.empty(0, 0)
+        yield batch, vectors.float()
+        done += len(batch.rows) + len(batch.errors)
+        speed = (done - first) / max(time.perf_counter() - start, 1e-9)
+        progress.update(
+            f"{doing}: {done:,} of {count:,} images  {speed:,.0f} images/s  "
+            f"{duration((count - done) / speed)} left"
+        )
+
+
+def of_split(
+    images: Tensor | Photos | Features, *, size: int, workers: int, batch_size: int, first: int = 0
+) -> Iterator[Loaded]:
+    """A split's images from a row on, not cropped, resized to squares by `workers` processes."""
+    rest = some(images, slice(first, None)) if first else images
+    for squares in plain_squares(rest, size=size, workers=workers, batch_size=batch_size):
+        yield Loaded(torch.arange(first, first + len(squares)), squares)
+        first += len(squares)
+
+
+def of_pictures(
+    pictures: Pictures, *, size: int, threads: int, batch_size: int, first: int = 0
+) -> Iterator[Loaded]:
+    """Loose pictures from a row on, resized as those of a split, read by threads."""
+    rows: list[int] = []
+    squares: list[Tensor] = []
+    errors: list[tuple[int, str]] = []
+
+    def read(row: int) -> Tensor:
+        return torch.from_numpy(_square(pictures, row, size))
+
+    count = len(pictures)
+    for row, result in each(read, count - first, threads, Silent(), "", first):
+        if isinstance(result, InputError):
+            errors.append((row, str(result)))
+        else:
+            rows.append(row)
+            squares.append(result)
+        if len(squares) == batch_size or row + 1 == count:
+            images = torch.stack(squares) if squares else torch.empty(0, size, size, 3)
+            yield Loaded(torch.tensor(rows).long(), images.permute(0, 3, 1, 2), tuple(errors))
+            rows, squares, errors = [], [], []
+
+
+def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
+    """A picture as a network takes it, uint8 [size, size, 3], resized as in evaluation."""
+    if size <= SMALL_IMAGE:
+        return square(pictures.decode(row), size)
+    made = torch.empty(size, size, 3, dtype=torch.uint8)
+    height, width = pictures.size(row)
+    cut_picture(pictures, row, (height, width), [(0, 0, height, width)], [made], exact=True)
+    return made.numpy()
+
+
 def embed(
     encoder: Network,
     images: Tensor | Photos | Features,
@@ -35,26 +149,22 @@ def embed(
     the mode it was in. Only the features of a set are ever in memory, not its pictures. Of
     several `ranks` each embeds its part, and all have all features.
     """
-    progress = progress or Silent()
     count = len(images)
-    images = some(images, ranks.part(count))
-    device = precision.device  # some encoders have no parameters
-    was_training = encoder.training
-    encoder.eval()
-    features = torch.empty(len(images), encoder.width, device=device)
+    own = some(images, ranks.part(count))
     size = preprocessing.image_size
     batch_size = PHOTO_BATCH if isinstance(images, Photos) else BATCH
-    start, done = time.perf_counter(), 0
-    for batch in plain_squares(images, size=size, workers=workers, batch_size=batch_size):
-        with precision.autocast():
-            feature = encoder(preprocessing.normalise(batch.to(device, non_blocking=True))).feature
-        part = features[done : done + len(batch)]
-        torch.nn.functional.normalize(feature.float(), dim=1, out=part)
-        done += len(batch)
-        speed = done / (time.perf_counter() - start)
-        progress.update(
-            f"embedding: {done:,} of {len(images):,} images  {speed:,.0f} images/s  "
-            f"{duration((len(images) - done) / speed)} left"
-        )
+    batches = of_split(own, size=size, workers=workers, batch_size=batch_size)
+    features = torch.empty(len(own), encoder.width, device=precision.device)
+    was_training = encoder.training
+    encoder.eval()
+    for batch, feature in encode(
+        encoder.backbone,
+        batches,
+        preprocessing,
+        precision,
+        count=len(own),
+        progress=progress,
+    ):
+        features[batch.rows] = torch.nn.functional.normalize(feature, dim=1)
     encoder.train(was_training)
     return ranks.all_gather(features, count)

@@ -21,11 +21,13 @@ from maskcon.errors import InputError, TrainingError
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs.checkpoint import flush_folder
 from maskcon.runtime.device import Precision
-from maskcon.runtime.progress import Progress, duration
+from maskcon.runtime.progress import Progress
+from maskcon.vectors.encode import Loaded, encode
 
 FORMAT = 1  # of what is computed; another number computes anew
 BATCH = 16  # squares at a time on a processor, whose caches hold the activations of no more
 GPU_BATCH = 256
+LARGEST = torch.finfo(torch.float16).max
 SYNC_EVERY = 5.0  # seconds of work that a crash may cost
 
 
@@ -130,7 +132,6 @@ class Frozen:
         digest.update(repr((*used, *cut, names)).encode())
         return digest.hexdigest()
 
-    @torch.no_grad()
     def _compute(
         self,
         images: Tensor | Photos,
@@ -150,22 +151,25 @@ class Frozen:
                 whole = file.tell() // (row_bytes * batch_size)  # batches
                 file.truncate(whole * batch_size * row_bytes)
                 plan = self._plan(images, view, batch_size)
-                precision = range(whole, -(-count // batch_size))
-                start = synced = time.perf_counter()
+                numbers = range(whole, -(-count // batch_size))
                 size = self.preprocessing.image_size
-                made = squares(images, plan, precision, size=size, workers=workers, exact=view == 0)
-                for number, (_, (cut,)) in zip(precision, made, strict=True):
-                    file.write(self._encode(cut).numpy().tobytes())
-                    now = time.perf_counter()
-                    if now - synced > SYNC_EVERY:
+                cut = squares(images, plan, numbers, size=size, workers=workers, exact=view == 0)
+                synced = time.perf_counter()
+                for _, vectors in encode(
+                    self.backbone,
+                    (Loaded(rows, images) for rows, (images,) in cut),
+                    self.preprocessing,
+                    self.precision,
+                    count=count,
+                    first=whole * batch_size,
+                    doing=f"vectors, {where}",
+                    progress=progress,
+                ):
+                    # beyond float16's range nothing is a sensible vector, infinities least
+                    file.write(vectors.clamp(-LARGEST, LARGEST).half().cpu().numpy().tobytes())
+                    if time.perf_counter() - synced > SYNC_EVERY:
                         file.flush()
-                        synced = now
-                    done = min((number + 1) * batch_size, count)
-                    speed = (done - whole * batch_size) / max(now - start, 1e-9)
-                    progress.update(
-                        f"vectors, {where}: {done:,} of {count:,} images  {speed:,.0f} images/s  "
-                        f"{duration((count - done) / speed)} left"
-                    )
+                        synced = time.perf_counter()
             values = np.fromfile(beside, np.float16).reshape(count, self.width)
             finished = path.with_suffix(".new")
             with open(finished, "wb") as file:
@@ -184,10 +188,3 @@ class Frozen:
     def _plan(self, images: Tensor | Photos, view: int, batch_size: int) -> Plan:
         rule = CropRule(self.crop_scale, self.flip, sizes_of(images))
         return RowsInOrder(rule, "weak" if view else "plain", batch_size, self.seed, view)
-
-    def _encode(self, cut: Tensor) -> Tensor:
-        images = self.preprocessing.normalise(cut.to(self.precision.device, non_blocking=True))
-        with self.precision.autocast():
-            vectors = self.backbone(images)
-        # beyond float16's range nothing is a sensible vector; infinities would be no vector
-        return vectors.float().clamp(-65504, 65504).half().cpu()
