@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from maskcon.errors import InputError
 from maskcon.eval import bootstrap, cluster, estimate, knn, precision, probe, recall, retrieval
 from maskcon.eval import diagnostics as diagnostics
+from maskcon.eval.graph import divided, leading, modularity, neighbour_graph
 from maskcon.eval.retrieval import nearest_others, negatives_before
 from tests.conftest import Told
 
@@ -560,7 +561,7 @@ def test_a_cloud_without_clusters_is_divided_no_better_than_a_gaussian():
 def test_modularity_is_that_of_its_definition():
     """1 / 2m sum over pairs of one cluster of A_ij - d_i d_j / 2m; and no neighbour is lost."""
     z = features(30).double().numpy()
-    graph = estimate.neighbours(z, 4)
+    graph = neighbour_graph(z, 4)
     a = graph.toarray()
     similarity = z @ z.T - 9 * np.eye(30)
     joined = np.zeros((30, 30))
@@ -575,21 +576,21 @@ def test_modularity_is_that_of_its_definition():
         for j in range(30)
         if cluster[i] == cluster[j]
     )
-    assert estimate.modularity(graph, cluster, 3) == pytest.approx(expected / total)
+    assert modularity(graph, cluster, 3) == pytest.approx(expected / total)
 
 
 def test_leading_eigenvectors_are_those_of_the_whole_matrix():
-    graph = estimate.neighbours(features(200).double().numpy(), 8)
+    graph = neighbour_graph(features(200).double().numpy(), 8)
     scale = np.diag(graph.sum(1) ** -0.5)
     expected = np.linalg.eigh(scale @ graph.toarray() @ scale)[1][:, ::-1][:, :5]
-    found = estimate.leading(graph, 5)  # 200 rows are enough for Lanczos
+    found = leading(graph, 5)  # 200 rows are enough for Lanczos
     np.testing.assert_allclose(np.abs((found * expected).sum(0)), 1, atol=1e-6)
 
 
 def test_separate_graphs_are_divided_exactly():
     x, label = blobs(90, 3, apart=30)
-    graph = estimate.neighbours(estimate.reduced(x.numpy(), 20), 10)
-    found = torch.from_numpy(estimate.divided(estimate.leading(graph, 3)))
+    graph = neighbour_graph(estimate.reduced(x.numpy(), 20), 10)
+    found = torch.from_numpy(divided(leading(graph, 3)))
     assert cluster.agreement(found, label)["accuracy"] == 1
 
 

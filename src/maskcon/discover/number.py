@@ -7,15 +7,8 @@ import numpy as np
 import torch
 
 from maskcon.errors import InputError
-from maskcon.eval.estimate import (
-    ROWS,
-    divided,
-    estimate_clusters,
-    leading,
-    modularity,
-    neighbours,
-    sample,
-)
+from maskcon.eval.estimate import ROWS, at_most, estimate_clusters, sample
+from maskcon.eval.graph import divisions, neighbour_graph
 
 FEWEST = 10  # images; the groups of fewer cannot be told
 FAINT, CLEAR = 0.05, 0.1  # excess from which groups show
@@ -102,9 +95,5 @@ def number_of(
 
 def _closer(x: np.ndarray, most: int) -> int:
     """The number of groups that a sparse graph of the rows divides best into."""
-    graph = neighbours(x.astype(np.float64), SPARSE)
-    vectors = leading(graph, min(most, len(x) // 2, len(np.unique(x, axis=0))))
-    scores = {1: 0.0}
-    for k in range(2, vectors.shape[1] + 1):
-        scores[k] = modularity(graph, divided(vectors[:, :k]), k)
+    scores = divisions(neighbour_graph(x.astype(np.float64), SPARSE), at_most(x, most))
     return max(scores, key=scores.__getitem__)

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr
-from scipy.sparse import csr_array, diags_array
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from maskcon.errors import InputError
+from maskcon.eval.graph import divisions, neighbour_graph
 from maskcon.eval.rows import check_rows
 
 WIDTH = 20  # principal components that are looked at
@@ -74,12 +72,12 @@ def estimate_clusters(
     random = np.random.default_rng(seed)
     x = features.cpu().numpy()
     whole = sample(x, ROWS, random)
-    scores = divisions(whole, most)
+    scores = _divisions(whole, most)
     number = max(scores, key=scores.__getitem__)
-    clouds = [divisions(cloud(whole, random), most) for _ in range(REFERENCES)]
+    clouds = [_divisions(cloud(whole, random), most) for _ in range(REFERENCES)]
     excess = scores[number] - float(np.mean([max(scores.values()) for scores in clouds]))
     parts = [
-        divisions(sample(x, max(2, round(share * len(whole))), random), most)
+        _divisions(sample(x, max(2, round(share * len(whole))), random), most)
         for _ in range(subsamples)
     ]
     numbers = [max(found, key=found.__getitem__) for found in parts] or [number]
@@ -101,20 +99,16 @@ def cloud(x: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return random.normal(size=(len(x), len(variance))) * np.sqrt(np.maximum(variance, 0))
 
 
-def divisions(x: np.ndarray, most: int) -> dict[int, float]:
-    """Modularity of the spectral division into each number of clusters, 1 to `most`.
-
-    Args:
-        x: rows [N, F].
-        most: clusters; no more than half of the rows, or than there are different rows.
-    """
+def _divisions(x: np.ndarray, most: int) -> dict[int, float]:
+    """Modularity of the division of rows [N, F] into each number of clusters, 1 to `most`."""
     z = reduced(x, WIDTH)
-    graph = neighbours(z, 2 * round(len(x) ** 0.5))
-    vectors = leading(graph, min(most, len(x) // 2, len(np.unique(z, axis=0))))  # [N, k]
-    scores = {1: 0.0}
-    for k in range(2, vectors.shape[1] + 1):
-        scores[k] = modularity(graph, divided(vectors[:, :k]), k)
-    return scores
+    graph = neighbour_graph(z, 2 * round(len(x) ** 0.5))
+    return divisions(graph, at_most(z, most))
+
+
+def at_most(z: np.ndarray, most: int) -> int:
+    """Clusters that are looked for: no more than half of the rows, or than different rows."""
+    return min(most, len(z) // 2, len(np.unique(z, axis=0)))
 
 
 def reduced(x: np.ndarray, width: int) -> np.ndarray:
@@ -122,71 +116,3 @@ def reduced(x: np.ndarray, width: int) -> np.ndarray:
     x = x.astype(np.float64) - x.mean(0, dtype=np.float64)
     z = x @ np.linalg.eigh(x.T @ x)[1][:, ::-1][:, :width]  # [N, width]
     return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-
-
-def neighbours(z: np.ndarray, count: int) -> csr_array:
-    """The graph in which each row is joined with its nearest others; a pair of both counts double.
-
-    Args:
-        z: rows of unit length [N, width].
-        count: neighbours of each, fewer where there are fewer rows.
-
-    Returns:
-        symmetric weights [N, N], 0, 1/2 or 1.
-    """
-    n = len(z)
-    count = min(count, n - 1)
-    similarity = z @ z.T
-    np.fill_diagonal(similarity, -np.inf)
-    nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-    rows = np.repeat(np.arange(n), count)
-    joined = csr_array((np.full(n * count, 0.5), (rows, nearest.ravel())), shape=(n, n))
-    return csr_array(joined + joined.T)
-
-
-def leading(graph: csr_array, count: int) -> np.ndarray:
-    """Eigenvectors of the normalised graph with the largest eigenvalues, [N, count]."""
-    scale = diags_array(1 / np.sqrt(graph.sum(1)))
-    normal = scale @ graph @ scale
-    if len(graph.indptr) - 1 < 4 * count + 20:
-        values, vectors = np.linalg.eigh(normal.toarray())
-        return vectors[:, ::-1][:, :count]
-    start = np.random.default_rng(0).normal(size=graph.shape[0])  # the same vectors every time
-    values, vectors = eigsh(normal, count, which="LA", v0=start)
-    return vectors[:, np.argsort(-values)]
-
-
-def divided(vectors: np.ndarray) -> np.ndarray:
-    """The cluster of each row: the axis it is nearest to, after the rotation that fits best.
-
-    Pivoted QR chooses rows that are as orthogonal as can be, one of each cluster; the rotation
-    turns them onto the axes.
-
-    Args:
-        vectors: leading eigenvectors [N, k].
-
-    Returns:
-        int64 [N] in 0..k - 1.
-    """
-    k = vectors.shape[1]
-    chosen = qr(vectors.T, mode="r", pivoting=True)[1][:k]
-    left, _, right = np.linalg.svd(vectors[chosen].T)
-    return np.abs(vectors @ (left @ right)).argmax(1)
-
-
-def modularity(graph: csr_array, cluster: np.ndarray, k: int) -> float:
-    """How much more weight lies inside clusters than chance would put there.
-
-        sum over clusters c of  inside(c) / total - (degree(c) / total)^2
-
-    Args:
-        graph: symmetric weights [N, N].
-        cluster: of each row, 0..k - 1.
-        k: clusters.
-    """
-    member = np.zeros((len(cluster), k))
-    member[np.arange(len(cluster)), cluster] = 1
-    degree = np.asarray(graph.sum(1)).ravel() @ member  # [k]
-    total = degree.sum()
-    inside = (member * (graph @ member)).sum()
-    return float(inside / total - ((degree / total) ** 2).sum())
