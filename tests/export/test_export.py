@@ -471,7 +471,7 @@ def test_atlas_with_a_damaged_picture(run, tmp_path, images):
         ({"to": "onnx", "device": "cpu"}, "--to onnx does not take device"),
         ({"to": "hf", "licence": "mit"}, "unknown option 'licence' (did you mean license?)"),
         ({"to": "hf", "license": "a\nb"}, "expected one of the hub's names"),
-        ({"to": "atlas", "projection": "umap"}, "expected one of auto, tsne, pca"),
+        ({"to": "atlas", "projection": "mds"}, "expected one of auto, tsne, umap, pca"),
         ({"to": "atlas", "neighbours": 0}, "neighbours is 0"),
         ({"to": "atlas", "thumbnail": -1}, "thumbnail is -1"),
         ({"to": "onnx", "out": "x.pt"}, "x.pt does not end in .onnx"),

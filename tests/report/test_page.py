@@ -21,14 +21,14 @@ from maskcon import commands
 from maskcon.data import from_arrays
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
+from maskcon.eval import projection
 from maskcon.eval.precision import query_precisions
+from maskcon.eval.projection import components, places
 from maskcon.eval.retrieval import nearest_others
-from maskcon.report import places as placing
 from maskcon.report.album import Album, short_names
 from maskcon.report.drawing import Line, chart, thinned
 from maskcon.report.findings import best_and_worst, confusions
 from maskcon.report.near_duplicates import near_duplicates
-from maskcon.report.places import components, places
 from maskcon.report.sections import data_block
 from maskcon.report.sprites import packed, thumbnails
 from maskcon.runtime.progress import Silent
@@ -166,7 +166,7 @@ def test_places_of_few_and_of_equal_pictures():
 
 
 def test_more_than_the_landmarks_lie_by_their_neighbours(monkeypatch):
-    monkeypatch.setattr(placing, "LANDMARKS", 60)
+    monkeypatch.setattr(projection, "LANDMARKS", 60)
     album = album_of(240)
     middle = torch.eye(8)[:6]
     noise = 0.05 * torch.randn(240, 8, generator=torch.Generator().manual_seed(1))

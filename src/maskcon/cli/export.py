@@ -19,7 +19,7 @@ FORMS = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items(
 @click.option("--overwrite", is_flag=True, help="replace an earlier export")
 @click.option("--data", help="pictures for atlas, or to compare on [the run's own]")
 @click.option("--license", help="hf: of the weights, as the hub calls it, such as mit [unknown]")
-@click.option("--projection", help="atlas: auto, tsne or pca [auto: tsne up to 5,000 images]")
+@click.option("--projection", help="atlas: auto, tsne, umap or pca [auto: tsne up to 5,000 images]")
 @click.option("--neighbours", type=int, help="atlas: of each image [15]")
 @click.option("--thumbnail", type=int, help="atlas: side of pictures in pixels, 0: none [64]")
 @click.option("--vectors/--no-vectors", default=None, help="atlas: a column of vectors [no]")

@@ -9,12 +9,12 @@ from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
 from maskcon.data.table import Photos
 from maskcon.errors import InputError
+from maskcon.eval.projection import MAPS
 from maskcon.eval.recall import recall_of
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
-from maskcon.report.places import MAPS
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision, pick_device

@@ -18,14 +18,14 @@ from maskcon.data import Found
 from maskcon.data.thumbnails import thumbnail as shrunk
 from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError, unreadable
+from maskcon.eval.projection import MAPS, places
 from maskcon.eval.retrieval import nearest_others
 from maskcon.runs.checkpoint import write_atomically
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import seed_of
 
-PROJECTIONS = ("auto", "tsne", "pca")
+PROJECTIONS = ("auto", *MAPS)
 TSNE_POINTS = 5000  # t-SNE of more takes minutes
-COMPONENTS = 50  # that t-SNE starts from
 
 
 def write(
@@ -49,8 +49,8 @@ def write(
         out: the file, .parquet.
         progress: told how it goes.
         skip_unreadable: leave out pictures that cannot be read, in place of an error.
-        projection: of x and y: "tsne", "pca", or "auto", which is t-SNE of up to 5,000
-            pictures and PCA of more.
+        projection: of x and y: one of `maskcon.eval.projection.MAPS`, or "auto", which is t-SNE
+            of up to 5,000 pictures and PCA of more.
         neighbours: of each picture, fewer where there are not so many.
         thumbnail: longest side of the pictures in the table in pixels; 0 leaves them out.
         vectors: a column "vector" with the embeddings themselves.
@@ -73,8 +73,7 @@ def write(
         raise InputError(f"{found.name} has {count} pictures: a map needs three or more")
     if projection == "auto":
         projection = "tsne" if count <= TSNE_POINTS else "pca"
-    progress.update(f"placing {count:,} images with {projection}")
-    points = _points(embedded, projection, seed)
+    points = places(embedded, projection, seed_of(seed, "map"), progress)
     progress.update("looking for neighbours")
     k = min(neighbours, count - 1)
     columns = {
@@ -110,22 +109,6 @@ def _check(projection: str, neighbours: int, thumbnail: int, seed: int) -> None:
     for name, value in (("thumbnail", thumbnail), ("seed", seed)):
         if value < 0:
             raise InputError(f"{name} is {value}: expected 0 or more")
-
-
-def _points(vectors: np.ndarray, projection: str, seed: int) -> np.ndarray:
-    """A place for each vector, float32 [n, 2]."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    state = seed_of(seed, "map")
-    count = 2 if projection == "pca" else COMPONENTS
-    pca = PCA(min(count, *vectors.shape), random_state=state)
-    reduced = pca.fit_transform(vectors.astype(np.float64))
-    if projection == "tsne":
-        perplexity = min(30.0, (len(vectors) - 1) / 3)
-        tsne = TSNE(perplexity=perplexity, init="pca", random_state=state)
-        reduced = tsne.fit_transform(reduced)
-    return reduced.astype(np.float32)
 
 
 def _labels(found: Found, rows: np.ndarray) -> dict[str, pa.Array]:

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskcon.eval.projection import places
 from maskcon.eval.retrieval import Retrieval, nearest_others
 from maskcon.report import sections
 from maskcon.report.album import Album
 from maskcon.report.figures import Figures, figures
 from maskcon.report.findings import Confusion, Query, best_and_worst, confusions
 from maskcon.report.near_duplicates import NearDuplicates, near_duplicates
-from maskcon.report.places import places
 from maskcon.report.sprites import Sheets, sheets
 from maskcon.runs.results import without_learning
 from maskcon.runtime.progress import Progress

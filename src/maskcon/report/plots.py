@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskcon.data import DataSet
 from maskcon.data.plans import picture
+from maskcon.eval.projection import places
 from maskcon.eval.retrieval import nearest_others
 from maskcon.runs.results import without_learning
 from maskcon.runtime.progress import printable
@@ -63,14 +64,9 @@ def curves(run: Mapping[str, Any], folder: Path) -> Any:
 
 def tsne_map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
     """t-SNE of test features, coloured by coarse class, with names of fine ones."""
-    from sklearn.manifold import TSNE
-
     seed = run["config"]["seed"]
     drawn = torch.randperm(len(features), generator=generator(seed, "map"))[:MAP_POINTS]
-    tsne = TSNE(
-        perplexity=min(30.0, (len(drawn) - 1) / 3), init="pca", random_state=seed_of(seed, "map")
-    )
-    points = tsne.fit_transform(features[drawn].numpy())
+    points = places(features[drawn].numpy(), "tsne", seed_of(seed, "map"))
     coarse = data.test.coarse[drawn].numpy()
     figure = _figure(10, 7)
     ax = figure.subplots()

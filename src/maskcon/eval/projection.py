@@ -1,4 +1,4 @@
-"""Where each picture lies on the map: features of many dimensions on a plane."""
+"""Features of many dimensions on a plane: where each picture lies on a map."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 
 from maskcon.errors import InputError
-from maskcon.runtime.progress import Progress
+from maskcon.runtime.progress import Progress, Silent
 
 LANDMARKS = 5000  # points that t-SNE places itself; 5,000 take about a minute on one core
 COMPONENTS = 50  # that t-SNE looks at
@@ -14,12 +14,13 @@ NEIGHBOURS = 5  # landmarks that place another point
 CLOSE = 0.03  # of the map: landmarks farther from the nearest one have no say
 
 
-def places(features: np.ndarray, how: str, seed: int, progress: Progress) -> np.ndarray:
+def places(
+    features: np.ndarray, how: str, seed: int, progress: Progress | None = None
+) -> np.ndarray:
     """Positions on the map.
 
     Args:
-        features: float32 [n, F], unit length, in an order that is random: the first are the
-            landmarks.
+        features: float32 [n, F], unit length.
         how: "tsne", "umap" or "pca".
         seed: of what is drawn.
         progress: told what goes on.
@@ -32,7 +33,7 @@ def places(features: np.ndarray, how: str, seed: int, progress: Progress) -> np.
     """
     if how not in MAPS:
         raise InputError(f"map is {how!r}: expected one of {', '.join(MAPS)}")
-    progress.update(f"placing {len(features):,} pictures on the map ({how})")
+    (progress or Silent()).update(f"placing {len(features):,} pictures on the map ({how})")
     random = np.random.default_rng(seed)
     spots = MAPS[how](features, seed, random).astype(np.float64)
     spots -= spots.min(0)
@@ -49,15 +50,18 @@ def _tsne(x: np.ndarray, seed: int, random: np.random.Generator) -> np.ndarray:
         return components(x, 2)
     from sklearn.manifold import TSNE
 
-    landmarks = components(x, COMPONENTS)[:LANDMARKS]
+    order = random.permutation(len(x)) if len(x) > LANDMARKS else np.arange(len(x))
+    chosen, others = order[:LANDMARKS], order[LANDMARKS:]
+    landmarks = components(x, COMPONENTS)[chosen]
     start = landmarks[:, :2] / max(float(landmarks[:, 0].std()), 1e-12) * 1e-4
     start = start + random.normal(scale=1e-7, size=start.shape)  # equal pictures, too, may part
     perplexity = min(30.0, (len(landmarks) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init=start.astype(np.float32), random_state=seed)
     spots = tsne.fit_transform(landmarks.astype(np.float32))
-    if len(x) <= LANDMARKS:
-        return spots
-    return np.concatenate([spots, _beside(x[LANDMARKS:], x[:LANDMARKS], spots, random)])
+    placed = np.empty((len(x), 2))
+    placed[chosen] = spots
+    placed[others] = _beside(x[others], x[chosen], spots, random)
+    return placed
 
 
 def _umap(x: np.ndarray, seed: int, random: np.random.Generator) -> np.ndarray:
