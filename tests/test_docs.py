@@ -14,7 +14,7 @@ from PIL import Image
 
 from maskcon import commands
 from maskcon.cli import cli
-from maskcon.commands import _train as training
+from maskcon.commands import _demo as demonstration
 from maskcon.config import recipes
 from maskcon.data import DATA_SETS, NamedSet
 from maskcon.data.sets import glyphs
@@ -100,7 +100,7 @@ def test_every_block_runs(page, world, tmp_path, monkeypatch):
     # The demonstration itself takes minutes.
     few = NamedSet("a few glyphs", make=lambda: as_found(glyphs.make(train=240, test=80)))
     monkeypatch.setitem(DATA_SETS, "glyphs", few)
-    monkeypatch.setattr(training, "DEMO", {**training.DEMO, "epochs": 1, "bank_size": 64})
+    monkeypatch.setattr(demonstration, "DEMO", {**demonstration.DEMO, "epochs": 1, "bank_size": 64})
     for made in re.findall(r'out="(runs/\w+)"', PAGES[page]):  # by the page itself
         shutil.rmtree(here / made, ignore_errors=True)
     names: dict = {}

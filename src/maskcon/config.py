@@ -10,8 +10,9 @@ import math
 import os
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -22,113 +23,186 @@ SMALL_IMAGE = 64  # pixels; up to here images are in memory and ResNets have the
 BATCH_SIZE = 128  # of the paper
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+# What `maskcon train --help` shows together, in this order; "first" is what most people need.
+OPTION_GROUPS = {
+    "first": "What most people need",
+    "data": "Data",
+    "views": "Views",
+    "method": "Method",
+    "network": "Network",
+    "frozen": "Head on a frozen network",
+    "optimisation": "Optimisation",
+    "hardware": "Hardware",
+    "output": "Output",
+}
+
+
+def _option(group: str, default: Any, text: str, *, needs: str = "", first: bool = False) -> Any:
+    """A field; `needs` names those of `NEEDS` without which it has no effect, with spaces."""
+    shown = "first" if first else group
+    about = {"help": text, "group": shown, "needs": tuple(needs.split())}
+    return field(default=default, metadata=about)
+
+
+_data = partial(_option, "data")
+_views = partial(_option, "views")
+_method = partial(_option, "method")
+_network = partial(_option, "network")
+_frozen = partial(_option, "frozen")
+_optimisation = partial(_option, "optimisation")
+_hardware = partial(_option, "hardware")
+_output = partial(_option, "output")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that a training run depends on."""
 
-    data: str = _option("glyphs", "a data set's name (see `maskcon datasets`), folder or table")
-    data_dir: str | None = _option(None, "where a named data set lies [~/.cache/maskcon/NAME]")
-    download: bool = _option(False, "fetch a named data set that is not there")
-    image_column: str | None = _option(None, "a table's column of images [image, img, path...]")
-    coarse_column: str | None = _option(None, "of coarse labels [coarse, coarse_label, label...]")
-    fine_column: str | None = _option(
-        None, "of fine labels [fine, fine_label]; none: there is none"
+    data: str = _data(
+        "glyphs",
+        "a data set's name (see `maskcon datasets`), folder or table",
+        needs="pictures",
+        first=True,
     )
-    split_column: str | None = _option(
-        None, "of train or test [split, set...]; none: there is none"
+    data_dir: str | None = _data(
+        None, "where a named data set lies [~/.cache/maskcon/NAME]", needs="pictures name"
     )
-    features: str | None = _option(
-        None, "a file of vectors (.parquet, .npz, .csv) in place of pictures, to train a head on"
+    download: bool = _data(False, "fetch a named data set that is not there", needs="pictures name")
+    image_column: str | None = _data(
+        None, "a table's column of images [image, img, path...]", needs="pictures table"
     )
-    test_share: float = _option(0.2, "share of the images to test with, where no split is given")
-    confine: bool = _option(
-        False, "refuse pictures outside of the data's own folder, links followed"
+    coarse_column: str | None = _data(
+        None, "of coarse labels [coarse, coarse_label, label...]", needs="pictures table"
     )
-    skip_unreadable: bool = _option(False, "go on without pictures that cannot be read")
-    workers: int = _option(
-        0, "threads or processes that read pictures, in each rank; 0 shares out the cores"
+    fine_column: str | None = _data(
+        None, "of fine labels [fine, fine_label]; none: there is none", needs="pictures table"
     )
-    image_size: int = _option(0, "side of the views in pixels; 0 is chosen from the pictures")
+    split_column: str | None = _data(
+        None, "of train or test [split, set...]; none: there is none", needs="pictures table"
+    )
+    test_share: float = _data(0.2, "share of the images to test with, where no split is given")
+    confine: bool = _data(False, "refuse pictures outside of the data's own folder, links followed")
+    skip_unreadable: bool = _data(
+        False, "go on without pictures that cannot be read", needs="pictures"
+    )
+    image_size: int = _data(
+        0,
+        "side of the views in pixels; 0 is chosen from the pictures",
+        needs="pictures",
+    )
 
-    method: str = _option("maskcon", "the loss (see `maskcon methods`)")
-    mixup: float = _option(
-        0.0, "share of the loss of mixed images, with methods that have a bank; 0 is none"
-    )
-    mixup_alpha: float = _option(2.0, "alpha of mixup: shares are drawn from Beta(alpha, alpha)")
-    ce_weight: float = _option(
-        0.0, "weight of a linear classifier's cross-entropy, added to the method's loss"
-    )
-    label: Literal["coarse", "fine"] = _option(
-        "coarse", "the labels that training sees; fine only for the upper bound"
-    )
-    query_view: str = _option(
+    query_view: str = _views(
         "auto", "view of the query: plain, weak, strong, perspective or jitter; auto by size"
     )
-    key_view: str = _option("auto", "view of the key, likewise")
-    crop_scale: float = _option(0.2, "smallest share of an image's area that a crop keeps")
-    flip: bool = _option(True, "mirror every other view; --no-flip for letters and the like")
+    key_view: str = _views("auto", "view of the key, likewise", needs="key")
+    crop_scale: float = _views(
+        0.2, "smallest share of an image's area that a crop keeps", needs="pictures crops"
+    )
+    flip: bool = _views(
+        True,
+        "mirror every other view; --no-flip for letters and the like",
+        needs="pictures crops",
+    )
 
-    backbone: str = _option(
+    method: str = _method("maskcon", "the loss (see `maskcon methods`)", first=True)
+    label: Literal["coarse", "fine"] = _method(
+        "coarse", "the labels that training sees; fine only for the upper bound", needs="labels"
+    )
+    mixup: float = _method(
+        0.0, "share of the loss of mixed images, with methods that have a bank; 0 is none"
+    )
+    mixup_alpha: float = _method(
+        2.0, "alpha of mixup: shares are drawn from Beta(alpha, alpha)", needs="mixed"
+    )
+    ce_weight: float = _method(
+        0.0, "weight of a linear classifier's cross-entropy, added to the method's loss"
+    )
+    bank_size: int = _method(8192, "keys that the bank remembers", needs="bank")
+    ema: float = _method(0.99, "share of the key encoder that stays at each step", needs="momentum")
+
+    backbone: str = _network(
         "resnet18",
         "resnet18/34/50; resnet10w16/w32 for a few cores; torchvision/NAME or timm/NAME",
+        needs="pictures new",
+        first=True,
     )
-    init: str = _option("scratch", "scratch, imagenet (downloads weights) or a weights file")
-    freeze: bool = _option(
-        False, "leave the backbone as --init has it; train a head on its vectors, computed once"
+    init: str = _network(
+        "scratch", "scratch, imagenet (downloads weights) or a weights file", first=True
     )
-    unfreeze: int = _option(
+    unfreeze: int = _network(
         0, "fine-tune only the last N blocks of the backbone, and what is behind them; 0 is all"
     )
-    layers: int = _option(
-        2, "last blocks of a frozen backbone whose averages join its vectors; 0 is none"
+    stem: Literal["auto", "small", "large"] = _network(
+        "auto",
+        "first layers of torchvision's ResNets; auto is small up to 64 px",
+        needs="pictures new",
     )
-    frozen_views: int = _option(1, "views of each image that a frozen backbone sees")
-    cache_dir: str | None = _option(None, "where its vectors are kept [~/.cache/maskcon/vectors]")
-    feature_noise: float = _option(
-        0.5, "of strong views of vectors, in deviations of the mean component; 0 is none"
-    )
-    feature_dropout: float = _option(0.0, "share of a vector that strong views leave out")
-    components: int = _option(400, "principal components of the vectors that a head works on")
-    head_hidden: int = _option(2048, "width of a head's hidden layer")
-    head_scale: float = _option(
-        2.0, "length of the learned half of a head's feature; the other has 1"
-    )
-    stem: Literal["auto", "small", "large"] = _option(
-        "auto", "first layers of torchvision's ResNets; auto is small up to 64 px"
-    )
-    projection: int = _option(128, "width of the projection")
-    bank_size: int = _option(8192, "keys that the bank remembers")
-    ema: float = _option(0.99, "share of the key encoder that stays at each step")
+    projection: int = _network(128, "width of the projection", needs="projection")
 
-    epochs: int = _option(200, "passes over the train images")
-    warmup_epochs: float | None = _option(
+    freeze: bool = _frozen(
+        False, "leave the backbone as --init has it; train a head on its vectors, computed once"
+    )
+    features: str | None = _frozen(
+        None, "a file of vectors (.parquet, .npz, .csv) in place of pictures, to train a head on"
+    )
+    layers: int = _frozen(
+        2,
+        "last blocks of a frozen backbone whose averages join its vectors; 0 is none",
+        needs="freeze",
+    )
+    frozen_views: int = _frozen(
+        1, "views of each image that a frozen backbone sees", needs="freeze"
+    )
+    cache_dir: str | None = _frozen(
+        None, "where its vectors are kept [~/.cache/maskcon/vectors]", needs="freeze"
+    )
+    feature_noise: float = _frozen(
+        0.5,
+        "of strong views of vectors, in deviations of the mean component; 0 is none",
+        needs="vectors",
+    )
+    feature_dropout: float = _frozen(
+        0.0, "share of a vector that strong views leave out", needs="vectors"
+    )
+    components: int = _frozen(
+        400, "principal components of the vectors that a head works on", needs="vectors"
+    )
+    head_hidden: int = _frozen(2048, "width of a head's hidden layer", needs="vectors")
+    head_scale: float = _frozen(
+        2.0, "length of the learned half of a head's feature; the other has 1", needs="vectors"
+    )
+
+    epochs: int = _optimisation(200, "passes over the train images", first=True)
+    warmup_epochs: float | None = _optimisation(
         None, "epochs of linear warm-up, inside the epochs [a fortieth of them]"
     )
-    batch_size: int = _option(0, "images of a step; 0 is 128, or fewer for a small set")
-    micro_batch: int = _option(
-        0, "images whose activations are in memory at a time, where a batch's do not fit; 0 is all"
+    batch_size: int = _optimisation(
+        0, "images of a step; 0 is 128, or fewer for a small set", first=True
     )
-    lr: float = _option(0.02, "learning rate, at the end of the warm-up")
-    momentum: float = _option(0.9, "of SGD")
-    weight_decay: float = _option(5e-4, "of SGD, on every parameter")
-    seed: int = _option(0, "of initial weights, order and views")
+    lr: float = _optimisation(0.02, "learning rate, at the end of the warm-up")
+    momentum: float = _optimisation(0.9, "of SGD")
+    weight_decay: float = _optimisation(5e-4, "of SGD, on every parameter")
+    seed: int = _optimisation(0, "of initial weights, order and views")
 
-    device: str = _option("auto", "auto, cpu, cuda, cuda:1")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = _option(
+    device: str = _hardware("auto", "auto, cpu, cuda, cuda:1", first=True)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _hardware(
         "auto", "of the networks; auto is bf16 where the hardware has units for it"
     )
-    compile: bool = _option(
+    micro_batch: int = _hardware(
+        0, "images whose activations are in memory at a time, where a batch's do not fit; 0 is all"
+    )
+    workers: int = _hardware(
+        0, "threads or processes that read pictures, in each rank; 0 shares out the cores"
+    )
+    compile: bool = _hardware(
         False, "compile the networks first: a minute, and faster steps from then on"
     )
-    deterministic: bool = _option(
+    deterministic: bool = _hardware(
         False, "let a GPU compute the same bits each time; slower, and some networks cannot"
     )
-    eval_every: int = _option(10, "epochs between evaluations; the last epoch always has one")
-    log_every: int = _option(50, "steps between lines of metrics.jsonl")
+
+    eval_every: int = _output(10, "epochs between evaluations; the last epoch always has one")
+    log_every: int = _output(50, "steps between lines of metrics.jsonl")
 
     hyper: Mapping[str, float | str] = field(default_factory=dict)
 
@@ -211,6 +285,121 @@ class Config:
         values = asdict(self)
         hyper = values.pop("hyper")
         return {**values, **hyper}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an option must find in a run to have an effect.
+
+    Attributes:
+        met: whether a configuration and its method, a record of `METHODS`, have it.
+        lacks: the reason where they have not; {method} and {data} are the run's.
+        of: what the option belongs to.
+    """
+
+    met: Callable[[Config, Any], bool]
+    lacks: str
+    of: str
+
+
+NEEDS = {
+    "pictures": Need(
+        lambda config, _: config.features is None,
+        "--features has the vectors, and no picture is read",
+        "training on pictures",
+    ),
+    "name": Need(
+        lambda config, _: config.data != Config.data and not _is_own(config.data),
+        "{data} is no set that lies in a folder under its name",
+        "the sets that `maskcon datasets` lists",
+    ),
+    "table": Need(
+        lambda config, _: os.path.isabs(config.data),  # noqa: PTH117 - it is text
+        "{data} has no columns",
+        "tables and Hugging Face sets",
+    ),
+    "crops": Need(
+        lambda config, _: not config.freeze or config.frozen_views > 1,
+        "a frozen backbone sees whole images, unless there are more --frozen-views than one",
+        "training on crops",
+    ),
+    "labels": Need(
+        lambda config, method: method.labels or config.ce_weight > 0,
+        "{method} reads no labels",
+        "methods that read labels, and --ce-weight",
+    ),
+    "key": Need(
+        lambda _, method: method.key != "none",
+        "{method} has no key: it looks at one view",
+        "methods that compare two views",
+    ),
+    "momentum": Need(
+        lambda _, method: method.key == "momentum",
+        "{method} has no key encoder",
+        "methods whose key encoder is a moving average, such as maskcon",
+    ),
+    "bank": Need(
+        lambda _, method: method.bank,
+        "{method} has no bank",
+        "methods with a bank of earlier keys, such as maskcon",
+    ),
+    "mixed": Need(
+        lambda config, method: config.mixup > 0 or method.mixes,
+        "no images are mixed",
+        "--mixup, and to methods that mix images, such as sane",
+    ),
+    "projection": Need(
+        lambda _, method: bool({"z", "graph", "prototypes"} & {*method.heads}),
+        "{method} has no projection",
+        "methods that compare projections",
+    ),
+    "new": Need(
+        lambda config, _: not os.path.isdir(config.init),  # noqa: PTH112 - it is text
+        "--init is a run, whose network it is",
+        "new networks",
+    ),
+    "freeze": Need(
+        lambda config, _: config.computes_vectors,
+        "no vectors of a frozen backbone are computed",
+        "--freeze",
+    ),
+    "vectors": Need(
+        lambda config, _: config.on_vectors,
+        "no head is trained on vectors",
+        "--freeze and --features",
+    ),
+}
+
+
+def _is_own(data: str) -> bool:
+    """Whether data are a person's own: a path, which `commands` makes absolute, or arrays."""
+    return os.path.isabs(data) or data.startswith("(")  # noqa: PTH117 - it is text
+
+
+def refuse_idle(given: Mapping[str, Any], config: Config, method: Any) -> None:
+    """Refuse options that a person gave, and that have no effect in this run.
+
+    What is None, or a switch that is off as by default, counts as not given.
+
+    Args:
+        given: the options by name.
+        config: of the run, with all that a recipe and the defaults say.
+        method: its record in `METHODS`.
+
+    Raises:
+        InputError: one has none; the message says why, and what it belongs to.
+    """
+    for option in fields(Config):
+        value = given.get(option.name)
+        if value is None or (value is False and not option.default):
+            continue
+        unmet = [NEEDS[n] for n in option.metadata["needs"] if not NEEDS[n].met(config, method)]
+        if unmet:
+            lacks = unmet[0].lacks.format(method=config.method, data=config.data)
+            raise InputError(
+                f"--{option.name.replace('_', '-')} has no effect: {lacks}; leave it out. It "
+                f"belongs to {unmet[0].of}"
+            )
 
 
 # Fields as 0.1 called them in its run.json.

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from maskcon.config import Config, resolve
+from maskcon.config import Config, refuse_idle, resolve
 from maskcon.data import DataSet, Found, Part, fitting_size, hold
 from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers.arrays import pictures_of
@@ -210,7 +210,9 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         values = {**given, **options, "seed": seed}
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
         known = {name: method.hyper_parameters for name, method in METHODS.items()}
-        return resolve(plain, hyper_parameters=known)
+        config = resolve(plain, hyper_parameters=known)
+        refuse_idle(options, config, METHODS[config.method])
+        return config
 
     def _images(self, X: Any, *, fitting: bool) -> Any:  # noqa: N803
         """What `Encoder.embed` takes, of what a person gave; copies nothing that is usable.

@@ -5,13 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from ast import literal_eval
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import maskcon
-from maskcon.config import Config
+from maskcon import commands
+from maskcon.cli import cli
+from maskcon.cli.options import panels
+from maskcon.commands import COMMANDS
+from maskcon.commands.sources import resolved
+from maskcon.config import NEEDS, OPTION_GROUPS, Config, refuse_idle
 from maskcon.data.sets import glyphs
+from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from tests.conftest import MASKCON, typed, write_tree
 
@@ -45,16 +53,37 @@ def test_help_does_not_wait_for_torch(command):
         "finally: print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0].startswith("Usage: maskcon")
+    assert done.stdout.split()[:2] == ["Usage:", "maskcon"]
     assert done.stdout.splitlines()[-1] == "False False"
 
 
-def test_every_option_has_a_flag():
-    text = typed("train", "--help").stdout
+def test_every_option_has_a_flag_in_a_group():
+    flags = {name for param in cli.commands["train"].params for name in param.opts}
+    shown = [flag for panel in panels() for flag in panel["options"]]
+    assert len(shown) == len(set(shown))
+    assert set(shown) == flags
     for name in [*Config.__dataclass_fields__, *METHODS["maskcon"].hyper_parameters]:
-        if name != "hyper":
-            assert f"--{name.replace('_', '-')} " in text
-    assert "of maskcon, ascl [0.05]; ressl [0.04]" in " ".join(text.split())
+        assert name == "hyper" or f"--{name.replace('_', '-')}" in flags
+    assert len(panels()[0]["options"]) == 10
+
+
+def test_help_of_train_is_in_groups():
+    text = typed("train", "--help").stdout
+    places = [text.index(f"─ {title} ─") for title in OPTION_GROUPS.values()]
+    assert places == sorted(places)
+    assert text.index("─ Method ─") < text.index("│ --tau ") < text.index("─ Network ─")
+    help_of_tau = next(p.help for p in cli.commands["train"].params if "--tau" in p.opts)
+    assert help_of_tau == "of maskcon, ascl [0.05]; ressl [0.04]"
+
+
+def test_commands_are_those_of_the_table():
+    listed = [name for names in COMMANDS.values() for name in names]
+    assert sorted(cli.commands) == sorted(listed)
+    assert [c for c in listed if c not in commands.__all__] == ["data", "benchmark"]
+    assert all(getattr(commands, name).__name__ == name for name in commands.__all__)
+    text = typed("--help").stdout
+    places = [text.index(f"─ {title} ─") for title in COMMANDS]
+    assert places == sorted(places)
 
 
 def test_version_methods_and_datasets():
@@ -124,6 +153,96 @@ def test_recipes(tmp_path):
 def test_nonsense(words, message, tmp_path):
     assert message in refused("train", "--out", "x", *words, cwd=tmp_path)
     assert not (tmp_path / "x").exists()
+
+
+def test_every_option_says_its_group_and_what_it_needs():
+    needed = set()
+    for name, field in Config.__dataclass_fields__.items():
+        if name != "hyper":
+            assert field.metadata["group"] in OPTION_GROUPS, name
+            assert set(field.metadata["needs"]) <= set(NEEDS), name
+            needed |= set(field.metadata["needs"])
+    assert needed == set(NEEDS)
+
+
+IDLE = [  # options, and what is said of the last one
+    ("method=supce ema=0.1", "supce has no key encoder"),
+    ("method=wcl ema=0.1", "wcl has no key encoder"),
+    ("method=supce bank_size=17", "supce has no bank"),
+    ("method=wcl bank_size=17", "wcl has no bank"),
+    ("method=supce key_view=weak", "supce has no key: it looks at one view"),
+    ("method=supce projection=8", "supce has no projection"),
+    ("method=selfcon label=fine", "selfcon reads no labels"),
+    ("mixup_alpha=1.0", "no images are mixed"),
+    ("feature_noise=9.0", "no head is trained on vectors"),
+    ("feature_dropout=0.1", "no head is trained on vectors"),
+    ("components=7", "no head is trained on vectors"),
+    ("head_hidden=7", "no head is trained on vectors"),
+    ("head_scale=7.0", "no head is trained on vectors"),
+    ("layers=5", "no vectors of a frozen backbone are computed"),
+    ("frozen_views=2", "no vectors of a frozen backbone are computed"),
+    ("cache_dir=x", "no vectors of a frozen backbone are computed"),
+    ("features=v.npz layers=1", "no vectors of a frozen backbone are computed"),
+    ("features=v.npz backbone=resnet50", "--features has the vectors"),
+    ("features=v.npz data=glyphs", "--features has the vectors"),
+    ("features=v.npz image_size=32", "--features has the vectors"),
+    ("features=v.npz flip=no", "--features has the vectors"),
+    ("freeze=yes init=imagenet crop_scale=0.5", "a frozen backbone sees whole images"),
+    ("init=. backbone=resnet50", "--init is a run"),
+    ("init=. stem=small", "--init is a run"),
+    ("data_dir=x", "glyphs is no set that lies in a folder"),
+    ("data=. download=yes", "is no set that lies in a folder"),
+    ("fine_column=x", "glyphs has no columns"),
+    ("data=cifar100 image_column=x", "cifar100 has no columns"),
+]
+USEFUL = [
+    "method=ancor ema=0.1 bank_size=17 key_view=weak projection=8",
+    "method=wcl_crops bank_size=17 key_view=weak",
+    "method=supce label=fine query_view=weak",
+    "method=selfcon ce_weight=0.1 label=fine",
+    "mixup=0.5 mixup_alpha=1.0",
+    "method=sane mixup_alpha=1.0",
+    "freeze=yes init=imagenet layers=1 frozen_views=2 flip=no feature_noise=0.0 head_scale=1.0",
+    "features=v.npz components=7 head_hidden=8 init=.",
+    "data=cifar100 data_dir=x download=yes",
+    "data=. fine_column=x",
+    "method=supce download=no ema=none freeze=no",
+]
+
+
+def options_of(text: str) -> dict:
+    """The options of one line of a table above."""
+    words = {"yes": True, "no": False, "none": None}
+
+    def value(word: str) -> Any:
+        return words[word] if word in words else literal_eval(word) if word[0].isdigit() else word
+
+    return {name: value(word) for name, word in (part.split("=") for part in text.split())}
+
+
+@pytest.mark.parametrize(("text", "why"), IDLE)
+def test_an_option_without_effect_is_refused(text, why, tmp_path):
+    given = options_of(text)
+    flag = f"--{[*given][-1].replace('_', '-')} has no effect: "
+    with pytest.raises(InputError) as error:
+        commands.train(out=tmp_path / "x", **given)
+    assert str(error.value).startswith(flag)
+    assert why in str(error.value)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("text", USEFUL)
+def test_an_option_with_an_effect_is_not_refused(text):
+    given = options_of(text)
+    config = resolved({k: v for k, v in given.items() if v is not None}, None)
+    refuse_idle(given, config, METHODS[config.method])
+
+
+def test_the_options_of_a_recipe_are_not_refused(tmp_path):
+    said = refused("train", "--out", tmp_path / "x", *["--method", "supce", "--ema", "0.1"])
+    assert "--ema has no effect: supce has no key encoder; leave it out. It belongs to" in said
+    words = ["--recipe", "cifar100_paper", "--method", "supce", "--data-dir", tmp_path]
+    assert "cifar100 is not in" in refused("train", "--out", tmp_path / "x", *words)
 
 
 @pytest.mark.heavy

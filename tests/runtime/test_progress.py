@@ -1,8 +1,8 @@
 """What a person sees while a command works."""
 
-from maskcon.cli.columns import aligned
 from maskcon.runtime import progress
 from maskcon.runtime.progress import duration, screen
+from maskcon.runtime.tables import aligned
 
 
 def test_short_work_says_nothing_where_there_is_no_terminal(capsys, monkeypatch):

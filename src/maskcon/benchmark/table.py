@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskcon.cli.columns import aligned
+from maskcon.runtime.tables import aligned
 
 Table = list[list[str]]  # the first row is the head
 

@@ -3,48 +3,33 @@
 import os
 import signal
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 
-import click
+import rich_click as click
 
-from maskcon.cli import benchmark, listing
-from maskcon.cli import data as pictures
-from maskcon.cli import discover as discovering
-from maskcon.cli import eval as judging
-from maskcon.cli import export as exporting
-from maskcon.cli import report as reporting
-from maskcon.cli import search as searching
-from maskcon.cli import train as training
 from maskcon.cli.echo import echo
+from maskcon.cli.options import panels
+from maskcon.commands import COMMANDS
 from maskcon.errors import InputError, Interrupted, MainProcessError, TrainingError
 
 PROGRAM = "maskcon"
+HELP = click.RichHelpConfiguration(
+    command_groups={
+        PROGRAM: [{"name": title, "commands": [*names]} for title, names in COMMANDS.items()]
+    },
+    option_groups={f"{PROGRAM} {name}": panels() for name in ("train", "reproduce")},
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "rich_help_config": HELP})
 @click.version_option(metadata.version("maskcon"), prog_name=PROGRAM)
 def cli() -> None:
     """Learn fine-grained image embeddings from coarse labels."""
 
 
-for command in (
-    training.train,
-    training.demo,
-    training.reproduce,
-    judging.eval,
-    discovering.discover,
-    judging.compare,
-    reporting.report,
-    exporting.export,
-    searching.embed,
-    searching.index,
-    searching.search,
-    pictures.data,
-    benchmark.benchmark,
-    listing.methods,
-    listing.datasets,
-):
-    cli.add_command(command)
+for names in COMMANDS.values():
+    for name in names:
+        cli.add_command(getattr(import_module(f"maskcon.cli.{name}"), name))
 
 
 def main() -> None:
@@ -52,8 +37,8 @@ def main() -> None:
     # So that scratch files are removed; training, while it runs, has a handler of its own.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Abort:
+        cli(prog_name=PROGRAM, standalone_mode=False)
+    except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
         error.show()

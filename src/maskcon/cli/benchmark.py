@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH

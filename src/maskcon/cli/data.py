@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from maskcon.cli.echo import echo
+from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.errors import InputError
 
@@ -67,6 +67,5 @@ def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> No
         done = commands.pack(
             path, out, size=size, overwrite=overwrite, progress=progress, **given(options)
         )
-    for reason in done["skipped"]:
-        echo(f"left out: {reason}")
+    echo_skipped(done["skipped"])
     echo(f"{out}: {done['images']:,} pictures, {done['bytes'] / 2**20:,.1f} MiB")

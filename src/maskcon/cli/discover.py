@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
 from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH, data_options, given
+from maskcon.cli.options import PATH, data_options, encoder_options, given
 
 WIDEST = 28  # characters of a class name in the table
 SIZES = 8  # groups whose sizes the table shows
@@ -24,8 +24,7 @@ SIZES = 8  # groups whose sizes the table shows
 @click.option("--overwrite", is_flag=True, help="replace the groups that are in --out")
 @click.option("--seed", type=int, default=0, help="of all that is drawn [0]")
 @data_options
-@click.option("--device", help="auto, cpu, cuda, cuda:1 [auto]")
-@click.option("--precision", help="auto, fp32, bf16 or fp16 [the run's own]")
+@encoder_options
 def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
     """Find the fine groups inside each coarse class.
 

@@ -1,12 +1,11 @@
-"""What a trained encoder is worth, and several beside each other."""
+"""What a trained encoder is worth."""
 
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH, data_options, given
+from maskcon.cli.options import PATH, data_options, encoder_options, given
 from maskcon.cli.tables import print_evaluation
 
 
@@ -19,8 +18,7 @@ from maskcon.cli.tables import print_evaluation
     help="recall, knn, linear, fewshot, cluster, diagnostics; with commas, or all [recall]",
 )
 @data_options
-@click.option("--device", help="auto, cpu, cuda, cuda:1 [auto]")
-@click.option("--precision", help="auto, fp32, bf16 or fp16 [the run's own]")
+@encoder_options
 @click.option("--json", type=PATH, help="write the results to this file")
 def eval(run: Path, **options: Any) -> None:
     """Judge a run's encoder on fine labels.
@@ -37,23 +35,3 @@ def eval(run: Path, **options: Any) -> None:
         results = commands.eval(run, progress=progress, **given(options))
     if results:  # which the first of several processes alone has
         print_evaluation(results)
-
-
-@click.command()
-@click.argument("runs", type=PATH, nargs=-1, required=True)
-@click.option("--metrics", help="such as recall@1,knn@200 [those that all runs have]")
-@click.option("--csv", type=PATH, help="write the table to this file")
-@click.option("--latex", type=PATH, help="write the table as LaTeX to this file")
-@click.option("--picture", type=PATH, help="draw the runs into this .png, .svg or .pdf file")
-def compare(runs: tuple[Path, ...], metrics: str | None, **options: Any) -> None:
-    """Several runs side by side.
-
-    RUNS are run folders; those that differ only in their seed become one row. What `maskcon
-    eval --protocol ...` measured is in the table as well, where all runs have it.
-    """
-    from maskcon import commands
-    from maskcon.runs import compare as comparison
-
-    chosen = [name.strip() for name in metrics.split(",")] if metrics else []
-    rows = commands.compare(list(runs), metrics=chosen, **given(options))
-    echo("\n".join(comparison.text_table([comparison.Row(**row) for row in rows])))

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from maskcon.cli.echo import echo
+from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.export import TARGETS
 
@@ -57,8 +57,7 @@ def _print(done: dict[str, Any]) -> None:
             f"({speeds['onnxruntime'] / speeds['torch']:.2f} x), float32, batches of "
             f"{done['batch']}, {done['threads']} thread{'s' * (done['threads'] > 1)}"
         )
-    for reason in done.get("skipped", ()):
-        echo(f"left out: {reason}")
+    echo_skipped(done.get("skipped", ()))
     if done["to"] == "atlas":
         echo(
             f"{done['images']:,} images, x and y by {done['projection']}, {done['neighbours']} "

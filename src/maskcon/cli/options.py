@@ -9,10 +9,10 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from maskcon.config import READING_FIELDS, Config, option_type
 from maskcon.methods import METHODS
+from maskcon.config import OPTION_GROUPS, READING_FIELDS, Config, option_type
 from maskcon.methods.schedules import shown
 
 PATH = click.Path(path_type=Path)
@@ -43,9 +43,8 @@ def train_options(command: Callable, left_out: Sequence[str] = ("hyper",)) -> Ca
             takers.setdefault(name, {}).setdefault(default, []).append(method)
     for name, defaults in reversed(takers.items()):
         groups = (f"{', '.join(methods)} [{shown(value)}]" for value, methods in defaults.items())
-        flag = f"--{name.replace('_', '-')}"
         text = f"of {'; '.join(groups)}"
-        command = click.option(flag, name, type=_Hyper(), help=text)(command)
+        command = click.option(flag(name), name, type=_Hyper(), help=text)(command)
     for field in reversed(fields(Config)):
         if field.name not in left_out:
             command = option(field)(command)
@@ -60,17 +59,44 @@ def data_options(command: Callable, more: Sequence[str] = ()) -> Callable:
     return command
 
 
+def encoder_options(command: Callable) -> Callable:
+    """Where and in what precision an encoder computes."""
+    for flag, text in (
+        ("--precision", "auto, fp32, bf16 or fp16 [the run's own]"),
+        ("--device", "auto, cpu, cuda, cuda:1 [auto]"),
+    ):
+        command = click.option(flag, help=text)(command)
+    return command
+
+
+def panels() -> list[Any]:
+    """The groups that the help of `train_options` has: titles, and the flags of each."""
+    flags: dict[str, list[str]] = {group: [] for group in OPTION_GROUPS}
+    flags["first"] += ["--out", "--recipe", "--resume"]
+    flags["output"] += ["--overwrite"]
+    for field in fields(Config):
+        if field.name != "hyper":
+            flags[field.metadata["group"]].append(flag(field.name))
+    every = dict.fromkeys(n for names in hyper_parameters().values() for n in names)
+    flags["method"] += map(flag, every)
+    return [{"name": title, "options": flags[group]} for group, title in OPTION_GROUPS.items()]
+
+
+def flag(name: str) -> str:
+    """The flag of an option."""
+    return f"--{name.replace('_', '-')}"
+
+
 def option(field: Field) -> Callable:
     """The flag of a field of Config."""
     wanted, choices = option_type(field.type)
-    flag = "--" + field.name.replace("_", "-")
     text = field.metadata["help"]
     if wanted is bool:
         text += f" [{'yes' if field.default else 'no'}]"
     elif field.default is not None:
         text += f" [{field.default}]"
     return click.option(
-        f"{flag}/--no-{flag[2:]}" if wanted is bool else flag,
+        flag(field.name) + (f"/--no-{flag(field.name)[2:]}" if wanted is bool else ""),
         field.name,
         type=click.Choice(choices) if choices else wanted,
         default=None,

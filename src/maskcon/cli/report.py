@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
 from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH, data_options, given
+from maskcon.cli.options import PATH, data_options, encoder_options, given
 
 
 @click.command()
@@ -16,8 +16,7 @@ from maskcon.cli.options import PATH, data_options, given
 @click.option("--points", type=int, help="pictures on the map, at most [10000]")
 @click.option("--map", help="tsne, pca or umap (pip install umap-learn) [tsne]")
 @data_options
-@click.option("--device", help="auto, cpu, cuda, cuda:1 [auto]")
-@click.option("--precision", help="auto, fp32, bf16 or fp16 [the run's own]")
+@encoder_options
 def report(run: Path, data: str | None, **options: Any) -> None:
     """One self-contained HTML page about a run.
 

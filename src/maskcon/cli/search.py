@@ -1,103 +1,15 @@
-"""From a trained encoder to vectors, an index, and the pictures that are alike."""
+"""The pictures of an index that are alike."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from maskcon.cli.columns import aligned
-from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH, data_options, given
+from maskcon.cli.echo import echo, echo_skipped
+from maskcon.cli.options import PATH, encoder_options, given
+from maskcon.runtime.tables import aligned
 
-SHOWN = 20  # queries, or paths, that are printed
-
-
-def encoder_options(command: Callable) -> Callable:
-    """Where and in what numbers an encoder computes."""
-    for flag, text in (
-        ("--precision", "auto, fp32, bf16 or fp16 [the run's own]"),
-        ("--device", "auto, cpu, cuda, cuda:1 [auto]"),
-    ):
-        command = click.option(flag, help=text)(command)
-    return command
-
-
-@click.command()
-@click.argument("run", type=PATH)
-@click.argument("data", required=False)
-@click.option(
-    "-o", "--out", type=PATH, required=True, help="the file, NAME.parquet, NAME.npz or NAME.csv"
-)
-@click.option("--overwrite", is_flag=True, help="replace the file that is there")
-@click.option("--batch-size", type=int, help="pictures that are embedded together [256]")
-@data_options
-@encoder_options
-def embed(run: Path, data: str | None, out: Path, **options: Any) -> None:
-    """Write the vectors of pictures to a file.
-
-    RUN is a run folder, or the encoder.safetensors in it; DATA a data set's name, folder or
-    table, a folder of pictures without labels, or a picture [the run's own data]. The file has
-    columns path, coarse, fine, split, vector. Until it is whole, OUT.part holds what is embedded,
-    and the same command goes on with that.
-    """
-    from maskcon import commands
-    from maskcon.runtime.progress import screen
-
-    with screen() as progress:
-        done = commands.embed(run, data, out=out, progress=progress, **given(options))
-    if not done:  # which the first of several processes alone tells
-        return
-    _print_skipped(done["skipped"])
-    echo(f"{out}: {done['images']:,} vectors of {done['width']}, {done['bytes'] / 2**20:,.1f} MiB")
-
-
-@click.command()
-@click.argument("source", metavar="RUN|INDEX", type=PATH)
-@click.argument("data", required=False)
-@click.option("-o", "--out", type=PATH, help="the index, such as shop.index")
-@click.option("--add", is_flag=True, help="add to the index; the same path takes its old place")
-@click.option("--remove", multiple=True, help="a path or pattern, such as 'old/*'; may be repeated")
-@click.option("--kind", help="exact; hnsw: approximate; auto: exact up to 200,000 pictures [auto]")
-@click.option(
-    "--thumbnails/--no-thumbnails",
-    default=None,
-    help="keep a small JPEG of each picture [yes]",
-)
-@click.option("--overwrite", is_flag=True, help="replace the index that is there")
-@click.option("--batch-size", type=int, help="pictures that are embedded together [256]")
-@data_options
-@encoder_options
-def index(source: Path, data: str | None, remove: tuple[str, ...], **options: Any) -> None:
-    """Make, change or describe an index of pictures.
-
-    \b
-    maskcon index RUN photos -o shop.index         make one
-    maskcon index shop.index more --add            add pictures to it
-    maskcon index shop.index --remove 'old/*'      remove some
-    maskcon index shop.index                       say what is in it
-
-    DATA is what `maskcon embed` takes, or a file that it wrote. One file holds the vectors, paths,
-    labels and thumbnails, and says which encoder made it.
-    """  # noqa: D301 - click leaves the lines after its \b as they are
-    from maskcon import commands
-    from maskcon.runtime.progress import screen
-
-    with screen() as progress:
-        done = commands.index(source, data, remove=remove, progress=progress, **given(options))
-    _print_skipped(done["skipped"])
-    _print_paths("removed", done["removed"])
-    for what in ("added", "replaced"):
-        if done[what]:
-            echo(f"{what}: {done[what]:,}")
-    kind = done["kind"]
-    if done["recall"] is not None:
-        kind += f", which finds {done['recall']:.1%} of the exact 10 nearest"
-    echo(
-        f"{done['index']}: {done['pictures']:,} pictures, {done['thumbnails']:,} with thumbnails; "
-        f"vectors of {done['width']}; {done['bytes'] / 2**20:,.1f} MiB\n"
-        f"search: {kind}\nencoder {done['identity'][:8]} of {done['run']}"
-    )
+SHOWN = 20  # queries that are printed
 
 
 @click.command()
@@ -122,7 +34,7 @@ def search(index: Path, queries: tuple[Path, ...], **options: Any) -> None:
 
     with screen() as progress:
         result = commands.search(index, list(queries), progress=progress, **given(options))
-    _print_skipped(result["skipped"])
+    echo_skipped(reason for _, reason in result["skipped"])
     for query in result["queries"][:SHOWN]:
         _print_hits(query)
     rest = len(result["queries"]) - SHOWN
@@ -156,17 +68,3 @@ def _print_hits(query: dict[str, Any]) -> None:
     table = [tuple(shown), *zip(*shown.values(), strict=True)]
     for line in aligned(table, left=range(2, len(shown))):
         echo(line)
-
-
-def _print_skipped(skipped: Sequence[tuple[str, str]]) -> None:
-    for _, reason in skipped:
-        echo(f"left out: {reason}")
-
-
-def _print_paths(word: str, paths: Sequence[str]) -> None:
-    from maskcon.commands._search import displayed
-
-    for path in paths[:SHOWN]:
-        echo(f"{word}: {displayed(path)}")
-    if len(paths) > SHOWN:
-        echo(f"... and {len(paths) - SHOWN:,} more")

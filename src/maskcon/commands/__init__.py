@@ -10,56 +10,40 @@ Each is imported when it is asked for: a search need not wait for what clusterin
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# ruff: noqa: F401 - what type checkers and documentation see of `__all__`
 if TYPE_CHECKING:
-    from maskcon.commands._data import check, pack
+    from maskcon.commands._check import check
+    from maskcon.commands._compare import compare
+    from maskcon.commands._datasets import datasets
+    from maskcon.commands._demo import demo
     from maskcon.commands._discover import discover
     from maskcon.commands._embed import embed
-    from maskcon.commands._eval import compare, eval  # noqa: A004 - the command is called so
+    from maskcon.commands._eval import eval  # noqa: A004 - the command is called so
     from maskcon.commands._export import export
     from maskcon.commands._index import index
-    from maskcon.commands._listing import datasets, methods
+    from maskcon.commands._methods import methods
+    from maskcon.commands._pack import pack
     from maskcon.commands._report import report
     from maskcon.commands._reproduce import reproduce
     from maskcon.commands._search import search
-    from maskcon.commands._train import demo, train
+    from maskcon.commands._train import train
 
-_WHERE = {
-    "check": "_data",
-    "compare": "_eval",
-    "datasets": "_listing",
-    "demo": "_train",
-    "discover": "_discover",
-    "embed": "_embed",
-    "eval": "_eval",
-    "export": "_export",
-    "index": "_index",
-    "methods": "_listing",
-    "pack": "_data",
-    "report": "_report",
-    "reproduce": "_reproduce",
-    "search": "_search",
-    "train": "_train",
+# What the command line has, in the groups of its help. `data` has two commands, check and pack;
+# `benchmark` has functions of its own, `maskcon.benchmark.BENCHMARKS`.
+COMMANDS = {
+    "Train and judge": ("train", "demo", "reproduce", "eval", "compare", "report"),
+    "Find and search": ("discover", "embed", "index", "search", "export"),
+    "Data": ("data", "datasets"),
+    "Other": ("methods", "benchmark"),
 }
+_GROUPS = ("data", "benchmark")
 __all__ = [
-    "check",
-    "compare",
-    "datasets",
-    "demo",
-    "discover",
-    "embed",
-    "eval",
-    "export",
-    "index",
-    "methods",
-    "pack",
-    "report",
-    "reproduce",
-    "search",
-    "train",
+    *(name for names in COMMANDS.values() for name in names if name not in _GROUPS),
+    *("check", "pack"),
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(import_module(f"maskcon.commands.{_WHERE[name]}"), name)
+    if name in __all__:
+        return getattr(import_module(f"maskcon.commands._{name}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

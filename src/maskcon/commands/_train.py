@@ -1,16 +1,16 @@
-"""Train, and the demonstration."""
+"""Train an encoder."""
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
-from maskcon.config import Config
+from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Found, fitting_size
 from maskcon.errors import Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
+from maskcon.methods import METHODS
 from maskcon.report import card
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
@@ -21,26 +21,6 @@ from maskcon.runtime.progress import Progress, Silent
 from maskcon.train import frozen as freezing
 from maskcon.train.loop import fit
 from maskcon.train.training import Training
-
-# What `demo` trains: small enough for two cores and two minutes.
-# Short runs want many steps and fresh keys, so batches, bank and momentum are
-# smaller than for CIFAR-100; a character must not be mirrored or cut.
-DEMO: Mapping[str, Any] = {
-    "data": "glyphs",
-    "method": "maskcon",
-    "tau": 0.2,
-    "query_view": "weak",
-    "crop_scale": 0.7,
-    "flip": False,
-    "backbone": "resnet10w16",
-    "bank_size": 1024,
-    "ema": 0.9,
-    "epochs": 7,
-    "warmup_epochs": 0.5,
-    "batch_size": 32,
-    "lr": 0.06,
-    "eval_every": 1,
-}
 
 
 def train(
@@ -83,7 +63,11 @@ def train(
             stack.enter_context(runs.claimed(folder, resume=resume, overwrite=overwrite))
 
         ranks.main_only(claim)
-        config = resumed(folder, options, recipe) if resume else resolved(options, recipe)
+        if resume:
+            config = resumed(folder, options, recipe)
+        else:
+            config = resolved(options, recipe)
+            refuse_idle(options, config, METHODS[config.method])
         told = progress if progress and ranks.is_main else Silent()
         stack.enter_context(deterministic(config.deterministic))
         return _train(config, folder, data, resume, ranks, told)
@@ -165,27 +149,6 @@ def _train(
     record("finished", results=results, training=outcome)
     card.write(folder, run, loaded, features, progress)
     return run
-
-
-def demo(
-    *,
-    out: str | Path = "glyphs-demo",
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train on glyphs, evaluate and draw: about two minutes on two cores.
-
-    Args:
-        out: the run folder.
-        resume: go on from the folder's last checkpoint.
-        overwrite: delete the run that is there.
-        progress: told how it goes.
-
-    Returns:
-        The content of run.json.
-    """
-    return train(out=out, resume=resume, overwrite=overwrite, progress=progress, **DEMO)
 
 
 def _describe(data: DataSet, config: Config) -> dict[str, Any]:

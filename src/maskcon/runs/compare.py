@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maskcon.cli.columns import aligned
 from maskcon.config import MACHINE_FIELDS
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import write_atomically
 from maskcon.runs.ledger import cell, name_of
+from maskcon.runtime.tables import aligned
 from maskcon.runtime.untrusted import parse_json
 
 FORMATS = (".png", ".svg", ".pdf")

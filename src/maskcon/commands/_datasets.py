@@ -1,13 +1,7 @@
-"""What there is: methods and data sets."""
+"""The data sets that have a name."""
 
 from maskcon.data import DATA_SETS
-from maskcon.methods import METHODS
 from maskcon.runs import paper
-
-
-def methods() -> dict[str, str]:
-    """Name and summary of every method."""
-    return {name: method.summary for name, method in METHODS.items()}
 
 
 def datasets() -> dict[str, str]:

@@ -1,0 +1,29 @@
+"""Several runs beside each other."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from maskcon.cli.echo import echo
+from maskcon.cli.options import PATH, given
+
+
+@click.command()
+@click.argument("runs", type=PATH, nargs=-1, required=True)
+@click.option("--metrics", help="such as recall@1,knn@200 [those that all runs have]")
+@click.option("--csv", type=PATH, help="write the table to this file")
+@click.option("--latex", type=PATH, help="write the table as LaTeX to this file")
+@click.option("--picture", type=PATH, help="draw the runs into this .png, .svg or .pdf file")
+def compare(runs: tuple[Path, ...], metrics: str | None, **options: Any) -> None:
+    """Several runs side by side.
+
+    RUNS are run folders; those that differ only in their seed become one row. What `maskcon
+    eval --protocol ...` measured is in the table as well, where all runs have it.
+    """
+    from maskcon import commands
+    from maskcon.runs import compare as comparison
+
+    chosen = [name.strip() for name in metrics.split(",")] if metrics else []
+    rows = commands.compare(list(runs), metrics=chosen, **given(options))
+    echo("\n".join(comparison.text_table([comparison.Row(**row) for row in rows])))

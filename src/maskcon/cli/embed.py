@@ -1,0 +1,38 @@
+"""Vectors of pictures in a file."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from maskcon.cli.echo import echo, echo_skipped
+from maskcon.cli.options import PATH, data_options, encoder_options, given
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("data", required=False)
+@click.option(
+    "-o", "--out", type=PATH, required=True, help="the file, NAME.parquet, NAME.npz or NAME.csv"
+)
+@click.option("--overwrite", is_flag=True, help="replace the file that is there")
+@click.option("--batch-size", type=int, help="pictures that are embedded together [256]")
+@data_options
+@encoder_options
+def embed(run: Path, data: str | None, out: Path, **options: Any) -> None:
+    """Write the vectors of pictures to a file.
+
+    RUN is a run folder, or the encoder.safetensors in it; DATA a data set's name, folder or
+    table, a folder of pictures without labels, or a picture [the run's own data]. The file has
+    columns path, coarse, fine, split, vector. Until it is whole, OUT.part holds what is embedded,
+    and the same command goes on with that.
+    """
+    from maskcon import commands
+    from maskcon.runtime.progress import screen
+
+    with screen() as progress:
+        done = commands.embed(run, data, out=out, progress=progress, **given(options))
+    if not done:  # which the first of several processes alone tells
+        return
+    echo_skipped(reason for _, reason in done["skipped"])
+    echo(f"{out}: {done['images']:,} vectors of {done['width']}, {done['bytes'] / 2**20:,.1f} MiB")

@@ -1,0 +1,41 @@
+"""Several runs beside each other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskcon.runs import checkpoint
+from maskcon.runs import compare as comparison
+
+
+def compare(
+    folders: Sequence[str | Path],
+    *,
+    metrics: Sequence[str] = (),
+    csv: str | Path | None = None,
+    latex: str | Path | None = None,
+    picture: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Several runs beside each other; runs that differ only in their seed are one row.
+
+    Args:
+        folders: of finished runs.
+        metrics: to show, such as "recall@1" or "knn@200"; by default those that all runs have.
+        csv: a file for the table, as comma-separated values in shares.
+        latex: a file for it, as a LaTeX tabular in per cent.
+        picture: a .png or .svg file for the picture.
+
+    Returns:
+        A row for each: "name", "seeds", "runs" (folders), "metrics" ({metric: [share of each
+        seed]}), the best recall@1 first.
+
+    Raises:
+        InputError: a folder is no finished run, or none has a metric.
+    """
+    rows = comparison.rows([Path(folder) for folder in folders], metrics)
+    for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
+        if path is not None:
+            checkpoint.write_atomically(Path(path), made(rows).encode())
+    if picture is not None:
+        comparison.draw(rows, Path(picture))
+    return [row.as_dict() for row in rows]
