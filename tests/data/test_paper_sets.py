@@ -22,7 +22,7 @@ from scipy.io import savemat
 
 from maskcon import commands
 from maskcon.cli import cli
-from maskcon.cli import train as training
+from maskcon.cli import reproduce as reproducing
 from maskcon.config import read_recipe, recipes
 from maskcon.data import DATA_SETS, find
 from maskcon.data.sets import cars, cifar, imagenet32, sop
@@ -508,7 +508,7 @@ def test_reproduce_the_upper_bound(tiny_cifar100, tmp_path, capsys):
     )
     config = result["runs"][0]["config"]
     assert (config["method"], config["label"]) == ("supce", "fine")
-    training._print_comparison(result)
+    reproducing._print_comparison(result)
     said = capsys.readouterr().out
     assert re.search(r"published +71\.13%", said)
     assert "NOT COMPARABLE with the published numbers:\n  it starts from scratch" in said

@@ -66,7 +66,9 @@ def vectors(table, tmp_path_factory) -> Path:
 
 
 def train(out: Path, **options: Any) -> dict[str, Any]:
-    return commands.train(out=out, **{**SMALL, **options})
+    """Train; what is None is left out."""
+    options = {**SMALL, **options}
+    return commands.train(out=out, **{k: v for k, v in options.items() if v is not None})
 
 
 # --- the head ------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ def test_a_head_on_a_file_of_vectors(tmp_path, vectors, table):
 
 @pytest.mark.parametrize("method", ["supce", "wcl"])
 def test_every_kind_of_method_takes_vectors(method, tmp_path, vectors):
-    run = train(tmp_path / "x", features=vectors, method=method, epochs=1, ce_weight=0.0)
+    run = train(tmp_path / "x", features=vectors, method=method, epochs=1, ce_weight=0.0, bank_size=None)
     assert run["status"] == "finished"
 
 
@@ -385,7 +387,7 @@ def test_the_last_blocks_learn_from_pictures(tmp_path, pictures, frozen):
     before, description = load_encoder(frozen)
     train(
         tmp_path / "x", data=pictures, init=str(frozen), unfreeze=1, epochs=1,
-        image_size=32, lr=0.01,
+        image_size=32, lr=0.01, head_hidden=None,
     )  # fmt: skip
     after, again = load_encoder(tmp_path / "x")
     assert again["mean"] == description["mean"]

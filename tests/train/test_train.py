@@ -422,7 +422,9 @@ def test_the_older_checkpoint_stands_in(harm, tmp_path, tiny):
 
 
 def command(folder: Path, **changes: Any) -> dict[str, Any]:
-    return commands.train(out=folder, **{**SMALL, **changes})
+    """Train; what is None is left out."""
+    options = {**SMALL, **changes}
+    return commands.train(out=folder, **{k: v for k, v in options.items() if v is not None})
 
 
 def test_the_run_folder(tmp_path):
@@ -509,7 +511,7 @@ def test_resume_through_the_command(tmp_path, monkeypatch):
 
 def test_a_failed_run_says_so_in_its_folder(tmp_path):
     with pytest.raises(TrainingError):
-        command(tmp_path / "run", method="supce", lr=1e12, warmup_epochs=0)
+        command(tmp_path / "run", method="supce", bank_size=None, lr=1e12, warmup_epochs=0)
     written = runs.read(tmp_path / "run")
     assert written["status"] == "failed"
     assert "the loss is" in written["error"]
