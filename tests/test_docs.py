@@ -15,7 +15,7 @@ from PIL import Image
 from maskcon import commands
 from maskcon.cli import cli
 from maskcon.commands import _demo as demonstration
-from maskcon.config import recipes
+from maskcon.config import RENAMED, recipes
 from maskcon.data import DATA_SETS, NamedSet
 from maskcon.data.sets import glyphs
 from tests.conftest import as_found, write_tree
@@ -158,3 +158,10 @@ def test_the_tables_of_results_come_from_the_ledger():
 def test_the_tables_of_speeds_come_from_the_results():
     script = ROOT / "benchmarks" / "speeds.py"
     subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+def test_the_changelog_names_every_option_that_was_renamed():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for old, new in RENAMED.items():
+        flags = (f"--{name.replace('_', '-')}" for name in (old, new))
+        assert "| `{}` | `{}` |".format(*flags) in text

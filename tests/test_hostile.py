@@ -404,7 +404,7 @@ def test_nested_too_deep(here, name):
 def test_numbers_that_no_option_holds(here, text):
     (here / "r.toml").write_text(text)
     with pytest.raises(InputError):
-        resolve({}, hyper_parameters={"maskcon": {}}, recipe=here / "r.toml")
+        resolve({}, recipe=here / "r.toml")
 
 
 # Names and classes ------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from maskcon.errors import InputError
-from maskcon.methods.schedules import Schedule
+from maskcon.methods import METHODS
+from maskcon.methods.method import Hyper, Method
+from maskcon.methods.schedules import Schedule, is_schedule
 
 SMALL_IMAGE = 64  # pixels; up to here images are in memory and ResNets have the small-image stem
 BATCH_SIZE = 128  # of the paper
@@ -204,7 +206,7 @@ class Config:
     eval_every: int = _output(10, "epochs between evaluations; the last epoch always has one")
     log_every: int = _output(50, "steps between lines of metrics.jsonl")
 
-    hyper: Mapping[str, float | str] = field(default_factory=dict)
+    hyper: Mapping[str, Hyper] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         positive = ("projection", "bank_size", "epochs", "lr", "mixup_alpha")
@@ -292,12 +294,12 @@ class Need:
     """What an option must find in a run to have an effect.
 
     Attributes:
-        met: whether a configuration and its method, a record of `METHODS`, have it.
+        met: whether a configuration and its method have it.
         lacks: the reason where they have not; {method} and {data} are the run's.
         of: what the option belongs to.
     """
 
-    met: Callable[[Config, Any], bool]
+    met: Callable[[Config, Method], bool]
     lacks: str
     of: str
 
@@ -349,7 +351,7 @@ NEEDS = {
         "--mixup, and to methods that mix images, such as sane",
     ),
     "projection": Need(
-        lambda _, method: bool({"z", "graph", "prototypes"} & {*method.heads}),
+        lambda _, method: {*method.heads} != {"logits"},
         "{method} has no projection",
         "methods that compare projections",
     ),
@@ -376,7 +378,7 @@ def _is_own(data: str) -> bool:
     return os.path.isabs(data) or data.startswith("(")  # noqa: PTH117 - it is text
 
 
-def refuse_idle(given: Mapping[str, Any], config: Config, method: Any) -> None:
+def refuse_idle(given: Mapping[str, Any], config: Config) -> None:
     """Refuse options that a person gave, and that have no effect in this run.
 
     What is None, or a switch that is off as by default, counts as not given.
@@ -384,11 +386,11 @@ def refuse_idle(given: Mapping[str, Any], config: Config, method: Any) -> None:
     Args:
         given: the options by name.
         config: of the run, with all that a recipe and the defaults say.
-        method: its record in `METHODS`.
 
     Raises:
         InputError: one has none; the message says why, and what it belongs to.
     """
+    method = METHODS[config.method]
     for option in fields(Config):
         value = given.get(option.name)
         if value is None or (value is False and not option.default):
@@ -444,17 +446,11 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def resolve(
-    options: Mapping[str, Any],
-    *,
-    hyper_parameters: Mapping[str, Mapping[str, float | str]],
-    recipe: str | Path | None = None,
-) -> Config:
+def resolve(options: Mapping[str, Any], *, recipe: str | Path | None = None) -> Config:
     """Make a Config of a recipe file and of options that win over it.
 
     Args:
         options: fields and hyper-parameters by name.
-        hyper_parameters: for each method, its hyper-parameters and their defaults.
         recipe: a TOML file of the same names.
 
     Raises:
@@ -463,21 +459,21 @@ def resolve(
     """
     values = {**(read_recipe(recipe) if recipe is not None else {}), **options}
     method = values.get("method", Config.method)
-    if not isinstance(method, str) or method not in hyper_parameters:
+    if not isinstance(method, str) or method not in METHODS:
         raise InputError(
-            f"there is no method {method!r}{similar(str(method), list(hyper_parameters))}: "
-            f"choose one of {', '.join(hyper_parameters)}"
+            f"there is no method {method!r}{similar(str(method), list(METHODS))}: "
+            f"choose one of {', '.join(METHODS)}"
         )
     known = {f.name: f for f in fields(Config) if f.name != "hyper"}
-    takes = hyper_parameters[method]
-    of_any = {name for names in hyper_parameters.values() for name in names}
+    takes = METHODS[method].hyper_parameters
+    of_any = {name for each in METHODS.values() for name in each.hyper_parameters}
     given: dict[str, Any] = {}
     hyper = dict(takes)
     for name, value in values.items():
         if name in known:
             given[name] = _typed(name, value, known[name].type)
         elif name in takes:
-            hyper[name] = _hyper(name, value)
+            hyper[name] = _hyper(name, value, takes[name])
         elif name in of_any:
             raise InputError(
                 f"method {method} does not take {name}: it takes "
@@ -529,8 +525,12 @@ def option_type(annotation: Any) -> tuple[type, tuple[str, ...]]:
     return annotation, ()
 
 
-def _hyper(name: str, value: Any) -> float | str:
-    """A number, or the text of a schedule."""
+def _hyper(name: str, value: Any, default: Hyper) -> Hyper:
+    """A value of the default's kind: a flag, a word, or a number or the text of its schedule."""
+    if isinstance(default, bool):
+        return _typed(name, value, bool)
+    if isinstance(default, str) and not is_schedule(default):
+        return _typed(name, value, str)
     if isinstance(value, str):
         try:
             value = float(value)

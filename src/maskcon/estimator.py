@@ -209,9 +209,8 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             seed = check_random_state(seed).randint(2**31 - 1)
         values = {**given, **options, "seed": seed}
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
-        known = {name: method.hyper_parameters for name, method in METHODS.items()}
-        config = resolve(plain, hyper_parameters=known)
-        refuse_idle(options, config, METHODS[config.method])
+        config = resolve(plain)
+        refuse_idle(options, config)
         return config
 
     def _images(self, X: Any, *, fitting: bool) -> Any:  # noqa: N803

@@ -9,18 +9,21 @@ from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
 import maskcon
 from maskcon import commands
 from maskcon.cli import cli
-from maskcon.cli.options import panels
+from maskcon.cli.options import panels, train_options
 from maskcon.commands import COMMANDS
 from maskcon.commands.sources import resolved
-from maskcon.config import NEEDS, OPTION_GROUPS, Config, refuse_idle
+from maskcon.config import NEEDS, OPTION_GROUPS, Config, refuse_idle, resolve
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
+from maskcon.methods.method import Method
 from tests.conftest import MASKCON, typed, write_tree
 
 
@@ -210,6 +213,24 @@ USEFUL = [
 ]
 
 
+def test_a_hyper_parameter_may_be_a_flag_or_a_word(monkeypatch):
+    hyper = {"sharp": True, "kind": "soft", "mu": "0:1:cosine"}
+    monkeypatch.setitem(METHODS, "own", Method("maskcon.methods.family:supce", hyper))
+    assert resolve({"method": "own"}).hyper == hyper
+    given = {"sharp": False, "kind": "hard", "mu": 0.5}
+    assert resolve({"method": "own", **given}).hyper == given
+    for name, value, message in (
+        ("sharp", "yes", "sharp is 'yes': expected bool"),
+        ("kind", 3, "kind is 3: expected str"),
+        ("mu", "soft", "mu is 'soft': expected a number, or a schedule"),
+    ):
+        with pytest.raises(InputError, match=message):
+            resolve({"method": "own", name: value})
+    command = train_options(click.command()(lambda **options: print(options["sharp"])))
+    assert CliRunner().invoke(command, ["--no-sharp"]).output == "False\n"
+    assert CliRunner().invoke(command, []).output == "None\n"
+
+
 def options_of(text: str) -> dict:
     """The options of one line of a table above."""
     words = {"yes": True, "no": False, "none": None}
@@ -235,7 +256,7 @@ def test_an_option_without_effect_is_refused(text, why, tmp_path):
 def test_an_option_with_an_effect_is_not_refused(text):
     given = options_of(text)
     config = resolved({k: v for k, v in given.items() if v is not None}, None)
-    refuse_idle(given, config, METHODS[config.method])
+    refuse_idle(given, config)
 
 
 def test_the_options_of_a_recipe_are_not_refused(tmp_path):

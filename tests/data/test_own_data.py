@@ -23,13 +23,11 @@ from maskcon.data.plans import plain_squares
 from maskcon.data.table import IMAGENET_STATISTICS, Photos
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
-from maskcon.methods import METHODS
 from maskcon.train.loop import fit
 from maskcon.train.training import Training
 
 CLASSES = {"fruit": ("apple", "pear"), "fish": ("trout", "carp")}
 FINE = [f"{coarse}/{fine}" for coarse, fines in sorted(CLASSES.items()) for fine in sorted(fines)]
-KNOWN = {name: method.hyper_parameters for name, method in METHODS.items()}
 SMALL = {
     "backbone": "resnet10w16",
     "epochs": 2,
@@ -188,7 +186,7 @@ COLUMNS = {"image_column": "picture", "coarse_column": "group", "fine_column": "
 
 def fitted(found: Found, folder: Path, **changes) -> str:
     """The metrics of a short run."""
-    config = resolve({**SMALL, **changes}, hyper_parameters=KNOWN)
+    config = resolve({**SMALL, **changes})
     data = load(found, image_size=config.image_size, workers=2)
     folder.mkdir(exist_ok=True)
     fit(Training(config, data), data, folder)
@@ -899,11 +897,9 @@ def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
     script.write_text(
         "from maskcon.config import resolve\n"
         "from maskcon.data import find, load\n"
-        "from maskcon.methods import METHODS\n"
         "from maskcon.train.training import Training\n"
-        "known = {name: method.hyper_parameters for name, method in METHODS.items()}\n"
         f"options = {dict(LARGE)!r}\n"
-        "config = resolve(options, hyper_parameters=known)\n"
+        "config = resolve(options)\n"
         f"data = load(find({str(photos)!r}), image_size=72, workers=1)\n"
         "training = Training(config, data)\n"
         "training.batch()\n"
@@ -923,7 +919,7 @@ def test_resumption_with_random_layers(photos, tmp_path, monkeypatch):
             raise Interrupted(2)
         return real(self, *batch)
 
-    config = resolve(options, hyper_parameters=KNOWN)
+    config = resolve(options)
     data = load(find(str(photos)), image_size=72, workers=2)
     (tmp_path / "b").mkdir()
     monkeypatch.setattr(Training, "step", stop_at_8)

@@ -156,7 +156,9 @@ def test_a_head_on_a_file_of_vectors(tmp_path, vectors, table):
 
 @pytest.mark.parametrize("method", ["supce", "wcl"])
 def test_every_kind_of_method_takes_vectors(method, tmp_path, vectors):
-    run = train(tmp_path / "x", features=vectors, method=method, epochs=1, ce_weight=0.0, bank_size=None)
+    run = train(
+        tmp_path / "x", features=vectors, method=method, epochs=1, ce_weight=0.0, bank_size=None
+    )
     assert run["status"] == "finished"
 
 

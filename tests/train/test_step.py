@@ -19,7 +19,6 @@ from maskcon.train.cuda_graph import Captured
 from maskcon.train.gradient_cache import backward_in_parts, parts_of
 from maskcon.train.training import Training
 
-KNOWN = {name: method.hyper_parameters for name, method in METHODS.items()}
 SMALL: dict[str, Any] = {
     "backbone": "resnet10w16",
     "image_size": 8,
@@ -33,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def config(**changes: Any) -> Config:
-    return resolve({**SMALL, **changes}, hyper_parameters=KNOWN)
+    return resolve({**SMALL, **changes})
 
 
 def steps(training: Training, count: int = 5) -> list[float]:

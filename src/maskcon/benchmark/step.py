@@ -17,7 +17,6 @@ from maskcon.benchmark.sides import Side, Turn, column, compare, target
 from maskcon.config import SMALL_IMAGE, resolve
 from maskcon.data import from_arrays, load
 from maskcon.errors import InputError
-from maskcon.methods import METHODS
 from maskcon.model.network import build_backbone
 from maskcon.runtime.device import Precision, pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent
@@ -212,10 +211,7 @@ def ours(*, device: str, steps: int, **options: Any) -> Turn:
     fresh = tempfile.TemporaryDirectory()  # so that compiling takes what it takes the first time
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = fresh.name
     images, label = _noise(options["image_size"])
-    config = resolve(
-        {**options, "device": device, "method": "maskcon"},
-        hyper_parameters={name: method.hyper_parameters for name, method in METHODS.items()},
-    )
+    config = resolve({**options, "device": device, "method": "maskcon"})
     found = from_arrays(images, label.tolist()).with_test(0.01, 0)
     training = Training(config, load(found, image_size=config.image_size, workers=config.readers))
     training.fill_bank()

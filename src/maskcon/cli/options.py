@@ -1,7 +1,6 @@
-"""Flags that are read from elsewhere: the fields of Config, and the methods' signatures.
+"""Flags that are read from elsewhere: the fields of Config, and the methods' records.
 
-torch takes seconds to import, so nothing here imports it until a command runs: `--help` reads
-the options of `train` from the fields of `Config`, and the hyper-parameters from `METHODS`.
+torch takes seconds to import, so nothing here imports it until a command runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,16 +10,12 @@ from typing import Any
 
 import rich_click as click
 
-from maskcon.methods import METHODS
 from maskcon.config import OPTION_GROUPS, READING_FIELDS, Config, option_type
+from maskcon.methods import METHODS
+from maskcon.methods.method import Hyper
 from maskcon.methods.schedules import shown
 
 PATH = click.Path(path_type=Path)
-
-
-def hyper_parameters() -> dict[str, dict[str, float | str]]:
-    """Hyper-parameters of each method and their defaults."""
-    return {name: method.hyper_parameters for name, method in METHODS.items()}
 
 
 class _Hyper(click.ParamType):
@@ -37,18 +32,29 @@ class _Hyper(click.ParamType):
 
 def train_options(command: Callable, left_out: Sequence[str] = ("hyper",)) -> Callable:
     """Flags for every hyper-parameter of any method and for every field of Config."""
-    takers: dict[str, dict[float | str, list[str]]] = {}  # of each name, by their defaults
-    for method, names in hyper_parameters().items():
-        for name, default in names.items():
-            takers.setdefault(name, {}).setdefault(default, []).append(method)
-    for name, defaults in reversed(takers.items()):
-        groups = (f"{', '.join(methods)} [{shown(value)}]" for value, methods in defaults.items())
-        text = f"of {'; '.join(groups)}"
-        command = click.option(flag(name), name, type=_Hyper(), help=text)(command)
+    for name, takers in reversed(_takers().items()):
+        kinds = {type(value) for value in takers}
+        groups = (f"{', '.join(methods)} [{shown(value)}]" for value, methods in takers.items())
+        command = click.option(
+            _flags(name, kinds == {bool}),
+            name,
+            type=bool if kinds == {bool} else _Hyper(),
+            default=None,
+            help=f"of {'; '.join(groups)}",
+        )(command)
     for field in reversed(fields(Config)):
         if field.name not in left_out:
             command = option(field)(command)
     return command
+
+
+def _takers() -> dict[str, dict[Hyper, list[str]]]:
+    """The methods that take each hyper-parameter, by its default."""
+    takers: dict[str, dict[Hyper, list[str]]] = {}
+    for method, record in METHODS.items():
+        for name, default in record.hyper_parameters.items():
+            takers.setdefault(name, {}).setdefault(default, []).append(method)
+    return takers
 
 
 def data_options(command: Callable, more: Sequence[str] = ()) -> Callable:
@@ -77,14 +83,17 @@ def panels() -> list[Any]:
     for field in fields(Config):
         if field.name != "hyper":
             flags[field.metadata["group"]].append(flag(field.name))
-    every = dict.fromkeys(n for names in hyper_parameters().values() for n in names)
-    flags["method"] += map(flag, every)
+    flags["method"] += map(flag, _takers())
     return [{"name": title, "options": flags[group]} for group, title in OPTION_GROUPS.items()]
 
 
 def flag(name: str) -> str:
     """The flag of an option."""
     return f"--{name.replace('_', '-')}"
+
+
+def _flags(name: str, switch: bool) -> str:
+    return flag(name) + (f"/--no-{flag(name)[2:]}" if switch else "")
 
 
 def option(field: Field) -> Callable:
@@ -96,7 +105,7 @@ def option(field: Field) -> Callable:
     elif field.default is not None:
         text += f" [{field.default}]"
     return click.option(
-        flag(field.name) + (f"/--no-{flag(field.name)[2:]}" if wanted is bool else ""),
+        _flags(field.name, wanted is bool),
         field.name,
         type=click.Choice(choices) if choices else wanted,
         default=None,

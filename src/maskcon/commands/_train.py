@@ -10,7 +10,6 @@ from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Found, fitting_size
 from maskcon.errors import Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
-from maskcon.methods import METHODS
 from maskcon.report import card
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
@@ -67,7 +66,7 @@ def train(
             config = resumed(folder, options, recipe)
         else:
             config = resolved(options, recipe)
-            refuse_idle(options, config, METHODS[config.method])
+            refuse_idle(options, config)
         told = progress if progress and ranks.is_main else Silent()
         stack.enter_context(deterministic(config.deterministic))
         return _train(config, folder, data, resume, ranks, told)

@@ -10,7 +10,6 @@ from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
 from maskcon.data import DATA_SETS, Columns, DataSet, Features, Found, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
-from maskcon.methods import METHODS
 from maskcon.runs import folder as runs
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress
@@ -24,8 +23,7 @@ def name_of(data: str | Path | Found) -> str:
 
 def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     """A configuration of options and perhaps a recipe, its paths made absolute."""
-    known = {name: method.hyper_parameters for name, method in METHODS.items()}
-    config = resolve(options, hyper_parameters=known, recipe=recipe)
+    config = resolve(options, recipe=recipe)
     # A run must find its files again from any folder.
     if config.data_dir is not None:
         config = replace(config, data_dir=_whole(config.data_dir))
