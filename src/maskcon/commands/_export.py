@@ -60,29 +60,12 @@ def export(
         TrainingError: the disk is full or read-only.
     """
     progress = progress or Silent()
-    if to not in TARGETS:
-        raise InputError(
-            f"there is no target {to!r}{similar(str(to), list(TARGETS))}: choose one of "
-            f"{', '.join(TARGETS)}"
-        )
-    target, folder = TARGETS[to], Path(run)
     own, options = _split(to, options)
-    if folder.suffix == ".safetensors":
-        folder = folder.parent
-    device = own.pop("device", "auto") if to == "atlas" else "cpu"
-    encoder = Encoder.load(folder, device=device, precision=None if to == "atlas" else "fp32")
-    if not encoder.network.takes_pictures:
-        raise InputError(
-            f"the encoder in {folder} was trained on vectors that another model made, and takes no "
-            "pictures: there is nothing to export without that model. maskcon.Encoder.load gives "
-            "it vectors"
-        )
-    paths = place.settle(target, folder, None if out is None else Path(out), overwrite=overwrite)
-    if (
-        data is not None
-        and not isinstance(data, Found)
-        and Path(data).resolve() in [path.resolve() for path in paths]
-    ):
+    encoder, folder = _encoder(Path(run), own.pop("device", "auto") if to == "atlas" else None)
+    paths = place.settle(
+        TARGETS[to], folder, None if out is None else Path(out), overwrite=overwrite
+    )
+    if isinstance(data, str | Path) and Path(data).resolve() in [p.resolve() for p in paths]:
         raise InputError(f"{data} is the data itself: give another -o")
     try:
         if to == "atlas":
@@ -96,8 +79,28 @@ def export(
     return {"to": to, "out": str(paths[0]), "files": [str(path) for path in paths], **said}
 
 
+def _encoder(run: Path, device: str | None) -> tuple[Encoder, Path]:
+    """The encoder, on a device in its own precision or in float32 on a processor; its folder."""
+    folder = run.parent if run.suffix == ".safetensors" else run
+    encoder = Encoder.load(
+        folder, device=device or "cpu", precision="fp32" if device is None else None
+    )
+    if not encoder.network.takes_pictures:
+        raise InputError(
+            f"the encoder in {folder} was trained on vectors that another model made, and takes no "
+            "pictures: there is nothing to export without that model. maskcon.Encoder.load gives "
+            "it vectors"
+        )
+    return encoder, folder
+
+
 def _split(to: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the form, and those that say how to read data; without those not given."""
+    if to not in TARGETS:
+        raise InputError(
+            f"there is no target {to!r}{similar(str(to), list(TARGETS))}: choose one of "
+            f"{', '.join(TARGETS)}"
+        )
     given = {name: value for name, value in options.items() if value is not None}
     own = {name for target in TARGETS.values() for name in target.options} | {"device"}
     takes = (*TARGETS[to].options, *["device"] * (to == "atlas"))

@@ -1,6 +1,6 @@
 """The rows of the paper's tables, run again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,30 @@ def reproduce(
     progress = progress or Silent()
     if "seed" in options:
         raise InputError(f"seed is {options['seed']}: give seeds=({options['seed']},)")
-    stated: list[str] = [name for name in ("w", "tau") if name in options]
-    hyper = {name: options.pop(name) for name in stated}
+    hyper: dict[str, Any] = {n: options.pop(n) for n in [*options] if n in ("w", "tau")}
+    row, as_published = _published(data, method, hyper, upper_bound)
+    recipe = DATA_SETS[data].recipe
+    assert recipe is not None  # every set of the paper has one
+    reference = resolved(as_published, recipe).as_dict()
+    file = Path(ledger) if ledger is not None else ledgers.home()
+    ledgers.check(file)
+    name = row.name + (f" {upper_bound}" if row.method == paper.UPPER_BOUND else "")
+    done = []
+    for seed in seeds:
+        folder = Path(out) / "-".join([data, *name.replace("=", "").split(), f"seed{seed}"])
+        given = {**as_published, **options, "seed": seed}
+        progress.note(f"{row.name} on {data}, seed {seed}: {folder}")
+        done.append(_run(folder, given, recipe, resume and folder.exists(), progress))
+        ledgers.add(file, done[-1:])
+    progress.note(f"the ledger is {file}")
+    reasons = paper.differences(done[0]["config"], reference)
+    return {"row": asdict(row), "runs": done, "not_comparable": reasons}
+
+
+def _published(
+    data: str, method: str, hyper: Mapping[str, Any], upper_bound: str
+) -> tuple[paper.Row, dict[str, Any]]:
+    """A row of the paper, and the options that make it, beside those of the recipe."""
     for name, value in hyper.items():
         if not isinstance(value, int | float):
             raise InputError(f"{name} is {value!r}: the rows of the paper have a number for it")
@@ -65,33 +87,18 @@ def reproduce(
         raise InputError(
             f"upper_bound is {upper_bound!r}: expected {' or '.join(paper.UPPER_BOUND_METHODS)}"
         )
-    recipe = DATA_SETS[data].recipe
-    assert recipe is not None  # every set of the paper has one
-    as_published: dict[str, Any] = {"init": "imagenet", **hyper, **row.hyper, "data": data}
-    as_published["method"] = row.method
-    name = row.name
+    options = {"init": "imagenet", **hyper, **row.hyper, "data": data, "method": row.method}
     if row.method == paper.UPPER_BOUND:
-        as_published |= {"method": upper_bound, "label": "fine"}
-        name = f"{name} {upper_bound}"
-    reference = resolved(as_published, recipe).as_dict()
-    given = {**as_published, **options}
-    file = Path(ledger) if ledger is not None else ledgers.home()
-    ledgers.check(file)
-    done = []
-    for seed in seeds:
-        folder = Path(out) / "-".join([data, *name.replace("=", "").split(), f"seed{seed}"])
-        before = resume and folder.exists()
-        if before and runs.read(folder)["status"] == "finished":
-            resumed(folder, {**given, "seed": seed}, recipe)  # refuses one of other options
-            run = runs.read(folder)
-            progress.note(f"{folder} is finished")
-        else:
-            progress.note(f"{row.name} on {data}, seed {seed}: {folder}")
-            run = train(
-                out=folder, recipe=recipe, resume=before, progress=progress, **given, seed=seed
-            )
-        ledgers.add(file, [run])
-        done.append(run)
-    progress.note(f"the ledger is {file}")
-    reasons = paper.differences(done[0]["config"], reference)
-    return {"row": asdict(row), "runs": done, "not_comparable": reasons}
+        options |= {"method": upper_bound, "label": "fine"}
+    return row, options
+
+
+def _run(
+    folder: Path, given: Mapping[str, Any], recipe: str, resume: bool, progress: Progress
+) -> dict[str, Any]:
+    """Train, go on with a run that is there, or take it as it is where it is finished."""
+    if resume and runs.read(folder)["status"] == "finished":
+        resumed(folder, given, recipe)  # refuses one of other options
+        progress.note(f"{folder} is finished")
+        return runs.read(folder)
+    return train(out=folder, recipe=recipe, resume=resume, progress=progress, **given)

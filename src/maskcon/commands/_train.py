@@ -1,13 +1,14 @@
 """Train an encoder."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
 from maskcon.config import Config, refuse_idle
-from maskcon.data import DataSet, Found, fitting_size
+from maskcon.data import DataSet, Found, Split, fitting_size
 from maskcon.errors import Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
 from maskcon.report import card
@@ -82,36 +83,14 @@ def _train(
 ) -> dict[str, Any]:
     """Train in a folder that is this run's alone."""
     freezing.check(config)
-    with ranks.main_first():  # which may download
-        found = data if isinstance(data, Found) else find_set(config, progress)
-    fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
-    found = split_set(found, config, progress)
-    config = config.settled(len(found.parts["train"]), fits)
-    loaded = load_set(found, config, progress, ranks)
-    seen = loaded
-    if config.computes_vectors:
-        with ranks.main_first():  # which keeps them for the others
-            seen = freezing.vectors_of(loaded, config, progress)
-    seen, held = freezing.set_apart(seen, config)
+    config, sets = _read(config, data, ranks, progress)
     begun = resume and checkpoint.has_checkpoint(folder)
     if begun and not (config.freeze or config.unfreeze):  # whose weights are in the checkpoint
         config = replace(config, init="scratch")
     if resume:  # what "auto" meant where the run began
         config = replace(config, precision=runs.read(folder)["precision"])
-    training = Training(config, seen, progress, ranks)
-    made = {**runs.provenance(), "hardware": {**hardware(training.device), "ranks": ranks.size}}
-    if resume:
-        run = runs.read(folder)
-        run.pop("error", None)
-        run.setdefault("resumed", []).append(made)
-    else:
-        run = {
-            **made,
-            "config": config.as_dict(),
-            "precision": training.precision.name,
-            "data": _describe(loaded, config),
-            "results": {},
-        }
+    training = Training(config, sets.seen, progress, ranks)
+    run = _record(folder, training, sets.loaded, resume)
 
     def record(status: str, **more: Any) -> None:
         if ranks.is_main:
@@ -123,12 +102,80 @@ def _train(
             runs.clear(folder)
         record("running")
         if not begun:
-            runs.write_lists(folder, found, loaded)
+            runs.write_lists(folder, sets.found, sets.loaded)
 
     ranks.main_only(begin)
+    with _recorded(record):
+        outcome = fit(training, sets.seen, folder, resume=begun, progress=progress)
+        outcome |= freezing.judge(training, sets.held, sets.seen.test, folder, progress)
+    features = training.features(sets.seen.test.images, progress).cpu()
+    if not ranks.is_main:
+        return run
+    pixels = pixel_recall(sets.loaded.test, config.readers)
+    results = {**training.last, "best": training.best, "pixels": pixels}
+    if config.computes_vectors:
+        results["frozen"] = pixel_recall(sets.seen.test)
+    outcome["compile_seconds"] = training.compile_seconds
+    record("finished", results=results, training=outcome)
+    card.write(folder, run, sets.loaded, features, progress)
+    return run
+
+
+class _Sets(NamedTuple):
+    """The data of a run.
+
+    Attributes:
+        found: with both splits, not read.
+        loaded: read.
+        seen: what is trained on: the same, or vectors of a frozen backbone.
+        held: train images left out to judge a head on.
+    """
+
+    found: Found
+    loaded: DataSet
+    seen: DataSet
+    held: Split | None
+
+
+def _read(
+    config: Config, data: str | Path | Found | None, ranks: Ranks, progress: Progress
+) -> tuple[Config, _Sets]:
+    """The data, and the configuration with what was left open chosen for them."""
+    with ranks.main_first():  # which may download
+        found = data if isinstance(data, Found) else find_set(config, progress)
+    fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
+    found = split_set(found, config, progress)
+    config = config.settled(len(found.parts["train"]), fits)
+    seen = loaded = load_set(found, config, progress, ranks)
+    if config.computes_vectors:
+        with ranks.main_first():  # which keeps them for the others
+            seen = freezing.vectors_of(loaded, config, progress)
+    return config, _Sets(found, loaded, *freezing.set_apart(seen, config))
+
+
+def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> dict[str, Any]:
+    """The content of run.json where a run begins or goes on."""
+    where = {**hardware(training.device), "ranks": training.ranks.size}
+    made = {**runs.provenance(), "hardware": where}
+    if not resume:
+        return {
+            **made,
+            "config": training.config.as_dict(),
+            "precision": training.precision.name,
+            "data": _describe(data, training.config),
+            "results": {},
+        }
+    run = runs.read(folder)
+    run.pop("error", None)
+    run.setdefault("resumed", []).append(made)
+    return run
+
+
+@contextlib.contextmanager
+def _recorded(record: Callable[..., None]) -> Iterator[None]:
+    """Record how a training ended that did not finish."""
     try:
-        outcome = fit(training, seen, folder, resume=begun, progress=progress)
-        outcome |= freezing.judge(training, held, seen.test, folder, progress)
+        yield
     except Interrupted:
         with contextlib.suppress(TrainingError):  # a full disk: the checkpoint is written
             record("interrupted")
@@ -137,17 +184,6 @@ def _train(
         with contextlib.suppress(TrainingError):  # a full disk: the first error matters
             record("failed", error=str(error))
         raise
-    features = training.features(seen.test.images, progress).cpu()
-    if not ranks.is_main:
-        return run
-    pixels = pixel_recall(loaded.test, config.readers)
-    results = {**training.last, "best": training.best, "pixels": pixels}
-    if config.computes_vectors:
-        results["frozen"] = pixel_recall(seen.test)
-    outcome["compile_seconds"] = training.compile_seconds
-    record("finished", results=results, training=outcome)
-    card.write(folder, run, loaded, features, progress)
-    return run
 
 
 def _describe(data: DataSet, config: Config) -> dict[str, Any]:
