@@ -42,8 +42,8 @@ def folders(tmp_path_factory, found) -> list[Path]:
     options |= {"batch_size": 16, "eval_every": 1, "precision": "fp32"}
     made = []
     for name, more in (
-        ("a0", {"method": "maskcon", "bank_size": 64, "seed": 0}),
-        ("a1", {"method": "maskcon", "bank_size": 64, "seed": 1}),
+        ("a0", {"method": "maskcon", "seed": 0}),
+        ("a1", {"method": "maskcon", "seed": 1}),
         ("b", {"method": "supce", "lr": 0.03}),
     ):
         commands.train(data=found, out=place / name, **options, **more)
