@@ -10,7 +10,7 @@ import torch
 
 from maskcon.benchmark import loader, recall, step, table, views
 from maskcon.benchmark.reference import Reference
-from maskcon.benchmark.sides import Side, compare
+from maskcon.benchmark.sides import Comparison, Side
 from maskcon.errors import InputError, TrainingError
 from maskcon.methods import METHODS, Output, Step
 from maskcon.runtime.progress import Silent
@@ -128,16 +128,15 @@ def test_a_loader_record():
 def test_a_side_that_fails_says_why():
     side = Side("broken", "maskcon.benchmark.recall:ours", {"rows": 5, "width": -1})
     with pytest.raises(TrainingError, match=r"the side 'broken' ended: TypeError: .*device"):
-        compare(
-            "recall",
-            [side],
+        Comparison(
+            name="recall",
+            sides=[side],
             baselines=(),
-            repeats=1,
-            unit="rows/s",
             settings={},
+            repeats=1,
             device="cpu",
             progress=Silent(),
-        )
+        ).run()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Views of large pictures: from JPEG files, from a pack, and as torchvision loads them."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from maskcon import commands
-from maskcon.benchmark.sides import Side, Turn, compare
+from maskcon.benchmark.sides import Comparison, Side, Turn, timed
 from maskcon.config import Config
 from maskcon.data import Found, find, load
 from maskcon.data.plans import CropRule, StepPlan, sizes_of, squares
@@ -73,31 +72,23 @@ def loader(
         pack = Path(scratch) / "set.pack"
         commands.pack(root, pack, progress=progress, workers=workers)
         files = {"root": str(root), "workers": readers}
-        record, _ = compare(
-            "loader",
-            [
+        packed = {"root": str(pack), "workers": readers, "passes": PACK_PASSES}
+        made = {} if data else {"images": images, "width": width, "height": height}
+        common = {"workers": readers, "batch_size": BATCH, "image_size": SIZE}
+        record, _ = Comparison(
+            name="loader",
+            sides=[
                 Side("torchvision", f"{HERE}:plain", files),
                 Side("maskcon", f"{HERE}:ours", {**files, "passes": 1}),
-                Side(
-                    "maskcon, pack",
-                    f"{HERE}:ours",
-                    {"root": str(pack), "workers": readers, "passes": PACK_PASSES},
-                ),
+                Side("maskcon, pack", f"{HERE}:ours", packed),
             ],
             baselines=("torchvision",),
+            settings={"data": "a folder" if data else None, **made, **common},
             repeats=repeats,
-            unit="images/s",
-            settings={
-                "data": None if data is None else "a folder",
-                **({} if data else {"images": images, "width": width, "height": height}),
-                "workers": readers,
-                "batch_size": BATCH,
-                "image_size": SIZE,
-            },
             device="cpu",
             progress=progress,
-        )
-    return {**record, "targets": []}
+        ).run()
+    return record
 
 
 def _photographs(root: Path, count: int, width: int, height: int) -> None:
@@ -167,9 +158,6 @@ def _turn(make: Callable[[], Iterator[Tensor]]) -> Turn:
     def turn() -> dict[str, float]:
         batches = make()
         next(batches)
-        start, count = time.perf_counter(), 0
-        for batch in batches:
-            count += len(batch)
-        return {"count": count, "seconds": time.perf_counter() - start}
+        return timed(lambda: sum(len(batch) for batch in batches))()
 
     return turn

@@ -1,14 +1,13 @@
 """Exact Recall@K beside FAISS's exact index and beside a product of matrices with topk."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from maskcon.benchmark.sides import Side, Turn, column, compare, target
+from maskcon.benchmark.sides import Comparison, Side, Turn, column, target, timed
 from maskcon.errors import InputError
 from maskcon.eval import retrieval
 from maskcon.runtime.device import pick_device, reuse_memory
@@ -22,7 +21,7 @@ WIDTH = 512
 CHUNK = 1024  # queries of the plain side and of FAISS at a time
 HERE = __name__
 LEAST = {"cpu": 1.0, "cuda": 20.0}
-MOST_MIB = 1024.0
+MOST_MIB = {"cpu": 1024.0}
 
 
 def recall(
@@ -61,24 +60,18 @@ def recall(
     if any(n < 2 * CLASSES for n, _ in sizes) or list(growth) != sorted(growth):
         raise InputError(f"sizes {sizes}, growth {growth}: expected {2 * CLASSES} rows or more")
     where = str(pick_device(device))
-    both = {
-        f"{n}x{width}": compare(
-            f"recall {n:,} x {width}",
-            [_side(name, n, width, where) for name in names],
-            baselines=names[:-1],
-            repeats=repeats,
-            unit="rows/s",
-            settings={"rows": n, "width": width, "classes": CLASSES},
-            device=device,
-            progress=progress,
-        )
-        for n, width in sizes
-    }
-    records = {size: record for size, (record, _) in both.items()}
-    record = _together(records)
+    record, answers = Comparison(
+        name="recall",
+        sides=[_side(name, n, width, where) for n, width in sizes for name in names],
+        baselines=names[:-1],
+        unit="rows/s",
+        settings={"sizes": [f"{n}x{width}" for n, width in sizes]},
+        repeats=repeats,
+        device=device,
+        progress=progress,
+    ).run()
     record["recall"] = {
-        f"{size}: {name}": {k: v for k, v in turns[-1].items() if k.startswith("recall@")}
-        for size, (_, answers) in both.items()
+        name: {k: v for k, v in turns[-1].items() if k.startswith("recall@")}
         for name, turns in answers.items()
     }
     record["growth_width"] = WIDTH
@@ -87,47 +80,26 @@ def recall(
         for name in names
         if name != "product and topk"
     }
-    kind = column(device) or ""
-    targets = []
-    for size, part in records.items():
-        if "FAISS flat" in names:
-            measured = part["ratios"]["maskcon"]["FAISS flat"]
-            targets.append(target(f"recall {size} vs FAISS flat", LEAST.get(kind), measured))
-        mib = part["peak_host_mib"]["maskcon"]
-        most = MOST_MIB if kind == "cpu" else None
-        targets.append(target(f"recall {size}, peak memory in MiB", None, mib, most=most))
-    return {**record, "targets": targets}
+    return {**record, "targets": _targets(record, column(device) or "")}
+
+
+def _targets(record: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
+    lines = []
+    for size in record["settings"]["sizes"]:
+        ratios = record["ratios"][f"{size}: maskcon"]
+        faiss = ratios.get(f"{size}: FAISS flat")
+        if faiss is not None:
+            lines.append(target(f"recall {size} vs FAISS flat", LEAST.get(kind), faiss))
+        mib, most = record["peak_host_mib"][f"{size}: maskcon"], MOST_MIB.get(kind)
+        lines.append(target(f"recall {size}, peak memory in MiB", None, mib, most=most))
+    return lines
 
 
 def _side(name: str, rows: int, width: int, device: str) -> Side:
     makers = {"FAISS flat": "faiss_flat", "product and topk": "plain", "maskcon": "ours"}
-    options: dict[str, Any] = {"rows": rows, "width": width}
-    if name != "FAISS flat":
-        options = {**options, "device": device}
-    return Side(name, f"{HERE}:{makers[name]}", options)
-
-
-def _together(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """One record of several, a side of each for each set."""
-    first = next(iter(records.values()))
-    joined: dict[str, Any] = {**first, "benchmark": "recall", "settings": {}}
-    of_sides = ("speeds", "repeats", "peak_host_mib", "peak_device_mib", "prepare_seconds")
-    for key in (*of_sides, "ranges", "ratios"):
-        if key in first:
-            joined[key] = {
-                f"{size}: {name}": value
-                for size, record in records.items()
-                for name, value in record[key].items()
-            }
-    joined["ratios"] = {
-        name: {f"{name.split(': ')[0]}: {base}": ratio for base, ratio in ratios.items()}
-        for name, ratios in joined["ratios"].items()
-        if name.endswith("maskcon")
-    }
-    for key in [key for key in joined if key.startswith("vs_")]:
-        del joined[key]
-    joined["settings"] = {"sizes": list(records), "repeats": first["settings"]["repeats"]}
-    return joined
+    where = {} if name == "FAISS flat" else {"device": device}
+    options = {"rows": rows, "width": width, **where}
+    return Side(f"{rows}x{width}: {name}", f"{HERE}:{makers[name]}", options)
 
 
 def _grow(
@@ -135,35 +107,31 @@ def _grow(
 ) -> list[dict[str, Any]]:
     """Seconds and memory for each number of rows: measured once, or extrapolated."""
     lines: list[dict[str, Any]] = []
+    last: dict[str, Any] | None = None  # that was measured
     for rows in growth:
-        before = [line for line in lines if line["measured"]]
-        if before:
-            seconds = before[-1]["seconds"] * (rows / before[-1]["rows"]) ** 2
+        if last is not None:
+            seconds = last["seconds"] * (rows / last["rows"]) ** 2
             # features, and their copy in the order of the classes or in the index
-            added = 2 * 4 * WIDTH * (rows - before[-1]["rows"]) / 2**20
-            mib = before[-1]["host_mib"] + (added if device == "cpu" else 0)
+            added = 2 * 4 * WIDTH * (rows - last["rows"]) / 2**20 if device == "cpu" else 0
             if seconds > patience:
+                mib = last["host_mib"] + added
                 lines.append({"rows": rows, "seconds": seconds, "host_mib": mib, "measured": False})
                 continue
-        _, answers = compare(
-            f"recall {rows:,} x {WIDTH}",
-            [_side(name, rows, WIDTH, device)],
+        side = _side(name, rows, WIDTH, device)
+        _, answers = Comparison(
+            name=f"recall {rows:,} x {WIDTH}",
+            sides=[side],
             baselines=(),
-            repeats=1,
             unit="rows/s",
             settings={},
+            repeats=1,
             device=device,
             progress=progress,
-        )
-        (turn,) = answers[name]
-        lines.append(
-            {
-                "rows": rows,
-                "seconds": turn["seconds"],
-                "host_mib": turn["host"],
-                "measured": True,
-            }
-        )
+        ).run()
+        (turn,) = answers[side.name]
+        took, mib = turn["seconds"], turn["host"]
+        last = {"rows": rows, "seconds": took, "host_mib": mib, "measured": True}
+        lines.append(last)
     return lines
 
 
@@ -178,15 +146,11 @@ def _features(rows: int, width: int) -> tuple[Tensor, Tensor]:
     return features, label
 
 
-def _turn(rows: int, find: Callable[[], dict[str, float]], warm_up: Callable[[], Any]) -> Turn:
-    warm_up()
-
-    def turn() -> dict[str, float]:
-        start = time.perf_counter()
-        found = find()
-        return {"count": rows, "seconds": time.perf_counter() - start, **found}
-
-    return turn
+def _turn(rows: int, find: Callable[[int], dict[str, float]], device: str = "cpu") -> Turn:
+    find(min(rows, 2000))  # warm-up
+    found: dict[str, float] = {}
+    run = timed(lambda: found.update(find(rows)), rows, device)
+    return lambda: {**run(), **found}
 
 
 def _of_neighbours(ids: Tensor, label: Tensor) -> dict[str, float]:
@@ -199,17 +163,17 @@ def ours(*, rows: int, width: int, device: str) -> Turn:
     reuse_memory()
     features, label = (x.to(device) for x in _features(rows, width))
 
-    def find(n: int = rows) -> dict[str, float]:
+    def find(n: int) -> dict[str, float]:
         return retrieval.recall(retrieval.negatives_before(features[:n], label[:n]), KS)
 
-    return _turn(rows, find, lambda: find(min(rows, 2000)))
+    return _turn(rows, find, device)
 
 
 def plain(*, rows: int, width: int, device: str) -> Turn:
     """Chunks of the matrix of similarities, and their topk."""
     features, label = (x.to(device) for x in _features(rows, width))
 
-    def find(n: int = rows) -> dict[str, float]:
+    def find(n: int) -> dict[str, float]:
         x, ids = features[:n], []
         for start in range(0, n, CHUNK):
             similarity = x[start : start + CHUNK] @ x.T
@@ -217,7 +181,7 @@ def plain(*, rows: int, width: int, device: str) -> Turn:
             ids.append(similarity.topk(max(KS)).indices)
         return _of_neighbours(torch.cat(ids), label[:n])
 
-    return _turn(rows, find, lambda: find(min(rows, 2000)))
+    return _turn(rows, find, device)
 
 
 def faiss_flat(*, rows: int, width: int) -> Turn:
@@ -227,7 +191,7 @@ def faiss_flat(*, rows: int, width: int) -> Turn:
     features, label = _features(rows, width)
     x = features.numpy()
 
-    def find(n: int = rows) -> dict[str, float]:
+    def find(n: int) -> dict[str, float]:
         index = faiss.IndexFlatIP(width)
         index.add(x[:n])
         ids = []
@@ -241,4 +205,4 @@ def faiss_flat(*, rows: int, width: int) -> Turn:
         others = nearest[~own].view(n, max(KS))
         return _of_neighbours(others, label[:n])
 
-    return _turn(rows, find, lambda: find(min(rows, 2000)))
+    return _turn(rows, find)

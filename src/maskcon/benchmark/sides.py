@@ -83,88 +83,142 @@ class _Process:
             self._process.communicate()
 
 
-def compare(
-    benchmark: str,
-    sides: Sequence[Side],
-    *,
-    baselines: Sequence[str],
-    repeats: int,
-    unit: str,
-    settings: Mapping[str, Any],
-    device: str,
-    progress: Progress,
-) -> tuple[dict[str, Any], Answers]:
-    """Let the sides take turns; make a record, as the package describes it, and keep the turns.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Sides that take turns.
 
-    Args:
-        benchmark: its name.
-        sides: in the order of their turns.
-        baselines: names of sides that ratios are taken to.
-        repeats: turns of each side.
+    Attributes:
+        name: of the benchmark.
+        sides: in the order of their turns. The name of one may be "GROUP: NAME".
+        baselines: NAMEs of sides that the others of their group are compared with.
         unit: of the speeds.
         settings: kept in the record.
+        repeats: turns of each side.
         device: that the sides were told to use.
         progress: told how it goes.
-
-    Raises:
-        TrainingError: a side ended with an error.
-        InputError: no repeats.
     """
-    if repeats < 1:
-        raise InputError(f"repeats is {repeats}: expected 1 or more")
-    about = provenance()
-    del about["command"]  # says where files lay, not what was measured; the settings do
-    answers: Answers = {side.name: [] for side in sides}
-    prepared = {}
-    with ExitStack() as stack:
-        stack.callback(progress.close)
-        processes = []
-        for side in sides:
-            progress.update(f"{benchmark}: preparing {side.name}")
-            errors = stack.enter_context(tempfile.TemporaryFile())
-            start = time.perf_counter()
-            process = _Process(side, errors)
-            stack.callback(process.close)
-            prepared[side.name] = time.perf_counter() - start
-            processes.append(process)
-        for repeat in range(repeats):
-            for process in processes:
-                name = process.side.name
-                progress.update(f"{benchmark}: round {repeat + 1} of {repeats}, {name}")
-                answers[name].append(process.ask("turn"))
-    speeds = {
-        name: [turn["count"] / turn["seconds"] for turn in turns] for name, turns in answers.items()
-    }
-    middle = {name: statistics.median(values) for name, values in speeds.items()}
-    ratios: dict[str, dict[str, float]] = {}
-    ranges = {}
-    for name, values in speeds.items():
-        for baseline in baselines:
-            if baseline in speeds and baseline != name:
-                rounds = [a / b for a, b in zip(values, speeds[baseline], strict=True)]
-                ratios.setdefault(name, {})[baseline] = statistics.median(rounds)
-                ranges[f"{name} vs {baseline}"] = [min(rounds), max(rounds)]
-    last = {name: turns[-1] for name, turns in answers.items()}
-    where = pick_device(device)
-    record = {
-        "benchmark": benchmark,
-        **about,
-        "hardware": {**hardware(where), "precision": Precision.pick("auto", where).name},
-        "settings": {**settings, "repeats": repeats},
-        "unit": unit,
-        "speeds": middle,
-        "repeats": speeds,
-        "ratios": ratios,
-        **{f"vs_{baseline}": ratio for baseline, ratio in ratios.get("maskcon", {}).items()},
-        "ranges": ranges,
-        "peak_host_mib": {name: turn["host"] for name, turn in last.items()},
-        "prepare_seconds": prepared,
-    }
-    if where.type == "cuda":
-        record["peak_device_mib"] = {name: turn["device"] for name, turn in last.items()}
-    if unit == "images/s":
-        record["images_per_second"] = middle
-    return record, answers
+
+    name: str
+    sides: Sequence[Side]
+    baselines: Sequence[str]
+    settings: Mapping[str, Any]
+    repeats: int
+    device: str
+    progress: Progress
+    unit: str = "images/s"
+
+    def run(self) -> tuple[dict[str, Any], Answers]:
+        """Let the sides take turns; a record, as the package describes it, and the turns.
+
+        Raises:
+            TrainingError: a side ended with an error.
+            InputError: no repeats.
+        """
+        if self.repeats < 1:
+            raise InputError(f"repeats is {self.repeats}: expected 1 or more")
+        about = provenance()
+        del about["command"]  # says where files lay, not what was measured; the settings do
+        answers, prepared = self._turns()
+        repeats = {n: [t["count"] / t["seconds"] for t in turns] for n, turns in answers.items()}
+        speeds = {name: statistics.median(values) for name, values in repeats.items()}
+        rounds = self._rounds(repeats)
+        ratios: dict[str, dict[str, float]] = {}
+        for (name, base), values in rounds.items():
+            ratios.setdefault(name, {})[base] = statistics.median(values)
+        last = {name: turns[-1] for name, turns in answers.items()}
+        where = pick_device(self.device)
+        record = {
+            "benchmark": self.name,
+            **about,
+            "hardware": {**hardware(where), "precision": Precision.pick("auto", where).name},
+            "settings": {**self.settings, "repeats": self.repeats},
+            "unit": self.unit,
+            "speeds": speeds,
+            "repeats": repeats,
+            "ratios": ratios,
+            **{f"vs_{base}": ratio for base, ratio in ratios.get("maskcon", {}).items()},
+            "ranges": {f"{n} vs {base}": [min(v), max(v)] for (n, base), v in rounds.items()},
+            "peak_host_mib": {name: turn["host"] for name, turn in last.items()},
+            "prepare_seconds": prepared,
+            "targets": [],
+        }
+        if where.type == "cuda":
+            record["peak_device_mib"] = {name: turn["device"] for name, turn in last.items()}
+        if self.unit == "images/s":
+            record["images_per_second"] = speeds
+        return record, answers
+
+    def _turns(self) -> tuple[Answers, dict[str, float]]:
+        """What each turn of each side returned, and the seconds that preparing it took."""
+        answers: Answers = {side.name: [] for side in self.sides}
+        prepared = {}
+        with ExitStack() as stack:
+            stack.callback(self.progress.close)
+            processes = []
+            for side in self.sides:
+                self.progress.update(f"{self.name}: preparing {side.name}")
+                errors = stack.enter_context(tempfile.TemporaryFile())
+                start = time.perf_counter()
+                processes.append(_Process(side, errors))
+                stack.callback(processes[-1].close)
+                prepared[side.name] = time.perf_counter() - start
+            for repeat in range(self.repeats):
+                for process in processes:
+                    name = process.side.name
+                    self.progress.update(
+                        f"{self.name}: round {repeat + 1} of {self.repeats}, {name}"
+                    )
+                    answers[name].append(process.ask("turn"))
+        return answers, prepared
+
+    def _rounds(self, speeds: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], list[float]]:
+        """Of each side and baseline of its group, the ratio of their speeds in each round."""
+        found = {}
+        for side in speeds:
+            group, _, name = side.rpartition(": ")
+            for base in self.baselines if name not in self.baselines else ():
+                base = f"{group}: {base}" if group else base
+                if base in speeds:
+                    found[side, base] = [
+                        a / b for a, b in zip(speeds[side], speeds[base], strict=True)
+                    ]
+        return found
+
+
+def timed(work: Callable[[], Any], count: int | None = None, device: str = "cpu") -> Turn:
+    """A turn that is some work, timed until the device has done it.
+
+    Args:
+        work: what is done; it returns the count where that is not given.
+        count: of the images or rows of a turn.
+        device: that it is done on.
+    """
+
+    def turn() -> dict[str, float]:
+        synchronize(device)
+        start = time.perf_counter()
+        done = work()
+        synchronize(device)
+        seconds = time.perf_counter() - start
+        return {"count": done if count is None else count, "seconds": seconds}
+
+    return turn
+
+
+def synchronize(device: str) -> None:
+    """Wait for what a GPU has to do."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def noise(count: int, size: int) -> Any:
+    """Images of noise, uint8 [count, 3, size, size]: a step does not care what it sees."""
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=random)
 
 
 def column(device: str) -> str | None:

@@ -4,8 +4,7 @@ import copy
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskcon.benchmark.reference import Reference
-from maskcon.benchmark.sides import Side, Turn, column, compare, target
+from maskcon.benchmark.sides import Comparison, Side, Turn, column, noise, target, timed
 from maskcon.config import SMALL_IMAGE, resolve
 from maskcon.data import from_arrays, load
 from maskcon.errors import InputError
@@ -23,7 +22,7 @@ from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.training import Training
 
-IMAGES = 10_000  # in the set, of noise: a step does not care what it sees
+IMAGES = 10_000  # in the set, of noise
 CLASSES = 20
 WARM_UP = 5  # steps before the first turn
 HERE = __name__
@@ -76,6 +75,63 @@ def step(
         InputError: an option cannot be used.
         TrainingError: a side ended with an error.
     """
+    _check(sides, backbone, batch_size, bank_size)
+    where = pick_device(device)
+    common = {
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "device": str(where),
+        "steps": steps or (200 if where.type == "cuda" else 4),
+    }
+    record, answers = Comparison(
+        name="step",
+        sides=[side for side in _sides(common, backbone, bank_size) if side.name in sides],
+        baselines=("reference", "floor"),
+        settings={**common, "backbone": backbone, "bank_size": bank_size},
+        repeats=repeats,
+        device=device,
+        progress=progress or Silent(),
+    ).run()
+    if "maskcon" in sides:
+        record["views_share"] = statistics.median(
+            turn["views_seconds"] / turn["seconds"] for turn in answers["maskcon"]
+        )
+    if {"maskcon", "maskcon compiled"} <= {*sides}:
+        seconds = answers["maskcon compiled"][0]["compile_seconds"]
+        record["compile"] = _earned_back(seconds, record["speeds"], batch_size)
+    return {**record, "targets": _targets(record, column(device) or "")}
+
+
+def _targets(record: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
+    lines = [
+        target(f"step {name.replace('_', ' ')}", least.get(kind), record[name])
+        for name, least in LEAST.items()
+        if name in record
+    ]
+    if "views_share" in record:
+        share, most = record["views_share"], MOST_VIEWS.get(kind)
+        lines.append(target("views, share of the step", None, share, most=most))
+    return lines
+
+
+def _sides(common: Mapping[str, Any], backbone: str, bank_size: int) -> list[Side]:
+    """The sides, in the order of `SIDES`."""
+    ours = {**common, "backbone": backbone, "bank_size": bank_size}
+    return [
+        Side("reference", f"{HERE}:plain", {**common, "bank_size": bank_size}),
+        Side("floor", f"{HERE}:floor", {**common, "backbone": backbone}),
+        Side("maskcon", f"{HERE}:ours", ours),
+        Side("maskcon fp32", f"{HERE}:ours", {**ours, "precision": "fp32"}),
+        Side("maskcon compiled", f"{HERE}:ours", {**ours, "compile": True}),
+        Side(
+            "maskcon in parts",
+            f"{HERE}:ours",
+            {**ours, "micro_batch": max(common["batch_size"] // 4, 2)},
+        ),
+    ]
+
+
+def _check(sides: Sequence[str], backbone: str, batch_size: int, bank_size: int) -> None:
     unknown = [name for name in sides if name not in SIDES]
     if unknown or not sides:
         raise InputError(f"sides are {list(sides)}: expected some of {', '.join(SIDES)}")
@@ -84,52 +140,6 @@ def step(
             f"the reference is of resnet18 and a bank of whole batches, not {backbone} and "
             f"{bank_size:,} rows for batches of {batch_size}: leave it out of the sides"
         )
-    where = pick_device(device)
-    common = {
-        "image_size": image_size,
-        "batch_size": batch_size,
-        "device": str(where),
-        "steps": steps or (200 if where.type == "cuda" else 4),
-    }
-    ours = {**common, "backbone": backbone, "bank_size": bank_size}
-    options: dict[str, dict[str, Any]] = {
-        "reference": {**common, "bank_size": bank_size},
-        "floor": {**common, "backbone": backbone},
-        "maskcon": ours,
-        "maskcon fp32": {**ours, "precision": "fp32"},
-        "maskcon compiled": {**ours, "compile": True},
-        "maskcon in parts": {**ours, "micro_batch": max(batch_size // 4, 2)},
-    }
-    record, answers = compare(
-        "step",
-        [Side(name, f"{HERE}:{_maker(name)}", options[name]) for name in SIDES if name in sides],
-        baselines=("reference", "floor"),
-        repeats=repeats,
-        unit="images/s",
-        settings=ours,
-        device=device,
-        progress=progress or Silent(),
-    )
-    kind = column(device)
-    targets = [
-        target(f"step {name.replace('_', ' ')}", LEAST[name].get(kind or ""), record[name])
-        for name in LEAST
-        if name in record
-    ]
-    if "maskcon" in sides:
-        record["views_share"] = statistics.median(
-            turn["views_seconds"] / turn["seconds"] for turn in answers["maskcon"]
-        )
-        most = MOST_VIEWS.get(kind or "")
-        targets.append(target("views, share of the step", None, record["views_share"], most=most))
-    if "maskcon compiled" in sides and "maskcon" in sides:
-        seconds = answers["maskcon compiled"][0]["compile_seconds"]
-        record["compile"] = _earned_back(seconds, record["speeds"], batch_size)
-    return {**record, "targets": targets}
-
-
-def _maker(side: str) -> str:
-    return {"reference": "plain", "floor": "floor"}.get(side, "ours")
 
 
 def _earned_back(
@@ -140,30 +150,21 @@ def _earned_back(
     return {"seconds": seconds, "earned_back_after_steps": seconds / saved if saved > 0 else None}
 
 
-def _noise(size: int) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (IMAGES, size, size, 3), dtype=np.uint8)
-    return images, random.integers(0, CLASSES, IMAGES)
+def _set(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, H, W, 3] and labels, neither of which means anything."""
+    label = np.random.default_rng(0).integers(0, CLASSES, IMAGES)
+    return noise(IMAGES, size).permute(0, 2, 3, 1).contiguous().numpy(), label
 
 
-def _turn(step: Callable[[], Any], batch_size: int, steps: int, device: torch.device) -> Turn:
+def _turn(step: Callable[[], Any], batch_size: int, steps: int, device: str) -> Turn:
     """Warm up, and make a turn of some steps."""
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    for _ in range(WARM_UP if device.type == "cuda" else 1):
+    for _ in range(WARM_UP if torch.device(device).type == "cuda" else 1):
         step()
+    run = timed(lambda: [step() for _ in range(steps)] and None, steps * batch_size, device)
 
     def turn() -> dict[str, float]:
         step()  # alone again after the others' turns
-        wait()
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        wait()
-        return {"count": steps * batch_size, "seconds": time.perf_counter() - start}
+        return run()
 
     return turn
 
@@ -171,13 +172,13 @@ def _turn(step: Callable[[], Any], batch_size: int, steps: int, device: torch.de
 def plain(*, image_size: int, batch_size: int, bank_size: int, device: str, steps: int) -> Turn:
     """The side "reference"."""
     reference = Reference(
-        *_noise(image_size),
+        *_set(image_size),
         size=image_size,
         batch_size=batch_size,
         bank_size=bank_size,
         device=device,
     )
-    return _turn(reference.step, batch_size, steps, torch.device(device))
+    return _turn(reference.step, batch_size, steps, device)
 
 
 def floor(*, backbone: str, image_size: int, batch_size: int, device: str, steps: int) -> Turn:
@@ -202,22 +203,21 @@ def floor(*, backbone: str, image_size: int, batch_size: int, device: str, steps
         return loss.detach(), z
 
     run = Captured(networks, where, Silent()) if where.type == "cuda" else networks
-    return _turn(lambda: run(*views), batch_size, steps, where)
+    return _turn(lambda: run(*views), batch_size, steps, device)
 
 
 def ours(*, device: str, steps: int, **options: Any) -> Turn:
     """The sides "maskcon"."""
-    where = torch.device(device)
     fresh = tempfile.TemporaryDirectory()  # so that compiling takes what it takes the first time
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = fresh.name
-    images, label = _noise(options["image_size"])
+    images, label = _set(options["image_size"])
     config = resolve({**options, "device": device, "method": "maskcon"})
     found = from_arrays(images, label.tolist()).with_test(0.01, 0)
     training = Training(config, load(found, image_size=config.image_size, workers=config.readers))
     training.fill_bank()
     batch_size = training.config.batch_size
-    whole = _turn(lambda: training.step(training.batch()), batch_size, steps, where)
-    views = _turn(training.batch, batch_size, steps, where)
+    whole = _turn(lambda: training.step(training.batch()), batch_size, steps, device)
+    views = _turn(training.batch, batch_size, steps, device)
 
     def turn(keep: Any = fresh) -> dict[str, float]:
         about = whole()

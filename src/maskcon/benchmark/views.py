@@ -1,6 +1,5 @@
 """Views of a batch beside views of one image after the other, on one core."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from maskcon.benchmark.reference import pillow_views
-from maskcon.benchmark.sides import Side, Turn, compare
+from maskcon.benchmark.sides import Comparison, Side, Turn, noise, timed
 from maskcon.data.augment import VIEWS
 from maskcon.data.plans import CropRule, StepPlan, sizes_of
 from maskcon.data.plans import views as made_views
@@ -45,61 +44,37 @@ def views(
     Returns:
         A record, as `maskcon.benchmark` describes it.
     """
-    settings = {"image_size": image_size, "batch_size": batch_size, "threads": 1}
     where = str(pick_device(device))
-    sides = []
-    for kind in ("weak", "strong"):
-        mine = {"kind": kind, "image_size": image_size, "batch_size": batch_size, "device": where}
-        theirs = {"kind": kind, "image_size": image_size}
-        sides += [
-            Side(f"{kind}: Pillow", f"{HERE}:pillow", theirs),
-            Side(f"{kind}: torchvision v2", f"{HERE}:torchvision_v2", theirs),
-            Side(f"{kind}: maskcon", f"{HERE}:ours", mine),
-        ]
-    record, _ = compare(
-        "views",
-        sides,
-        baselines=[side.name for side in sides if not side.name.endswith("maskcon")],
+    common = {"image_size": image_size}
+    mine = {**common, "batch_size": batch_size, "device": where}
+    record, _ = Comparison(
+        name="views",
+        sides=[
+            Side(f"{kind}: {name}", f"{HERE}:{make}", {"kind": kind, **options})
+            for kind in ("weak", "strong")
+            for name, make, options in (
+                ("Pillow", "pillow", common),
+                ("torchvision v2", "torchvision_v2", common),
+                ("maskcon", "ours", mine),
+            )
+        ],
+        baselines=("Pillow", "torchvision v2"),
+        settings={**common, "batch_size": batch_size, "threads": 1},
         repeats=repeats,
-        unit="images/s",
-        settings=settings,
         device=device,
         progress=progress or Silent(),
-    )
-    # of the same kind only
-    record["ratios"] = {
-        name: {base: r for base, r in ratios.items() if base[:4] == name[:4]}
-        for name, ratios in record["ratios"].items()
-        if name.endswith("maskcon")
-    }
-    record["ranges"] = {
-        name: span
-        for name, span in record["ranges"].items()
-        if name.split(" vs ")[0] in record["ratios"] and name[:4] == name.split(" vs ")[1][:4]
-    }
-    return {**record, "targets": []}
-
-
-def _noise(size: int) -> Tensor:
-    random = torch.Generator().manual_seed(0)
-    return torch.randint(256, (IMAGES, 3, size, size), dtype=torch.uint8, generator=random)
+    ).run()
+    return record
 
 
 def _one_by_one(images: list[Any], view: Callable[[Any], Tensor]) -> Turn:
     torch.set_num_threads(1)
-
-    def turn() -> dict[str, float]:
-        start = time.perf_counter()
-        for image in images:
-            view(image)
-        return {"count": len(images), "seconds": time.perf_counter() - start}
-
-    return turn
+    return timed(lambda: [view(image) for image in images], len(images))
 
 
 def pillow(*, kind: str, image_size: int) -> Turn:
     """Torchvision's transforms of Pillow images."""
-    images = [v2.functional.to_pil_image(image) for image in _noise(image_size)[:1024]]
+    images = [v2.functional.to_pil_image(image) for image in noise(1024, image_size)]
     return _one_by_one(images, pillow_views(image_size, kind))
 
 
@@ -115,7 +90,7 @@ def torchvision_v2(*, kind: str, image_size: int) -> Turn:
             v2.Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         ]
     )
-    return _one_by_one(list(_noise(image_size)[:1024]), view)
+    return _one_by_one(list(noise(1024, image_size)), view)
 
 
 def ours(*, kind: str, image_size: int, batch_size: int, device: str) -> Turn:
@@ -124,12 +99,11 @@ def ours(*, kind: str, image_size: int, batch_size: int, device: str) -> Turn:
     reuse_memory()
     torch.set_num_threads(1)
     where = torch.device(device)
-    images = _noise(image_size).to(where)
+    images = noise(IMAGES, image_size).to(where)
     plan = StepPlan(CropRule(0.2, True, sizes_of(images)), (kind,), batch_size, 0)
     preprocessing = Preprocessing(image_size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
-    def turn() -> dict[str, float]:
-        start, count = time.perf_counter(), 0
+    def pass_over() -> int:
         stream = made_views(
             images,
             plan,
@@ -139,12 +113,12 @@ def ours(*, kind: str, image_size: int, batch_size: int, device: str) -> Turn:
             device=where,
             together=TOGETHER // batch_size if where.type == "cuda" else 1,
         )
+        count = 0
         for rows, (view,) in stream:
             preprocessing.normalise(view)
             count += len(rows)
-        if where.type == "cuda":
-            torch.cuda.synchronize()
-        return {"count": count, "seconds": time.perf_counter() - start}
+        return count
 
+    turn = timed(pass_over, device=device)
     turn()
     return turn
