@@ -3,8 +3,9 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from maskcon.runtime.progress import Progress, Silent
 SPLITS = ("all", "train", "test")
 
 
-def discover(
+def discover(  # longer than a screen for the sake of what it says of its options
     run: str | Path,
     data: str | Path | Found | None = None,
     *,
@@ -76,61 +77,98 @@ def discover(
     progress = progress or Silent()
     folder = Path(out)
     place.refuse(folder, overwrite)
+    _check(split, known, names)
+    machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
+    encoder = Encoder.load(run, **machine)
+    found, config = chosen_set(Path(run), data, options, progress)
+    numbers = _numbers(groups, found.coarse_names)
+    seen = _seen(encoder, found, split, known, config, progress)
+    divisions = divide(
+        seen.x,
+        seen.coarse,
+        numbers=numbers,
+        known=None if seen.told is None else seen.told.label,
+        seed=seed,
+        progress=progress,
+    )
+    facts = {"run": str(run), "split": split, "seed": seed, "encoder": encoder.identity}
+    result = place.Discovery(
+        name=found.name,
+        pictures=seen.pictures,
+        split=seen.split if len(set(seen.split)) > 1 else [],
+        coarse=found.coarse_names,
+        divisions=divisions,
+        groups=_named(divisions, found, seen.told, names, seen.pictures, progress),
+        known=seen.told,
+        judged=_judged(seen, divisions, seed, progress),
+        facts={"version": maskcon.__version__, **facts},
+    )
+    again = _command(run, data, folder, split, groups, known, seed, options)
+    workers = config.readers
+    written = sheet.page(result, again, workers=workers, progress=progress)
+    place.write(folder, result, written, pictures=pictures, workers=workers, progress=progress)
+    progress.close()
+    return place.summary(result)
+
+
+def _check(split: str, known: str | Path | None, names: str | Path | None) -> None:
+    """Raise `InputError` before any work is done in vain."""
     if split not in SPLITS:
         raise InputError(f"split is {split!r}: expected one of {', '.join(SPLITS)}")
     for table in (known, names):
         if table is not None and not Path(table).is_file():
             raise InputError(f"there is no table {table}")
-    machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
-    encoder = Encoder.load(run, **machine)
-    found, config = chosen_set(Path(run), data, options, progress)
+
+
+class _Seen(NamedTuple):
+    """Pictures that could be read, and all that is known of them.
+
+    Attributes:
+        pictures: N of them.
+        x: their features [N, F].
+        coarse: labels, int64 [N].
+        fine: labels, int64 [N], which only judge; None where the data have none.
+        split: of each [N].
+        told: fine labels that a table tells.
+    """
+
+    pictures: Pictures
+    x: Tensor
+    coarse: Tensor
+    fine: Tensor | None
+    split: list[str]
+    told: labels.Known | None
+
+
+def _seen(
+    encoder: Encoder,
+    found: Found,
+    split: str,
+    known: str | Path | None,
+    config: Config,
+    progress: Progress,
+) -> _Seen:
+    """Embed the splits that are asked for."""
     for note in found.notes:
         progress.note(note)
     whole, coarse, fine, splits = _joined(found, split)
-    numbers = _numbers(groups, found.coarse_names)
-    called = [whole.name(row) for row in range(len(whole))]
-    told = None if known is None else _told(Path(known), called, progress)
-    del called
+    told = None
+    if known is not None:
+        called = [whole.name(row) for row in range(len(whole))]
+        told = _told(Path(known), called, progress)
     rows, x = _embedded(encoder, whole, config, progress)
-    whole, coarse, fine = choose(whole, rows), coarse[rows], None if fine is None else fine[rows]
-    if told is not None:
-        told = labels.Known(told.label[rows], told.names, told.unmatched)
     progress.note(
-        f"{found.name}: {len(rows):,} images in {len(coarse.unique())} coarse classes"
+        f"{found.name}: {len(rows):,} images in {len(coarse[rows].unique())} coarse classes"
         + ("; its fine labels are only used to judge" if fine is not None else "")
     )
-    divisions = divide(
-        x,
-        coarse,
-        numbers=numbers,
-        known=None if told is None else told.label,
-        seed=seed,
-        progress=progress,
+    return _Seen(
+        pictures=choose(whole, rows),
+        x=x,
+        coarse=coarse[rows],
+        fine=None if fine is None else fine[rows],
+        split=[splits[row] for row in rows],
+        told=None if told is None else replace(told, label=told.label[rows]),
     )
-    named = _named(divisions, found, told, names, whole, progress)
-    facts = {"run": str(run), "split": split, "seed": seed, "encoder": encoder.identity}
-    scores = None
-    if fine is not None:
-        rest = _rest(fine, told)
-        scores = judged(x, coarse, fine, divisions, rest=rest, seed=seed, progress=progress)
-    result = place.Discovery(
-        name=found.name,
-        pictures=whole,
-        split=[splits[row] for row in rows] if len(set(splits)) > 1 else [],
-        coarse=found.coarse_names,
-        divisions=divisions,
-        groups=named,
-        known=told,
-        judged=scores,
-        facts={"version": maskcon.__version__, **facts},
-    )
-    again = _command(run, data, folder, split, groups, known, seed, options)
-    written = sheet.page(result, again, workers=config.readers, progress=progress)
-    place.write(
-        folder, result, written, pictures=pictures, workers=config.readers, progress=progress
-    )
-    progress.close()
-    return place.summary(result)
 
 
 def _joined(found: Found, split: str) -> tuple[Pictures, Tensor, Tensor | None, list[str]]:
@@ -226,11 +264,18 @@ def _named(
     return naming.renamed(groups, given)
 
 
-def _rest(fine: Tensor, told: labels.Known | None) -> Tensor:
-    """Images that are judged: those whose label was not told, bool [N]."""
-    if told is None or bool((told.label != UNKNOWN).all()):
-        return torch.ones(len(fine), dtype=torch.bool)
-    return told.label == UNKNOWN
+def _judged(
+    seen: _Seen, divisions: Sequence[Division], seed: int, progress: Progress
+) -> dict[str, float] | None:
+    """What the groups are worth on images whose fine label was not told; None without labels."""
+    if seen.fine is None:
+        return None
+    rest = torch.ones(len(seen.fine), dtype=torch.bool)
+    if seen.told is not None and bool((seen.told.label == UNKNOWN).any()):
+        rest = seen.told.label == UNKNOWN
+    return judged(
+        seen.x, seen.coarse, seen.fine, divisions, rest=rest, seed=seed, progress=progress
+    )
 
 
 def _command(
