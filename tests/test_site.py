@@ -42,6 +42,7 @@ CAUSES = {
     "… exists: give another --out, --resume to go on, or --overwrite": "train --out run",
     "… train images, fewer than a batch of …": f"{TRAIN} --data photos --batch-size 500",
     "method … does not take …": f"{TRAIN} --method supcon --tau 0.1",
+    "… has no effect: …": f"{TRAIN} --method supce --ema 0.1",
     "there is no backbone …": f"{TRAIN} --data photos --backbone resnet19",
     "… weights are fetched from the network": f"{TRAIN} --data photos --init imagenet",
     "--freeze keeps what the backbone already knows": f"{TRAIN} --data photos --recipe frozen",
