@@ -1,16 +1,16 @@
 """`maskcon data check`: everything about a set that a person should know before training."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE, Config
+from maskcon.data import near_duplicates
 from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.table import Found
@@ -18,14 +18,8 @@ from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.runtime.progress import Progress
 
-THUMBNAIL = 16  # side in pixels, grey, for near duplicates
-# Mean difference of thumbnails, in levels of 255, below which pictures are near duplicates. Of
-# CIFAR-100's test images 26 are; each was looked at and is one. Above 6, other pictures mix in.
-NEAR = 6.0
-FLAT = 2.0  # deviation of a thumbnail, in levels, below which it tells nothing
 TINY = 5  # images; a class of fewer is tiny
 SHOWN = 8  # names in a list
-_CHUNK = 2048  # test pictures compared at a time
 
 
 @dataclass(frozen=True)
@@ -100,12 +94,10 @@ def check(found: Found, config: Config, fitting_size: int, progress: Progress) -
 
 
 def _look(pictures: Pictures, workers: int, progress: Progress, part: str) -> _Seen:
-    seen = _Seen(thumbnails=torch.zeros(len(pictures), THUMBNAIL * THUMBNAIL))
+    seen = _Seen(thumbnails=torch.zeros(len(pictures), near_duplicates.SIDE**2))
 
     def work(row: int) -> tuple[tuple[int, int], str, bytes]:
-        picture = Image.fromarray(pictures.decode(row, reduce=8)).convert("L")
-        small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-        seen.thumbnails[row] = torch.from_numpy(np.array(small, np.float32).ravel())
+        seen.thumbnails[row] = near_duplicates.thumbnail_of(pictures.decode(row, reduce=8))
         return pictures.size(row), pictures.kind(row), pictures.digest(row)
 
     for row, result in each(work, len(pictures), workers, progress, f"reading {part} pictures"):
@@ -284,7 +276,8 @@ def _duplicates(found: Found, seen: Mapping[str, _Seen], facts: dict, warnings: 
         first.setdefault(digest, row)
     exact = [(first[d], row) for row, d in seen["test"].digests.items() if d in first]
     the_same = {row for _, row in exact}
-    near = [(a, row) for a, row in _near(seen["train"], seen["test"]) if row not in the_same]
+    alike = near_duplicates.pairs(seen["test"].thumbnails, seen["train"].thumbnails)
+    near = [(other, row) for row, other in alike if row not in the_same]
     within = len(seen["train"].digests) - len(first)
     conflicting = [
         (first[d], row)
@@ -314,29 +307,6 @@ def _duplicates(found: Found, seen: Mapping[str, _Seen], facts: dict, warnings: 
         )
     if within:
         warnings.append(f"train pictures that are there more than once: {within:,}")
-
-
-def _near(train: _Seen, test: _Seen) -> Iterator[tuple[int, int]]:
-    """(train row, test row) of pictures whose grey thumbnails hardly differ.
-
-    For each test picture the nearest train picture alone, by Euclidean distance; flat
-    thumbnails, which are like many, are left out.
-    """
-    a, b = train.thumbnails, test.thumbnails
-    usable_a = (a.std(1) > FLAT).nonzero()[:, 0] if len(a) else torch.empty(0, dtype=torch.long)
-    usable_b = (b.std(1) > FLAT).nonzero()[:, 0] if len(b) else torch.empty(0, dtype=torch.long)
-    if not len(usable_a):
-        return
-    for rows in usable_b.split(_CHUNK):
-        least = torch.full((len(rows),), torch.inf)
-        nearest = torch.zeros(len(rows), dtype=torch.long)
-        for others in usable_a.split(8 * _CHUNK):
-            distance, place = torch.cdist(b[rows], a[others]).min(1)
-            nearest = torch.where(distance < least, others[place], nearest)
-            least = least.minimum(distance)
-        off = (b[rows] - a[nearest]).abs().mean(1)
-        close = off < NEAR
-        yield from zip(nearest[close].tolist(), rows[close].tolist(), strict=True)
 
 
 def _settings(config: Config, count: int, facts: dict, lines: list[str]) -> None:

@@ -4,16 +4,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from maskcon.data.check import FLAT, NEAR, THUMBNAIL
+from maskcon.data.near_duplicates import SIDE, pairs, thumbnails, usable
 from maskcon.eval.retrieval import Retrieval
 from maskcon.report.album import Album
 
 SHOWN = 24  # pairs of each kind
 SIMILAR = 0.95  # cosine of features, above which two pictures are one to the encoder
 LIKE = 0.9  # correlation of grey thumbnails, above which light and dark lie in the same places
-_CHUNK = 2048  # pictures compared at a time
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ def near_duplicates(
         Those by pixels first; the least different first, then the most similar.
     """
     plain = thumbnails(pixels)
-    mirrored = plain.view(-1, THUMBNAIL, THUMBNAIL).flip(2).flatten(1)
-    usable = plain.std(1) > FLAT  # a flat one is like many
+    mirrored = plain.view(-1, SIDE, SIDE).flip(2).flatten(1)
     found: dict[tuple[int, int], NearDuplicates] = {}
 
     def keep(first: int, second: int, alike: str) -> None:
@@ -73,11 +70,12 @@ def near_duplicates(
         found.setdefault((a, b), pair)
 
     for view in (plain, mirrored):
-        for first, second in _close(plain, view, usable.nonzero()[:, 0]):
+        for first, second in pairs(plain, view, same=True):
             keep(first, second, "pixels")
+    sound = usable(plain)
     nearest, score = near.ids[:, 0], near.scores[:, 0]
     like = torch.maximum(*(_correlation(plain, view[nearest]) for view in (plain, mirrored)))
-    suspect = (score > SIMILAR) & (like > LIKE) & usable & usable[nearest]
+    suspect = (score > SIMILAR) & (like > LIKE) & sound & sound[nearest]
     for row in suspect.nonzero()[:, 0].tolist():
         keep(row, int(nearest[row]), "features")
     by_pixels = [pair for pair in found.values() if pair.alike == "pixels"]
@@ -91,26 +89,3 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Of the levels of each row of a with those of the same row of b [N]."""
     a, b = (x - x.mean(1, keepdim=True) for x in (a, b))
     return torch.nn.functional.cosine_similarity(a, b, dim=1)
-
-
-def thumbnails(pixels: Tensor) -> Tensor:
-    """Grey thumbnails [N, 256] in levels, means of areas, of uint8 [N, 3, S, S]."""
-    weight = torch.tensor([0.299, 0.587, 0.114])[None, :, None, None]  # as Pillow's "L"
-    small = [
-        interpolate((part.float() * weight).sum(1, keepdim=True), THUMBNAIL, mode="area")
-        for part in pixels.split(_CHUNK)
-    ]
-    return torch.cat(small).flatten(1)
-
-
-def _close(plain: Tensor, view: Tensor, usable: Tensor) -> list[tuple[int, int]]:
-    """(row, row of the nearest other view) where these hardly differ."""
-    if len(usable) < 2:
-        return []
-    found: list[tuple[int, int]] = []
-    for rows in usable.split(_CHUNK):
-        distance = torch.cdist(plain[rows], view[usable])
-        nearest = usable[distance.masked_fill_(rows[:, None] == usable, torch.inf).argmin(1)]
-        close = (plain[rows] - view[nearest]).abs().mean(1) < NEAR
-        found += zip(rows[close].tolist(), nearest[close].tolist(), strict=True)
-    return found
