@@ -68,7 +68,7 @@ def pictures(folder: Path, count: int, side: int) -> None:
 def one_round(folder: Path, seed: int) -> None:
     """Everything once."""
     made = glyphs.make(train=512, test=128)
-    images = made.train.images.permute(0, 2, 3, 1).numpy()
+    images = made.train.images.pixels.permute(0, 2, 3, 1).numpy()
     coarse = made.train.coarse.numpy()
     arrays = from_arrays(images, coarse, fine=made.train.fine.numpy())
     commands.train(out=folder / "memory", data=arrays, seed=seed, image_size=16, **SETTINGS)

@@ -71,16 +71,10 @@ def other_run(tmp_path_factory) -> Path:
 def as_found(data: DataSet) -> Found:
     """A set in memory as a reader would have found it."""
     parts = {
-        name: Part(Arrays(split.images, data.name), split.coarse, split.fine)
+        name: Part(Arrays(split.images.pixels, data.name), split.coarse, split.fine)
         for name, split in (("train", data.train), ("test", data.test))
     }
     return Found(data.name, parts, data.coarse_names, data.fine_names)
-
-
-def subset(split: Split, rows: slice) -> Split:
-    return Split(
-        split.images[rows], split.coarse[rows], None if split.fine is None else split.fine[rows]
-    )
 
 
 # Processes of their own start at once: the server that they are forked from has torch already.
@@ -97,7 +91,7 @@ def begun(work: Callable[..., None], *words: Any) -> Any:
 
 def picture_tree(folder: Path, split: Split, side: int = 0) -> Path:
     """A folder of coarse/picture, perhaps enlarged."""
-    for row, image in enumerate(split.images):
+    for row, image in enumerate(split.images.pixels):
         place = folder / f"c{split.coarse[row]}"
         place.mkdir(exist_ok=True, parents=True)
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
@@ -110,7 +104,7 @@ def write_tree(root: Path, data: DataSet, prefix: str = "") -> None:
     """A set as the files train|test/coarse/fine/PREFIXrow.png."""
     for part in ("train", "test"):
         split = getattr(data, part)
-        for row, image in enumerate(split.images):
+        for row, image in enumerate(split.images.pixels):
             place = root / part / data.coarse_names[split.coarse[row]]
             place = place / data.fine_names[split.fine[row]]
             place.mkdir(parents=True, exist_ok=True)

@@ -796,7 +796,7 @@ def test_the_main_job_without_a_network_on_names_that_are_code(here):
     data = glyphs.make(train=160, test=60)
     for part in ("train", "test"):
         split = getattr(data, part)
-        for row, image in enumerate(split.images):
+        for row, image in enumerate(split.images.pixels):
             coarse, fine = NAMES[split.coarse[row] % 4], NAMES[split.fine[row] % len(NAMES)]
             place = here / "tree" / part / coarse / fine / f"{NAMES[row % len(NAMES)]}{row}.png"
             place.parent.mkdir(parents=True, exist_ok=True)

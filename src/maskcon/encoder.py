@@ -14,10 +14,10 @@ from torch import Tensor
 
 from maskcon.config import Config
 from maskcon.data import Features, Found, features_of, find, is_set
-from maskcon.data.features import FeatureRows
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import pictures_of
+from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing

@@ -110,7 +110,7 @@ def check_rows(data: DataSet, order: bool = True) -> None:
     """The pictures and labels that were written came back."""
     for part, (images, fine) in PARTS.items():
         split: Split = getattr(data, part)
-        assert split.images.dtype == torch.uint8
+        assert split.images.pixels.dtype == torch.uint8
         written = {
             i.transpose(2, 0, 1).tobytes(): (COARSE[COARSE_OF[f]], FINE[f])
             for i, f in zip(images, fine, strict=True)
@@ -121,7 +121,9 @@ def check_rows(data: DataSet, order: bool = True) -> None:
                 data.coarse_names[coarse],
                 data.fine_names[fine].rpartition("/")[2],
             )
-            for image, coarse, fine in zip(split.images, split.coarse, split.fine, strict=True)
+            for image, coarse, fine in zip(
+                split.images.pixels, split.coarse, split.fine, strict=True
+            )
         ]
         assert len(found) == len(written)
         assert all(written[image] == (coarse, fine) for image, coarse, fine in found)
@@ -189,8 +191,8 @@ def test_tree_of_other_sizes_and_modes(tmp_path):
     Image.new("P", (32, 32)).save(place / "palette.gif")
     (place / "notes.txt").write_text("no image, not looked at")
     data = load(str(tmp_path), image_size=24)
-    assert data.train.images.shape == (15, 3, 24, 24)
-    flat = [i for i in data.train.images if i.float().std() < 1]
+    assert data.train.images.pixels.shape == (15, 3, 24, 24)
+    flat = [i for i in data.train.images.pixels if i.float().std() < 1]
     # palette, half-transparent red on white in each channel's mean, grey
     assert sorted(round(i.float().mean().item()) for i in flat) == [0, 200]
 
@@ -410,7 +412,7 @@ def test_download_of_wrong_bytes_and_from_nowhere(server, tmp_path, monkeypatch)
 def test_glyphs():
     data = glyphs.make(train=340, test=170)
     again = glyphs.make(train=340, test=170)
-    assert torch.equal(data.train.images, again.train.images)
+    assert torch.equal(data.train.images.pixels, again.train.images.pixels)
     assert torch.equal(data.train.fine.bincount(), torch.full((34,), 10))
     groups = {
         data.fine_names[f]: data.coarse_names[c]
@@ -419,7 +421,7 @@ def test_glyphs():
     assert groups["7"] == "digits"
     assert groups["E"] == "vowels"
     assert groups["Z"] == "T to Z"
-    assert not torch.equal(data.train.images[:170], data.test.images)
+    assert not torch.equal(data.train.images.pixels[:170], data.test.images.pixels)
 
 
 def test_glyphs_are_mostly_wrong_in_pixel_space():
@@ -428,7 +430,7 @@ def test_glyphs_are_mostly_wrong_in_pixel_space():
 
 def test_normalisation(tiny):
     mean, std = tiny.normalisation()
-    levels = tiny.train.images.double() / 255
+    levels = tiny.train.images.pixels.double() / 255
     torch.testing.assert_close(
         torch.tensor(mean).double(), levels.mean((0, 2, 3)), rtol=1e-5, atol=0
     )

@@ -17,10 +17,9 @@ from PIL import Image
 from maskcon import commands
 from maskcon.config import resolve
 from maskcon.data import Columns, DataSet, Found, find, fitting_size, from_arrays, hold, load
+from maskcon.data.images import IMAGENET_STATISTICS, OnDisk
 from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import MAX_PIXELS, Arrays, Files, decode
-from maskcon.data.plans import plain_squares
-from maskcon.data.table import IMAGENET_STATISTICS, Photos
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
 from maskcon.train.loop import fit
@@ -594,7 +593,7 @@ def test_workers_and_resumption_change_nothing(photos, tmp_path, monkeypatch):
 
 def test_normalisation_of_photos_is_imagenets(photos):
     data = load(find(str(photos)), image_size=72, workers=2)
-    assert isinstance(data.train.images, Photos)
+    assert isinstance(data.train.images, OnDisk)
     assert data.normalisation() == IMAGENET_STATISTICS
 
 
@@ -621,7 +620,7 @@ def test_cuts_agree_with_pillow(photos, box):
 
 
 def together(data: DataSet, **options: int) -> torch.Tensor:
-    squares = plain_squares(data.test.images, size=40, **options)
+    squares = data.test.images.plain(size=40, **options)
     return torch.cat([view.clone() for view in squares])
 
 
@@ -642,7 +641,7 @@ def test_a_picture_that_vanishes_is_named(photos, tmp_path):
     gone = data.test.images.pictures.name(3)
     Path(gone).unlink()
     with pytest.raises(TrainingError, match=r"there is no such file; it could be read when the"):
-        list(plain_squares(data.test.images, size=40, workers=2, batch_size=7))
+        list(data.test.images.plain(size=40, workers=2, batch_size=7))
 
 
 # Packs --------------------------------------------------------------------------------------
@@ -804,7 +803,7 @@ def test_one_class_is_wrong_and_no_fine_labels_a_warning(tmp_path):
 def test_memory_of_arrays_is_not_copied():
     images = torch.zeros(6, 3, 32, 32, dtype=torch.uint8)
     split, _ = hold(from_arrays(images, list("ababab")).parts["train"], 32, 1, False, None)
-    assert split.images.data_ptr() == images.data_ptr()
+    assert split.images.pixels.data_ptr() == images.data_ptr()
     assert isinstance(Arrays(images).size(0), tuple)
 
 

@@ -301,7 +301,7 @@ def photos(tmp_path_factory):
     """A person's own pictures: coarse/image, names that HTML and CSV must quote, no fine labels."""
     root = tmp_path_factory.mktemp("data") / "photos"
     split = glyphs.make(train=10, test=240).test
-    for row, image in enumerate(split.images):
+    for row, image in enumerate(split.images.pixels):
         coarse = ('<i>digits</i> & "more", all'.replace("/", "-"), "letters")[
             int(split.coarse[row] > 0)
         ]
@@ -409,7 +409,7 @@ def test_known_labels_and_numbers(run, photos, tmp_path):
 
 def test_pictures_that_are_no_files(run, tmp_path):
     data = glyphs.make(train=120, test=50)
-    parts = [(s.images, s.coarse.tolist(), s.fine.tolist()) for s in (data.train, data.test)]
+    parts = [(s.images.pixels, s.coarse.tolist(), s.fine.tolist()) for s in (data.train, data.test)]
     arrays = from_arrays(*parts[0], test=parts[1], name="drawn")
     found = commands.discover(run, arrays, out=tmp_path / "a", groups=3)
     assert {"accuracy", "ari", "accuracy/true_number", "number/error"} <= set(found["judged"])
@@ -418,7 +418,8 @@ def test_pictures_that_are_no_files(run, tmp_path):
     again = find(str(tmp_path / "b" / "groups.csv"))
     assert {name: len(part) for name, part in again.parts.items()} == {"train": 120, "test": 50}
     assert (
-        again.parts["train"].pictures.decode(7) == data.train.images[7].permute(1, 2, 0).numpy()
+        again.parts["train"].pictures.decode(7)
+        == data.train.images.pixels[7].permute(1, 2, 0).numpy()
     ).all()
     test = commands.discover(run, arrays, out=tmp_path / "c", groups=3, split="test")
     assert test["images"] == 50

@@ -30,8 +30,8 @@ def found() -> Found:
     def labels(split):
         return [names[c] for c in split.coarse], [data.fine_names[f] for f in split.fine]
 
-    test = (data.test.images, *labels(data.test))
-    return from_arrays(data.train.images, *labels(data.train), test=test, name="glyphs")
+    test = (data.test.images.pixels, *labels(data.test))
+    return from_arrays(data.train.images.pixels, *labels(data.train), test=test, name="glyphs")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_features_are_computed_once(folders, tiny, monkeypatch):
 
     def counted(self, split):
         calls.append(split)
-        return torch.nn.functional.normalize(split.images.flatten(1).float(), dim=1)
+        return torch.nn.functional.normalize(split.images.pixels.flatten(1).float(), dim=1)
 
     monkeypatch.setattr(Subject, "_embed", counted)
     subject = Subject(

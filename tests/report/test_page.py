@@ -18,7 +18,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from maskcon import commands
-from maskcon.data import from_arrays
+from maskcon.data import InMemory, from_arrays
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from maskcon.eval import projection
@@ -48,7 +48,9 @@ def album_of(n: int = 60, *, fine: bool = True, seed: int = 0) -> Album:
     images = torch.randint(256, (n, 3, 16, 16), dtype=torch.uint8, generator=random)
     names = [f"{row}.png" for row in range(n)]
     classes = tuple(f"c{i // 2}/f{i}" for i in range(6)) if fine else ()
-    return Album(images, features, label // 2, label if fine else None, names, "abc", classes)
+    return Album(
+        InMemory(images), features, label // 2, label if fine else None, names, "abc", classes
+    )
 
 
 def test_names_lose_the_folder_that_all_share():
@@ -130,7 +132,7 @@ def test_confusions_against_loops(fine):
 
 def test_planted_twins_are_found():
     album = album_of(40)
-    smooth = torch.nn.functional.interpolate(album.images[:, :, ::4, ::4].float(), 16).byte()
+    smooth = torch.nn.functional.interpolate(album.images.pixels[:, :, ::4, ::4].float(), 16).byte()
     pixels = smooth.clone()
     pixels[7] = pixels[3]
     pixels[20] = pixels[10].flip(2)
@@ -209,8 +211,8 @@ def _decoded(uri: str) -> np.ndarray:
 
 def test_thumbnails_of_arrays_are_made_small(photographs):
     rows = torch.tensor([5, 2])
-    np.testing.assert_array_equal(thumbnails(photographs, rows, 32, 1), photographs[rows])
-    small = thumbnails(photographs, rows, 16, 1)
+    np.testing.assert_array_equal(thumbnails(InMemory(photographs), rows, 32, 1), photographs[rows])
+    small = thumbnails(InMemory(photographs), rows, 16, 1)
     assert small.shape == (2, 3, 16, 16)
     expected = photographs[rows].float().mean((2, 3))
     assert (small.float().mean((2, 3)) - expected).abs().max() < 3

@@ -93,5 +93,6 @@ def test_an_index(there, kind):
 def test_a_pack(there):
     found = load(find(str(there / "noise.pack")), image_size=16)
     np.testing.assert_array_equal(
-        found.test.images[5].permute(1, 2, 0).numpy(), noise().parts["test"].pictures.decode(5)
+        found.test.images.pixels[5].permute(1, 2, 0).numpy(),
+        noise().parts["test"].pictures.decode(5),
     )

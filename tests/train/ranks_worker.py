@@ -72,7 +72,10 @@ def data(kind: str, out: Path, us: Ranks) -> DataSet:
     made = glyphs.make(train=96, test=41)
     if kind == "vectors":
         train, test = (
-            replace(split, images=Features(split.images[:, :, ::4, ::4].flatten(1)[:, None] / 255))
+            replace(
+                split,
+                images=Features(split.images.pixels[:, :, ::4, ::4].flatten(1)[:, None] / 255),
+            )
             for split in (made.train, made.test)
         )
         return replace(made, train=train, test=test)

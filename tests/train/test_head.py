@@ -16,7 +16,7 @@ import maskcon
 from maskcon import commands
 from maskcon.commands.sources import resolved
 from maskcon.data import Features, Split, from_arrays, load
-from maskcon.data.features import FeatureAugmentation
+from maskcon.data.images import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
 from maskcon.model.blocks import Layered, before_last, last
 from maskcon.model.network import Headed, build_backbone, load_backbone_weights
@@ -120,14 +120,16 @@ def test_noise_is_as_long_as_it_says():
     head, features = fitted(values), Features(values[:, None])
     augmentation = FeatureAugmentation(0.5, 0.0, head.directions(), head.mean)
     rows = torch.arange(400)
-    strong = features.view(rows, "strong", augmentation, torch.Generator().manual_seed(1))
+    features = dataclasses.replace(features, augmentation=augmentation)
+    strong = features.view(rows, "strong", torch.Generator().manual_seed(1))
     moved = head(strong)[1] - head(values)[1]  # the MLP is zero at the start
     assert moved.std().item() == pytest.approx(0.5, rel=0.05)
-    again = features.view(rows, "strong", augmentation, torch.Generator().manual_seed(1))
+    again = features.view(rows, "strong", torch.Generator().manual_seed(1))
     assert torch.equal(strong, again)
-    assert torch.equal(features.view(rows, "plain", augmentation, torch.Generator()), values)
+    assert torch.equal(features.view(rows, "plain", torch.Generator()), values)
     dropped = dataclasses.replace(augmentation, noise=0.0, dropout=0.3)
-    strong = features.view(rows, "strong", dropped, torch.Generator().manual_seed(1))
+    features = dataclasses.replace(features, augmentation=dropped)
+    strong = features.view(rows, "strong", torch.Generator().manual_seed(1))
     assert (strong == head.mean).float().mean().item() == pytest.approx(0.3, abs=0.03)
 
 

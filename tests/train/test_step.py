@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskcon.config import Config, resolve
 from maskcon.data import DataSet
-from maskcon.data.plans import CropRule, StepPlan, sizes_of, views
+from maskcon.data.plans import StepPlan
 from maskcon.errors import InputError
 from maskcon.methods import METHODS, Output
 from maskcon.runtime.progress import Silent
@@ -154,13 +154,11 @@ def test_a_part_of_one_image(tiny):
 @pytest.mark.parametrize("kinds", [("strong", "weak"), ("jitter", "perspective"), ("plain",)])
 def test_views_of_several_steps_together_are_those_of_one_after_the_other(kinds, tiny):
     images = tiny.train.images
-    rule = CropRule(0.2, True, sizes_of(images))
+    rule = images.crop_rule(0.2, True)
 
     def made(together: int) -> list[tuple[Tensor, list[Tensor]]]:
         plan = StepPlan(rule, kinds, 16, 0)
-        stream = views(
-            images, plan, range(3, 14), size=16, workers=1, device=CPU, together=together
-        )
+        stream = images.views(plan, range(3, 14), size=16, workers=1, device=CPU, together=together)
         return [(rows.clone(), [view.clone() for view in of_step]) for rows, of_step in stream]
 
     alone = made(1)

@@ -24,7 +24,7 @@ from maskcon.runs import folder as runs
 from maskcon.train import loop
 from maskcon.train.loop import fit
 from maskcon.train.training import Training
-from tests.conftest import Told, as_found, subset
+from tests.conftest import Told, as_found
 
 SMALL: dict[str, Any] = {
     "backbone": "resnet10w16",
@@ -286,7 +286,7 @@ def test_one_coarse_class(tmp_path, tiny):
 
 
 def test_fewer_images_than_a_batch(tiny):
-    few = dataclasses.replace(tiny, train=subset(tiny.train, slice(0, 10)))
+    few = dataclasses.replace(tiny, train=tiny.train.take(torch.arange(10)))
     with pytest.raises(InputError, match="10 train images, fewer than a batch of 16: set --batch"):
         Training(config(), few)
 
@@ -572,7 +572,7 @@ def test_interrupted_while_the_bank_is_filled(tmp_path, tiny, monkeypatch):
 
 def test_resume_needs_the_same_data_and_its_own_files(tmp_path, tiny):
     run(tmp_path, tiny)
-    others = dataclasses.replace(tiny, train=subset(tiny.train, slice(0, 80)))
+    others = dataclasses.replace(tiny, train=tiny.train.take(torch.arange(80)))
     with pytest.raises(InputError, match="the data set is not the one that the run was started"):
         run(tmp_path, others, resume=True)
     (tmp_path / "metrics.jsonl").write_text("")
@@ -593,7 +593,7 @@ def test_the_bank_is_filled_with_an_image_once(tiny):
 
 
 def test_one_test_image(tiny):
-    one = dataclasses.replace(tiny, test=subset(tiny.test, slice(0, 1)))
+    one = dataclasses.replace(tiny, test=tiny.test.take(torch.arange(1)))
     with pytest.raises(InputError, match="glyphs has one test image"):
         Training(config(), one)
 

@@ -16,8 +16,8 @@ from maskcon import commands
 from maskcon.benchmark.sides import Comparison, Side, Turn, timed
 from maskcon.config import Config
 from maskcon.data import Found, find, load
-from maskcon.data.plans import CropRule, StepPlan, sizes_of, squares
-from maskcon.data.table import IMAGENET_STATISTICS
+from maskcon.data.images import IMAGENET_STATISTICS
+from maskcon.data.plans import StepPlan
 from maskcon.errors import InputError
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import reuse_memory
@@ -141,11 +141,11 @@ def ours(*, root: str, workers: int, passes: int) -> Turn:
     both = Found(found.name, {"train": part, "test": part}, found.coarse_names, found.fine_names)
     split = load(both, image_size=SIZE, workers=workers).train
     preprocessing = Preprocessing(SIZE, *IMAGENET_STATISTICS)
-    plan = StepPlan(CropRule(AREA[0], True, sizes_of(split.images)), ("weak",), BATCH, 0)
+    plan = StepPlan(split.images.crop_rule(AREA[0], True), ("weak",), BATCH, 0)
 
     def batches() -> Iterator[Tensor]:
         numbers = range(passes * plan.steps_per_epoch)
-        for _, (view,) in squares(split.images, plan, numbers, size=SIZE, workers=workers):
+        for _, (view,) in split.images.squares(plan, numbers, size=SIZE, workers=workers):
             yield preprocessing.normalise(view)
 
     return _turn(batches)

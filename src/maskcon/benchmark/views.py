@@ -10,12 +10,11 @@ from torchvision.transforms import v2
 from maskcon.benchmark.reference import pillow_views
 from maskcon.benchmark.sides import Comparison, Side, Turn, noise, timed
 from maskcon.data.augment import VIEWS
-from maskcon.data.plans import CropRule, StepPlan, sizes_of
-from maskcon.data.plans import views as made_views
+from maskcon.data.images import InMemory
+from maskcon.data.plans import StepPlan
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.train.training import TOGETHER
 
 IMAGES = 4096
 HERE = __name__
@@ -99,20 +98,13 @@ def ours(*, kind: str, image_size: int, batch_size: int, device: str) -> Turn:
     reuse_memory()
     torch.set_num_threads(1)
     where = torch.device(device)
-    images = noise(IMAGES, image_size).to(where)
-    plan = StepPlan(CropRule(0.2, True, sizes_of(images)), (kind,), batch_size, 0)
+    images = InMemory(noise(IMAGES, image_size).to(where))
+    plan = StepPlan(images.crop_rule(0.2, True), (kind,), batch_size, 0)
     preprocessing = Preprocessing(image_size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
     def pass_over() -> int:
-        stream = made_views(
-            images,
-            plan,
-            range(plan.steps_per_epoch),
-            size=image_size,
-            workers=1,
-            device=where,
-            together=TOGETHER // batch_size if where.type == "cuda" else 1,
-        )
+        steps = range(plan.steps_per_epoch)
+        stream = images.views(plan, steps, size=image_size, workers=1, device=where)
         count = 0
         for rows, (view,) in stream:
             preprocessing.normalise(view)

@@ -11,7 +11,6 @@ from torch import Tensor
 from maskcon.commands.sources import find_set, name_of, resolved
 from maskcon.config import READING_FIELDS, reading, similar
 from maskcon.data import Found, hold
-from maskcon.data.plans import first_squares
 from maskcon.data.sets import glyphs
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
@@ -202,10 +201,10 @@ def _pictures(
         progress.update("reading pictures to compare on")
         split, _ = hold(part.take(rows), size, 1, True, progress)
         which = "test images" if "test" in found.parts else "images"
-        return first_squares(split.images, COMPARED, size), f"{len(split)} {which} of {found.name}"
+        return split.images.probe(COMPARED, size), f"{len(split)} {which} of {found.name}"
     except InputError as error:
         if data is not None:
             raise
         progress.note(f"the run's own images cannot be had ({error}); drawn characters serve")
     drawn = glyphs.make(train=1, test=COMPARED).test.images
-    return first_squares(drawn, COMPARED, size), f"{len(drawn)} drawn characters"
+    return drawn.probe(COMPARED, size), f"{len(drawn)} drawn characters"

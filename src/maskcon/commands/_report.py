@@ -7,7 +7,6 @@ from torch import Tensor
 
 from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
-from maskcon.data.table import Photos
 from maskcon.errors import InputError
 from maskcon.eval.projection import MAPS
 from maskcon.eval.recall import recall_of
@@ -70,7 +69,7 @@ def report(
     split, left_out = hold_part(part, description["image_size"], config, progress)
     names = [part.pictures.name(row) for row in range(len(part))]
     unreadable = set(left_out)
-    if not isinstance(split.images, Tensor | Photos):
+    if not split.images.has_pictures:
         raise InputError(
             f"{found.name} has vectors in place of pictures, and a report shows pictures: give "
             "data with pictures, or use `maskcon eval`"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
-from maskcon.data import DATA_SETS, Columns, DataSet, Features, Found, find, hold, load
+from maskcon.data import DATA_SETS, Columns, DataSet, Found, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
@@ -159,13 +159,6 @@ def load_set(found: Found, config: Config, progress: Progress, ranks: Ranks) -> 
     progress.note(
         f"{data.name}: {len(data.train):,} train and {len(data.test):,} test images, "
         f"{len(data.coarse_names)} coarse and {len(data.fine_names) or 'no'} fine classes; "
-        + _shape(data.train.images, config)
+        + data.train.images.described(config.image_size)
     )
     return data
-
-
-def _shape(images: object, config: Config) -> str:
-    if isinstance(images, Features):
-        _, views, width = images.values.shape
-        return f"{views} vector{'s' * (views > 1)} of {width} each"
-    return f"views of {config.image_size} px"

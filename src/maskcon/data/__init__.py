@@ -6,25 +6,24 @@ there are; `load` makes of it what training works with.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE, similar
 from maskcon.data import scan
 from maskcon.data.confine import check as confine_check
-from maskcon.data.features import FeatureRows, Features
-from maskcon.data.pictures import Chosen, Joined, Pictures
+from maskcon.data.images import Features, Images, InMemory, OnDisk
 from maskcon.data.readers import arrow, folder, pack
 from maskcon.data.readers import tables as textfile
 from maskcon.data.readers.arrays import from_arrays
 from maskcon.data.readers.columns import Columns
+from maskcon.data.readers.vectors import features_of
 from maskcon.data.sets import cifar
 from maskcon.data.sets.named import DATA_SETS, NamedSet
-from maskcon.data.table import DataSet, Found, Part, Photos, Split
+from maskcon.data.table import DataSet, Found, Part, Split
 from maskcon.errors import InputError, MainProcessError, unreadable
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
@@ -36,9 +35,11 @@ __all__ = [
     "DataSet",
     "Features",
     "Found",
+    "Images",
+    "InMemory",
     "NamedSet",
+    "OnDisk",
     "Part",
-    "Photos",
     "Split",
     "features_of",
     "find",
@@ -238,7 +239,7 @@ def hold(
     features = features_of(part.pictures)
     if features is not None:
         return Split(features, part.coarse, part.fine), []
-    images: Tensor | Photos
+    images: Images
     if image_size <= SMALL_IMAGE:
         images, errors = scan.into_memory(part.pictures, image_size, workers, progress, ranks)
     else:
@@ -254,29 +255,7 @@ def hold(
     skipped = [(part.pictures.name(row), reason) for row, reason in errors.items()]
     if errors:
         kept = np.setdiff1d(np.arange(len(part)), list(errors))
-        part = part.take(kept)
-        rows = torch.from_numpy(kept)
-        if isinstance(images, Photos):
-            images = Photos(part.pictures, images.sizes[rows], images.digest)
-        else:
-            images = images[rows]
+        part, images = part.take(kept), images.take(torch.from_numpy(kept))
     if not len(images):
         raise InputError(f"none of {len(skipped):,} pictures can be read")
     return Split(images, part.coarse, part.fine), skipped
-
-
-def features_of(pictures: Pictures) -> Features | None:
-    """The vectors that there are in place of pictures; None where there are pictures."""
-    if isinstance(pictures, Joined):
-        lots = [features_of(lot) for lot in pictures.lots]
-        there = [lot for lot in lots if lot is not None]
-        if not there or len(there) < len(lots):
-            return None
-        return replace(there[0], values=torch.cat([lot.values for lot in there]))
-    rows: Tensor | slice = slice(None)
-    if isinstance(pictures, Chosen):
-        rows = torch.from_numpy(pictures.rows)
-        pictures = pictures.pictures
-    if not isinstance(pictures, FeatureRows):
-        return None
-    return replace(pictures.features, values=pictures.features.values[rows])

@@ -7,8 +7,7 @@ workers nor a resumption changes it.
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,43 +15,31 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from maskcon.data.augment import Crops
 from maskcon.data.pictures import Pictures
-from maskcon.data.table import Photos
+from maskcon.data.plans import BatchPlan, Squares
 from maskcon.errors import InputError, TrainingError
 from maskcon.runtime.device import reuse_memory
 
 AHEAD = 2  # batches that each worker has ready: the bound on memory
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows of a set and how to cut them, once for each view.
-
-    Attributes:
-        rows: int64 [N].
-        crops: one for each view, N boxes each.
-    """
-
-    rows: Tensor
-    crops: tuple[Crops, ...]
-
-
 def batches(
-    photos: Photos,
-    plan: Callable[[int], Batch],
+    pictures: Pictures,
+    sizes: Tensor,
+    plan: BatchPlan,
     numbers: range,
     *,
     size: int,
     workers: int,
     exact: bool = False,
-) -> Iterator[tuple[Tensor, list[Tensor]]]:
+) -> Squares:
     """Rows and their views, batch by batch: int64 [N], and uint8 [N, 3, size, size] each.
 
     The views are good until the next batch is asked for: their memory is used again.
 
     Args:
-        photos: the pictures.
+        pictures: N of them.
+        sizes: height and width of each, int64 [N, 2].
         plan: what batch of a number holds; called in the workers.
         numbers: of the batches.
         size: side of the squares.
@@ -64,7 +51,7 @@ def batches(
     """
     if not len(numbers):
         return
-    source = _Batches(photos, plan, numbers, size, workers * AHEAD, exact)
+    source = _Batches(pictures, sizes, plan, numbers, size, workers * AHEAD, exact)
     loader = DataLoader(
         source,
         batch_size=None,
@@ -101,14 +88,15 @@ class _Batches(Dataset):
 
     def __init__(
         self,
-        photos: Photos,
-        plan: Callable[[int], Batch],
+        pictures: Pictures,
+        sizes: Tensor,
+        plan: BatchPlan,
         numbers: range,
         size: int,
         ahead: int,
         exact: bool,
     ) -> None:
-        self.pictures, self.sizes = photos.pictures, photos.sizes
+        self.pictures, self.sizes = pictures, sizes
         self.plan, self.numbers = plan, numbers
         self.size, self.exact = size, exact
         first = plan(numbers[0])  # no batch is larger

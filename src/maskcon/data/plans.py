@@ -1,26 +1,35 @@
-"""Squares of a split's images, from memory or from pictures on the disk, batch by batch.
+"""Which images make up a batch, and how they are cut.
 
-Which images make up a batch and how they are cut is a plan: a function of the batch's number,
-which a loader's worker can call as well as the training process.
+A plan is a function of the batch's number, which a loader's worker can call as well as the
+training process.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from maskcon.data.augment import VIEWS, Crops, cut, draw_crops
+from maskcon.data.augment import Crops, draw_crops
 from maskcon.data.augment.crop import whole
-from maskcon.data.features import FeatureAugmentation, Features
-from maskcon.data.loader import Batch, batches, cut_picture
-from maskcon.data.pictures import choose
-from maskcon.data.table import Photos
-from maskcon.errors import InputError
-from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.seeds import generator
 
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a set and how to cut them, once for each view.
+
+    Attributes:
+        rows: int64 [N].
+        crops: one for each view, N boxes each.
+    """
+
+    rows: Tensor
+    crops: tuple[Crops, ...]
+
+
+BatchPlan = Callable[[int], Batch]
 Squares = Generator[tuple[Tensor, list[Tensor]], None, None]  # rows, and views of them
 
 
@@ -145,180 +154,3 @@ class RowsInOrder:
     def changes(self, number: int) -> torch.Generator:
         """Of the view of a batch; nothing is drawn from it."""
         return generator(self.seed, "cached", (self.stream << 32) + number)
-
-
-def sizes_of(images: Tensor | Photos | Features) -> Tensor:
-    """Height and width of each image, int64 [N, 2]; 1 and 1 of vectors."""
-    if isinstance(images, Features):
-        return torch.ones(1, 2, dtype=torch.long).expand(len(images), 2)
-    if isinstance(images, Photos):
-        return images.sizes
-    return torch.tensor(images.shape[2:]).expand(len(images), 2)
-
-
-@dataclass(frozen=True)
-class _Together:
-    """Several batches of a plan as one, or some rows of each."""
-
-    plan: Plan
-    groups: list[range]  # the numbers of the batches
-    part: slice  # of the rows of a batch
-
-    def __call__(self, number: int) -> Batch:
-        parts = [self.plan(one) for one in self.groups[number]]
-        crops = zip(*(one.crops for one in parts), strict=True)
-        return Batch(
-            torch.cat([one.rows[self.part] for one in parts]),
-            tuple(Crops.of([one.part(self.part) for one in view]) for view in crops),
-        )
-
-
-def views(
-    images: Tensor | Photos | Features,
-    plan: Plan,
-    numbers: range,
-    *,
-    size: int,
-    workers: int,
-    device: torch.device,
-    together: int = 1,
-    augmentation: FeatureAugmentation | None = None,
-    ranks: Ranks = ALONE,
-) -> Squares:
-    """Rows and their finished views, batch by batch; of whole batches.
-
-    Args:
-        images: of a split; those in memory lie on the device.
-        plan: what each batch holds.
-        numbers: of the batches.
-        size: side of the views in pixels.
-        workers: processes that read pictures, where they are not in memory.
-        device: where the views are wanted.
-        together: batches whose views are made in one go, of images in memory. Each draws its
-            own random numbers all the same, so this changes nothing but the speed: a GPU does
-            an operation to a thousand images in the time that it takes to start it.
-        augmentation: what strong views of vectors undergo.
-        ranks: who share each batch; only the rows of this process are made. The random numbers
-            are those of the whole batch, so that each view is what a single process would make.
-
-    Yields:
-        int64 [N] and a list of uint8 [N, 3, size, size], one for each view, on the device;
-        of vectors float32 [N, F]. Good until the next are asked for.
-    """
-    part = ranks.part(plan.batch_size)
-    if isinstance(images, Features):
-        for number in numbers:
-            rows, random = plan(number).rows.to(device), plan.changes(number)
-            made = [images.view(rows, kind, augmentation, random) for kind in plan.kinds]
-            yield rows[part], [view[part] for view in made]
-        return
-    groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]
-    joined = squares(
-        images, _Together(plan, groups, part), range(len(groups)), size=size, workers=workers
-    )
-    for group, (rows, cuts) in zip(groups, joined, strict=True):
-        count = len(rows) // len(group)
-        drawn = [_draws(plan, number, part) for number in group]  # [batch][view]
-        rows = rows.to(device, non_blocking=True)
-        changed = []
-        for place, (kind, squares_of_all) in enumerate(zip(plan.kinds, cuts, strict=True)):
-            there = squares_of_all.to(device, non_blocking=True)
-            changed.append(VIEWS[kind].apply(there, [one[place] for one in drawn]))
-        for start in range(0, len(rows), count):
-            batch = slice(start, start + count)
-            yield rows[batch], [view[batch] for view in changed]
-
-
-def _draws(plan: Plan, number: int, part: slice) -> list[list[Tensor]]:
-    """What some images of a batch draw for each of its views."""
-    random = plan.changes(number)
-    drawn = [VIEWS[kind].draw(plan.batch_size, random) for kind in plan.kinds]
-    return [[x[part] for x in of_view] for of_view in drawn]
-
-
-def squares(
-    images: Tensor | Photos | Features,
-    plan: Callable[[int], Batch],
-    numbers: range,
-    *,
-    size: int,
-    workers: int,
-    exact: bool = False,
-) -> Squares:
-    """Rows and their views, batch by batch; of pictures, not of vectors.
-
-    Args:
-        images: of a split; those in memory may lie on a device.
-        plan: what each batch holds.
-        numbers: of the batches.
-        size: side of the squares in pixels.
-        workers: processes that read pictures, where they are not in memory.
-        exact: decode pictures in full size even where a smaller one would do.
-
-    Yields:
-        int64 [N], and a list of uint8 [N, 3, size, size], one for each view.
-    """
-    if isinstance(images, Photos):
-        yield from batches(images, plan, numbers, size=size, workers=workers, exact=exact)
-        return
-    assert isinstance(images, Tensor)
-    for number in numbers:
-        batch = plan(number)
-        taken = images[batch.rows.to(images.device)]
-        yield batch.rows, [cut(taken, crops, size) for crops in batch.crops]
-
-
-def some(images: Tensor | Photos | Features, rows: slice | Tensor) -> Tensor | Photos | Features:
-    """A part of a split's images."""
-    if isinstance(images, Tensor):
-        return images[rows]
-    if isinstance(images, Features):
-        return replace(images, values=images.values[rows])
-    chosen = choose(images.pictures, torch.arange(len(images))[rows].numpy())
-    return Photos(chosen, images.sizes[rows], images.digest)
-
-
-def plain_squares(
-    images: Tensor | Photos | Features, *, size: int, workers: int, batch_size: int
-) -> Iterator[Tensor]:
-    """All images in their order, resized to squares: uint8 [N, 3, size, size] at a time.
-
-    Of vectors the first view of each, float32 [N, F]. Each is good until the next is asked for.
-    """
-    if isinstance(images, Tensor) and images.ndim == 2:
-        images = Features(images[:, None])
-    if isinstance(images, Features):
-        for start in range(0, len(images), batch_size):
-            yield images.first(slice(start, start + batch_size))
-        return
-    plan = RowsInOrder(CropRule(1.0, False, sizes_of(images)), "plain", batch_size)
-    numbers = range(-(-len(images) // batch_size))
-    for _, (view,) in squares(images, plan, numbers, size=size, workers=workers, exact=True):
-        yield view  # good until the next is asked for
-
-
-def first_squares(images: Tensor | Photos | Features, count: int, size: int) -> Tensor:
-    """The first images as squares, read here and now: uint8 [N, 3, size, size]; or vectors."""
-    count = min(count, len(images))
-    if isinstance(images, Features):
-        return images.first(slice(count))
-    if isinstance(images, Tensor):
-        taken = images[:count]
-        return cut(taken, whole(sizes_of(taken)), size)
-    return torch.stack([picture(images, row, size) for row in range(count)])
-
-
-def picture(images: Tensor | Photos | Features, row: int, size: int) -> Tensor:
-    """One image for people to look at: uint8 [3, H, W]; a square of `size`, if not in memory.
-
-    Raises:
-        InputError: it is a vector.
-    """
-    if isinstance(images, Features):
-        raise InputError("of vectors there is nothing to look at: give the pictures themselves")
-    if isinstance(images, Tensor):
-        return images[row]
-    height, width = images.sizes[row].tolist()
-    square = torch.empty(size, size, 3, dtype=torch.uint8)
-    cut_picture(images.pictures, row, (height, width), [(0, 0, height, width)], [square])
-    return square.permute(2, 0, 1)

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from maskcon.data.images import InMemory, OnDisk
 from maskcon.data.pictures import Arrays, Pictures
-from maskcon.data.table import Photos
 from maskcon.errors import InputError
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
@@ -49,7 +49,7 @@ def each(
 
 def into_memory(
     pictures: Pictures, size: int, workers: int, progress: Progress, ranks: Ranks
-) -> tuple[Tensor, dict[int, str]]:
+) -> tuple[InMemory, dict[int, str]]:
     """Every picture as a square: uint8 [N, 3, size, size]; and why rows cannot be read.
 
     Several `ranks` share the reading.
@@ -57,7 +57,7 @@ def into_memory(
     if isinstance(pictures, Arrays) and isinstance(pictures.images, Tensor):
         images = pictures.images
         if images.shape[2:] == (size, size):
-            return images, {}
+            return InMemory(images), {}
     first, count = _own(pictures, ranks)
     images = torch.zeros(count, 3, size, size, dtype=torch.uint8)
     errors = {}
@@ -69,7 +69,8 @@ def into_memory(
     for row, result in each(work, count, workers, progress, "reading pictures", first):
         if isinstance(result, InputError):
             errors[row] = str(result)
-    return ranks.all_gather(images, len(pictures)), _merged(ranks.all_gather_object(errors))
+    images = ranks.all_gather(images, len(pictures))
+    return InMemory(images), _merged(ranks.all_gather_object(errors))
 
 
 def _own(pictures: Pictures, ranks: Ranks) -> tuple[int, int]:
@@ -92,7 +93,7 @@ def square(picture: np.ndarray, size: int) -> np.ndarray:
 
 def look_through(
     pictures: Pictures, workers: int, progress: Progress, ranks: Ranks
-) -> tuple[Photos, dict[int, str]]:
+) -> tuple[OnDisk, dict[int, str]]:
     """Sizes and a digest of pictures that stay where they are; and why rows cannot be read.
 
     Each is decoded, as small as is cheap, so that training never meets one that is damaged.
@@ -116,4 +117,4 @@ def look_through(
     for part in ranks.all_gather_object(b"".join(digests)):
         digest.update(part)
     sizes = ranks.all_gather(sizes, len(pictures))
-    return Photos(pictures, sizes, digest.hexdigest()), _merged(ranks.all_gather_object(errors))
+    return OnDisk(pictures, sizes, digest.hexdigest()), _merged(ranks.all_gather_object(errors))

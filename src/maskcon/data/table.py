@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon.data.features import Features
+from maskcon.data.images import Images, Normalisation
 from maskcon.data.pictures import Pictures, choose
 from maskcon.errors import InputError
 from maskcon.runtime.seeds import generator
@@ -25,7 +25,6 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "eval"), "validation"),
 }
-IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -132,50 +131,36 @@ def _by_class(label: Tensor) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Photos:
-    """Pictures that stay where they are, and were all read once.
-
-    Attributes:
-        pictures: N of them.
-        sizes: height and width of each, int64 [N, 2].
-        digest: tells their contents from others.
-    """
-
-    pictures: Pictures
-    sizes: Tensor
-    digest: str
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-
-@dataclass(frozen=True)
 class Split:
     """Images with their labels.
 
     Attributes:
-        images: uint8 [N, 3, H, W], in memory; or pictures that are read when needed; or vectors
-            in place of images.
+        images: N, in memory, on the disk, or vectors in their place.
         coarse: int64 [N], indices into the data set's coarse names.
         fine: int64 [N], indices into its fine names; None where nobody labelled them.
     """
 
-    images: Tensor | Photos | Features
+    images: Images
     coarse: Tensor
     fine: Tensor | None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, rows: Tensor) -> "Split":
+        """Some of the rows, in that order."""
+        fine = None if self.fine is None else self.fine[rows]
+        return Split(self.images.take(rows), self.coarse[rows], fine)
+
     def fingerprint(self) -> str:
         """Tells these images and labels from others."""
         digest = hashlib.blake2b(digest_size=16)
-        if not isinstance(self.images, Tensor):
-            digest.update(self.images.digest.encode())
-        for tensor in (self.images, self.coarse, self.fine):
-            if isinstance(tensor, Tensor):
-                digest.update(str(tuple(tensor.shape)).encode())
-                digest.update(tensor.contiguous().numpy().data)
+        for part in self.images.content():
+            digest.update(part)
+        for label in (self.coarse, self.fine):
+            if label is not None:
+                digest.update(str(tuple(label.shape)).encode())
+                digest.update(label.contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -205,25 +190,13 @@ class DataSet:
                 raise InputError(f"{self.name} has no {part} images")
             check_labels(self, part, len(split), split.coarse, split.fine)
 
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def normalisation(self) -> Normalisation:
         """Mean and std of each channel, for levels in 0..1.
 
         Over the train images where they are in memory; those of ImageNet elsewhere, which is
         what pretrained networks were trained with; of vectors that of the pictures they are of.
         """
-        if isinstance(self.train.images, Features):
-            return self.train.images.normalisation
-        if isinstance(self.train.images, Photos):
-            return IMAGENET_STATISTICS
-        total, squares, pixels = torch.zeros(3).double(), torch.zeros(3).double(), 0
-        for images in self.train.images.split(1024):
-            levels = images.double()
-            total += levels.sum((0, 2, 3))
-            squares += levels.square().sum((0, 2, 3))
-            pixels += levels[:, 0].numel()
-        mean = total / pixels
-        std = (squares / pixels - mean.square()).clamp(min=1e-6).sqrt()
-        return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+        return self.train.images.normalisation
 
 
 def check_labels(

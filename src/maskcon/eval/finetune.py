@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from maskcon.data.features import Features
-from maskcon.data.plans import CropRule, Squares, StepPlan, sizes_of, some, views
+from maskcon.data.plans import Squares, StepPlan
 from maskcon.data.table import Split
 from maskcon.errors import InputError
 from maskcon.eval.probe import few
@@ -64,19 +63,17 @@ def fine_tuned(
         {"finetune@1%": share of test images that are classified rightly}
     """
     assert train.fine is not None
-    if isinstance(train.images, Features):
+    if not train.images.has_pictures:
         raise InputError(
             "fine-tuning needs pictures, and here are vectors alone: leave out the protocol fewshot"
         )
     rows, device = few(train.fine, share, seed), precision.device
-    images = some(train.images, rows)
+    images = train.images.take(rows).to(device)
     torch.manual_seed(seed_of(seed, "weights"))
     classifier = nn.Linear(network.width, int(train.fine.max()) + 1)
     tuned = nn.Sequential(copy.deepcopy(network.backbone), classifier).to(device)
-    rule = CropRule(crop_scale, flip, sizes_of(images))
-    batches = views(
-        images.to(device) if isinstance(images, Tensor) else images,
-        StepPlan(rule, ("weak",), min(BATCH, len(rows)), seed),
+    batches = images.views(
+        StepPlan(images.crop_rule(crop_scale, flip), ("weak",), min(BATCH, len(rows)), seed),
         range(STEPS),
         size=preprocessing.image_size,
         workers=workers,

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maskcon.data.features import Features
-from maskcon.data.plans import plain_squares
-from maskcon.data.table import Photos, Split
+from maskcon.data.table import Split
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import negatives_before
 from maskcon.eval.rows import by_class, check_rows
@@ -16,8 +14,6 @@ from maskcon.runtime.distributed import ALONE, Ranks
 
 KS = (1, 2, 5, 10, 50, 100)
 TRACKED = (1, 2, 5, 10)  # the K that a run looks at while it trains
-PIXELS = 32  # side to which large pictures are made small, to be compared as they are
-PIXEL_BATCH = 500
 WITHIN = "/within_coarse"
 
 
@@ -113,19 +109,7 @@ def recall_of(features: Tensor, split: Split, ranks: Ranks = ALONE) -> dict[str,
 
 def pixel_recall(split: Split, workers: int = 1) -> dict[str, float]:
     """Recall@K of raw pixels, or of vectors as they are given: what learning must beat."""
-    if isinstance(split.images, Features):
-        given = split.images.first(slice(None))
-    else:
-        given = pixels(split.images, workers).flatten(1).float().div_(255).sub_(0.5)
+    given = split.images.raw(workers)
+    if split.images.has_pictures:
+        given = given.flatten(1).float().div_(255).sub_(0.5)
     return recall_of(functional.normalize(given, dim=1), split)
-
-
-def pixels(images: Tensor | Photos, workers: int = 1) -> Tensor:
-    """Pictures to be compared as they are, uint8 [N, 3, S, S].
-
-    Those that are not in memory are squares of 32 px.
-    """
-    if isinstance(images, Tensor):
-        return images
-    plain = plain_squares(images, size=PIXELS, workers=workers, batch_size=PIXEL_BATCH)
-    return torch.cat([squares.clone() for squares in plain])

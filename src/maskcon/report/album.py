@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from maskcon.data.table import Photos
-from maskcon.eval.recall import pixels
+from maskcon.data.images import Images
 
 _PLACED = re.compile(r"((?:row|image) \d+ of )(.*)", re.DOTALL)  # what rows of files are called
 
@@ -18,7 +17,7 @@ class Album:
     """Test pictures with what is known of them.
 
     Attributes:
-        images: uint8 [N, 3, H, W], or pictures that are read when needed.
+        images: the pictures.
         features: float32 [N, F], unit length.
         coarse: coarse label of each [N].
         fine: fine label of each [N]; None where nobody labelled them.
@@ -28,7 +27,7 @@ class Album:
         seed: of what is drawn.
     """
 
-    images: Tensor | Photos
+    images: Images
     features: Tensor
     coarse: Tensor
     fine: Tensor | None
@@ -58,7 +57,7 @@ class Album:
 
     def pixels(self) -> Tensor:
         """The pictures as uint8 [N, 3, S, S]; those that are not in memory as squares of 32 px."""
-        return pixels(self.images, self.workers)
+        return self.images.raw(self.workers)
 
     def verdict(self, query: int, neighbour: int) -> str:
         """What a neighbour is to a query: "right", "near" (coarse class alone) or "wrong"."""

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from torch import Tensor
 
-from maskcon.data import DataSet, Features
+from maskcon.data import DataSet
 from maskcon.report import plots
 from maskcon.runs.checkpoint import write_atomically
 from maskcon.runs.results import compared, hyper_parameters
@@ -38,7 +38,7 @@ def write(
         "map.png": lambda: plots.tsne_map(run, data, features),
         "neighbours.png": lambda: plots.neighbours(data, features),
     }
-    if isinstance(data.test.images, Features):
+    if not data.test.images.has_pictures:
         del pictures["neighbours.png"]  # of vectors there is nothing to look at
     with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $x$
         for name, draw in pictures.items():

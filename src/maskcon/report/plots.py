@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from maskcon.data import DataSet
-from maskcon.data.plans import picture
 from maskcon.eval.projection import places
 from maskcon.eval.retrieval import nearest_others
 from maskcon.runs.results import without_learning
@@ -130,12 +129,12 @@ def neighbours(data: DataSet, features: Tensor) -> Any:
     figure = _figure(1.0 * (count + 1.6), 1.12 * len(queries) + 0.5)
     grid = figure.subplots(len(queries), count + 1, squeeze=False)
     for row, query in zip(grid, queries, strict=True):
-        _picture(row[0], picture(split.images, query, THUMBNAIL))
+        _picture(row[0], split.images.picture(query, THUMBNAIL))
         row[0].set_ylabel(
             _name(data, query), rotation=0, ha="right", va="center", fontsize=8, labelpad=6
         )
         for ax, neighbour in zip(row[1:], found[query].tolist(), strict=True):
-            _picture(ax, picture(split.images, neighbour, THUMBNAIL))
+            _picture(ax, split.images.picture(neighbour, THUMBNAIL))
             same_coarse = bool(split.coarse[neighbour] == split.coarse[query])
             if split.fine is None:
                 mark, colour = ("✓", NEAR) if same_coarse else ("✗", WRONG)

@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from maskcon.data.pictures import choose
-from maskcon.data.plans import plain_squares
-from maskcon.data.table import Photos
+from maskcon.data.images import Images
 
 LARGE, SMALL = 64, 32  # sides of thumbnails, of up to FEW pictures and of more
 FEW = 2000
@@ -41,34 +38,22 @@ class Sheets:
     uris: tuple[str, ...]
 
 
-def sheets(images: Tensor | Photos, rows: Tensor, workers: int) -> Sheets:
+def sheets(images: Images, rows: Tensor, workers: int) -> Sheets:
     """Thumbnails of some pictures, in that order.
 
     Args:
-        images: of all, uint8 [N, 3, H, W] or pictures that are read.
+        images: of all.
         rows: of those wanted [M].
         workers: that read pictures.
     """
-    side = LARGE if len(rows) <= FEW else SMALL
-    if isinstance(images, Tensor):
-        side = min(side, *images.shape[2:])
+    side = min(LARGE if len(rows) <= FEW else SMALL, images.side)
     return packed(thumbnails(images, rows, side, workers))
 
 
-def thumbnails(images: Tensor | Photos, rows: Tensor, side: int, workers: int) -> Tensor:
+def thumbnails(images: Images, rows: Tensor, side: int, workers: int) -> Tensor:
     """Some pictures as squares, uint8 [M, 3, side, side]."""
-    if isinstance(images, Photos):
-        some = Photos(choose(images.pictures, rows.numpy()), images.sizes[rows], images.digest)
-        plain = plain_squares(some, size=side, workers=workers, batch_size=BATCH)
-        return torch.cat([squares.clone() for squares in plain])
-    made = torch.empty(len(rows), 3, side, side, dtype=torch.uint8)
-    for start in range(0, len(rows), BATCH):
-        part = images[rows[start : start + BATCH]]
-        if part.shape[2:] != (side, side):
-            small = interpolate(part.float(), (side, side), mode="bilinear", antialias=True)
-            part = small.round().clamp(0, 255).to(torch.uint8)
-        made[start : start + BATCH] = part
-    return made
+    plain = images.take(rows).plain(size=side, workers=workers, batch_size=BATCH)
+    return torch.cat([squares.clone() for squares in plain])
 
 
 def packed(squares: Tensor) -> Sheets:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Split
-from maskcon.data.table import IMAGENET_STATISTICS
+from maskcon.data.images import IMAGENET_STATISTICS, of_tensor
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import negatives_before, recall
 from maskcon.model.network import Headed, Network, layered
@@ -159,17 +159,18 @@ def without_head(network: Network) -> Network:
 
 @torch.no_grad()
 def _verdict(network: Network, held: Split, training: Training) -> Verdict:
-    images = held.images
+    images, trained_on = held.images.to(training.device), training.images
     assert isinstance(images, Features)
-    rows, config = torch.arange(len(images)), training.config
-    random = generator(config.seed, "held", 1)
+    assert isinstance(trained_on, Features)
     if images.values.shape[1] > 1:
         other = images.values[:, 1].float()
     else:  # what there is of views of a single vector
-        other = images.view(rows, "strong", training.augmentation, random)
-    pair = Features(torch.stack([images.first(rows), other], 1))
+        rows = torch.arange(len(images), device=training.device)
+        random = generator(training.config.seed, "held", 1)
+        images = replace(images, augmentation=trained_on.augmentation)
+        other = images.view(rows, "strong", random)
     first, second = (
-        training.features_of(network, Features(pair.values[:, [view]])).cpu() for view in (0, 1)
+        training.features_of(network, of_tensor(view)).cpu() for view in (images.raw(1), other)
     )
     coarse = recall(negatives_before(first, held.coarse), [1])["recall@1"]
     others = held.coarse[:, None] == held.coarse
@@ -185,16 +186,10 @@ def set_apart(data: DataSet, config: Config) -> tuple[DataSet, Split | None]:
 
     Of vectors alone; None where there are too few to leave some out.
     """
-    images, count = data.train.images, len(data.train)
+    count = len(data.train)
     held = min(HELD, count // 10)
-    if not isinstance(images, Features) or held < FEWEST or count - held < config.batch_size:
+    if data.train.images.has_pictures or held < FEWEST or count - held < config.batch_size:
         return data, None
     order = torch.randperm(count, generator=generator(config.seed, "held"))
-    return replace(data, train=_rows(data.train, order[held:])), _rows(data.train, order[:held])
-
-
-def _rows(split: Split, rows: Tensor) -> Split:
-    assert isinstance(split.images, Features)
-    rows = rows.sort().values
-    images = replace(split.images, values=split.images.values[rows])
-    return Split(images, split.coarse[rows], None if split.fine is None else split.fine[rows])
+    apart, left = (data.train.take(rows.sort().values) for rows in (order[:held], order[held:]))
+    return replace(data, train=left), apart

@@ -13,20 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import ResNet
 
 from maskcon.config import SMALL_IMAGE, Config
-from maskcon.data import IMAGE_SIZES, DataSet, Features, Photos, Split
-from maskcon.data.augment import VIEWS, cut
-from maskcon.data.augment.crop import SMALL, small_boxes, small_crops, whole
-from maskcon.data.features import FeatureAugmentation
-from maskcon.data.plans import (
-    CropRule,
-    Plan,
-    PrefillPlan,
-    Squares,
-    StepPlan,
-    first_squares,
-    sizes_of,
-    views,
-)
+from maskcon.data import DataSet, Features, Images, InMemory, Split
+from maskcon.data.augment import VIEWS
+from maskcon.data.augment.crop import SMALL, small_boxes, small_crops
+from maskcon.data.images import FeatureAugmentation, of_tensor
+from maskcon.data.plans import Plan, PrefillPlan, Squares, StepPlan
 from maskcon.errors import DivergedError, InputError
 from maskcon.eval.recall import recall_of
 from maskcon.methods import METHODS, Mixed, Output, Step, mixing
@@ -47,7 +38,6 @@ from maskcon.train.gradient_cache import backward_in_parts, join, parts_of
 from maskcon.vectors.encode import embed
 
 CHECKPOINT_FORMAT = 2
-TOGETHER = 1024  # images whose views are made in one go, on a GPU
 
 
 @dataclass(frozen=True)
@@ -136,8 +126,7 @@ class Training:
         self.ranks = ranks
         reuse_memory()
         images = data.train.images
-        side = images.shape[2] if isinstance(images, Tensor) else IMAGE_SIZES[-1]
-        config = config.settled(len(data.train), side)
+        config = config.settled(len(data.train), images.side)
         _check(config, data)
         self.config = config
         self.objective = _objective(config)
@@ -147,15 +136,14 @@ class Training:
         self.preprocessing = Preprocessing(config.image_size, *data.normalisation())
 
         self.fingerprint = data.train.fingerprint()
-        self.images = images if isinstance(images, Photos) else images.to(self.device)
-        self._probe = first_squares(images, config.batch_size, config.image_size)
+        self.images = images.to(self.device)
+        self._probe = images.probe(config.batch_size, config.image_size)
         label, names = data.train.coarse, data.coarse_names
         if config.label == "fine":
             assert data.train.fine is not None  # _check has seen to it
             label, names = data.train.fine, data.fine_names
         self.label = label.to(self.device)
-        cuts = not isinstance(images, Features)
-        rule = CropRule(config.crop_scale, config.flip, sizes_of(images), cuts)
+        rule = images.crop_rule(config.crop_scale, config.flip)
         self._kinds: tuple[str, ...] = (config.query_view,)
         if self.method.key != "none":
             self._kinds = (config.query_view, config.key_view)
@@ -174,13 +162,13 @@ class Training:
                 "since SyncBatchNorm is for GPUs alone"
             )
         self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
-        self.augmentation: FeatureAugmentation | None = None
         if isinstance(self.images, Features) and isinstance(self.encoder.backbone, Headed):
             head = self.encoder.backbone.head
             head.fit(self.images.values[:, 0], *self.images.statistics)
-            self.augmentation = FeatureAugmentation(
+            augmentation = FeatureAugmentation(
                 config.feature_noise, config.feature_dropout, head.directions(), head.mean
             )
+            self.images = replace(self.images, augmentation=augmentation)
         ranks.broadcast(list(self.encoder.state_dict().values()))
         # The networks, or what they are compiled to.
         self._query: nn.Module = self.encoder
@@ -269,7 +257,7 @@ class Training:
         small = round(config.image_size * SMALL)
         for number, (rows, (view,)) in enumerate(self._views(plan, range(len(plan.starts)))):
             if self.method.crops:
-                view = cut(view, whole(sizes_of(view)), small)
+                view = InMemory(view).probe(len(view), small)
             z, label = self._of_all(self._entering(view)), self._of_all(self.label[rows])
             new = filled - plan.starts[number]
             self.bank.enqueue(z[new:], label[new:])
@@ -497,20 +485,15 @@ class Training:
             first = self.steps - len(self._losses)
             losses = self._total_losses().cpu()
             Losses(first, losses, None, self.steps_per_epoch).mean()
-        if not self.features(self._probe).isfinite().all():
+        if not self.features(of_tensor(self._probe)).isfinite().all():
             raise DivergedError(f"the features are not finite after step {self.steps - 1}")
 
-    def features(
-        self, images: Tensor | Photos | Features, progress: Progress | None = None
-    ) -> Tensor:
+    def features(self, images: Images, progress: Progress | None = None) -> Tensor:
         """Features of the query encoder: float32 [N, F], unit length."""
         return self.features_of(self.encoder, images, progress)
 
     def features_of(
-        self,
-        encoder: Network,
-        images: Tensor | Photos | Features,
-        progress: Progress | None = None,
+        self, encoder: Network, images: Images, progress: Progress | None = None
     ) -> Tensor:
         """Features of an encoder, computed as the run computes."""
         workers = self.config.readers
@@ -577,16 +560,12 @@ class Training:
 
     def _views(self, plan: Plan, numbers: range) -> Squares:
         config = self.config
-        on_gpu = self.device.type == "cuda" and isinstance(self.images, Tensor)
-        return views(
-            self.images,
+        return self.images.views(
             plan,
             numbers,
             size=config.image_size,
             workers=config.readers,
             device=self.device,
-            together=max(1, TOGETHER // config.batch_size) if on_gpu else 1,
-            augmentation=self.augmentation,
             ranks=self.ranks,
         )
 
@@ -635,7 +614,7 @@ def _check(config: Config, data: DataSet) -> None:
             raise InputError(
                 f"{name} is {getattr(config, name)!r}: expected one of {', '.join(VIEWS)}"
             )
-    if objective.method.crops and isinstance(data.train.images, Features):
+    if objective.method.crops and not data.train.images.has_pictures:
         raise InputError(f"{config.method} needs small crops of pictures: vectors have none")
     label = data.train.coarse if config.label == "coarse" else data.train.fine
     if label is None:
@@ -668,7 +647,7 @@ def _frozen(network: Network) -> dict[str, Tensor]:
 
 
 def _architecture(
-    config: Config, objective: Objective, classes: int, images: Tensor | Photos | Features
+    config: Config, objective: Objective, classes: int, images: Images
 ) -> Architecture:
     """What network a configuration asks for."""
     stem = config.stem

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from maskcon.data import Features, Found
-from maskcon.data.features import FeatureRows
 from maskcon.data.readers.columns import Labels, assemble
+from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.file import Embeddings

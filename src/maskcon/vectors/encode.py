@@ -14,21 +14,16 @@ import torch
 from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE
-from maskcon.data.features import Features
+from maskcon.data.images import Images
 from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import Pictures
-from maskcon.data.plans import plain_squares, some
 from maskcon.data.scan import each, square
-from maskcon.data.table import Photos
 from maskcon.errors import InputError
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent, duration
-
-BATCH = 500  # images in memory
-PHOTO_BATCH = 100  # of large pictures; each worker has several
 
 
 @dataclass(frozen=True)
@@ -90,11 +85,11 @@ def encode(
 
 
 def of_split(
-    images: Tensor | Photos | Features, *, size: int, workers: int, batch_size: int, first: int = 0
+    images: Images, *, size: int, workers: int, batch_size: int = 0, first: int = 0
 ) -> Iterator[Loaded]:
     """A split's images from a row on, not cropped, resized to squares by `workers` processes."""
-    rest = some(images, slice(first, None)) if first else images
-    for squares in plain_squares(rest, size=size, workers=workers, batch_size=batch_size):
+    rest = images.take(slice(first, None)) if first else images
+    for squares in rest.plain(size=size, workers=workers, batch_size=batch_size):
         yield Loaded(torch.arange(first, first + len(squares)), squares)
         first += len(squares)
 
@@ -135,7 +130,7 @@ def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
 
 def embed(
     encoder: Network,
-    images: Tensor | Photos | Features,
+    images: Images,
     preprocessing: Preprocessing,
     precision: Precision,
     workers: int = 1,
@@ -144,16 +139,14 @@ def embed(
 ) -> Tensor:
     """Features before the projector, of unit length: float32 [N, F] on the encoder's device.
 
-    The images (uint8 [N, 3, H, W], or pictures that as many processes as `workers` read) are
-    resized to a square, not cropped; the encoder runs in evaluation mode and is put back in
-    the mode it was in. Only the features of a set are ever in memory, not its pictures. Of
-    several `ranks` each embeds its part, and all have all features.
+    The images are resized to squares, not cropped, those on the disk by as many processes as
+    `workers`; the encoder runs in evaluation mode and is put back in the mode it was in.
+    Only the features of a set are ever in memory, not its pictures. Of several `ranks` each
+    embeds its part, and all have all features.
     """
     count = len(images)
-    own = some(images, ranks.part(count))
-    size = preprocessing.image_size
-    batch_size = PHOTO_BATCH if isinstance(images, Photos) else BATCH
-    batches = of_split(own, size=size, workers=workers, batch_size=batch_size)
+    own = images.take(ranks.part(count))
+    batches = of_split(own, size=preprocessing.image_size, workers=workers)
     features = torch.empty(len(own), encoder.width, device=precision.device)
     was_training = encoder.training
     encoder.eval()

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskcon.data import DataSet, Features, Photos, Split
-from maskcon.data.plans import CropRule, Plan, RowsInOrder, sizes_of, squares
+from maskcon.data import DataSet, Features, Images, Split
+from maskcon.data.plans import Plan, RowsInOrder
 from maskcon.errors import InputError, TrainingError
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs.checkpoint import flush_folder
@@ -95,7 +95,6 @@ class Frozen:
         name: str,
     ) -> Tensor:
         """Vectors of a split: float16 [N, V, F]."""
-        assert not isinstance(split.images, Features)
         found = []
         for view in range(views):
             # one file a view: a run that wants more of them computes those alone
@@ -124,9 +123,7 @@ class Frozen:
         for name, value in sorted(self.backbone.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        images = split.images
-        pictures = images.digest if isinstance(images, Photos) else split.fingerprint()
-        used = FORMAT, pictures, len(split), self.preprocessing, self.precision.name
+        used = FORMAT, split.images.digest, len(split), self.preprocessing, self.precision.name
         cut = (view, self.crop_scale, self.flip, self.seed) if view else ()
         names = getattr(self.backbone, "names", ())  # of the blocks that a vector is made of
         digest.update(repr((*used, *cut, names)).encode())
@@ -134,7 +131,7 @@ class Frozen:
 
     def _compute(
         self,
-        images: Tensor | Photos,
+        images: Images,
         view: int,
         path: Path,
         workers: int,
@@ -153,7 +150,7 @@ class Frozen:
                 plan = self._plan(images, view, batch_size)
                 numbers = range(whole, -(-count // batch_size))
                 size = self.preprocessing.image_size
-                cut = squares(images, plan, numbers, size=size, workers=workers, exact=view == 0)
+                cut = images.squares(plan, numbers, size=size, workers=workers, exact=view == 0)
                 synced = time.perf_counter()
                 for _, vectors in encode(
                     self.backbone,
@@ -185,6 +182,6 @@ class Frozen:
                 "another --cache-dir. What is there is kept, and the same command goes on with it"
             ) from error
 
-    def _plan(self, images: Tensor | Photos, view: int, batch_size: int) -> Plan:
-        rule = CropRule(self.crop_scale, self.flip, sizes_of(images))
+    def _plan(self, images: Images, view: int, batch_size: int) -> Plan:
+        rule = images.crop_rule(self.crop_scale, self.flip)
         return RowsInOrder(rule, "weak" if view else "plain", batch_size, self.seed, view)

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from maskcon.data.images import InMemory
 from maskcon.data.pictures import Arrays
 from maskcon.data.table import DataSet, Found, Part, Split
 from maskcon.runtime.seeds import generator
@@ -48,7 +49,7 @@ def make(train: int = 12_000, test: int = 3_000, seed: int = 0) -> DataSet:
         random = generator(seed, "data", part)
         fine = torch.randperm(count, generator=random) % len(characters)
         images = [_draw(cells, part_fine, random) for part_fine in fine.split(1000)]
-        splits.append(Split(torch.cat(images), coarse_of[fine], fine))
+        splits.append(Split(InMemory(torch.cat(images)), coarse_of[fine], fine))
     return DataSet("glyphs", splits[0], splits[1], tuple(GROUPS), tuple(characters))
 
 
@@ -57,8 +58,8 @@ def find() -> Found:
     data = make()
     parts = {}
     for name, split in (("train", data.train), ("test", data.test)):
-        assert isinstance(split.images, Tensor)
-        parts[name] = Part(Arrays(split.images, f"glyphs ({name})"), split.coarse, split.fine)
+        pixels = split.images.raw(1)
+        parts[name] = Part(Arrays(pixels, f"glyphs ({name})"), split.coarse, split.fine)
     return Found(data.name, parts, data.coarse_names, data.fine_names)
 
 
