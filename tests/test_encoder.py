@@ -7,7 +7,7 @@ from PIL import Image
 
 import maskcon
 from maskcon import commands
-from maskcon.data import from_arrays
+from maskcon.data import InMemory, from_arrays
 from maskcon.errors import InputError
 from maskcon.vectors.encode import embed
 
@@ -39,7 +39,7 @@ def test_vectors_are_those_of_the_evaluation(encoder, images):
     assert vectors.shape == (23, encoder.width)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
-    expected = embed(encoder.network, tensor, encoder.preprocessing, encoder.precision)
+    expected = embed(encoder.network, InMemory(tensor), encoder.preprocessing, encoder.precision)
     tolerance = 1e-5 if encoder.precision.name == "fp32" else 0.02
     np.testing.assert_allclose(vectors, expected.numpy(), atol=tolerance)
 

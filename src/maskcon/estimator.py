@@ -26,7 +26,7 @@ from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress, Silent, screen
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 
 # Parameters of the constructor that are options of a run under the same name.
 DIRECT = (

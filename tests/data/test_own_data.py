@@ -22,8 +22,9 @@ from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import MAX_PIXELS, Arrays, Files, decode
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
+from maskcon.runs.recorder import FolderRecorder
 from maskcon.train.loop import fit
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 
 CLASSES = {"fruit": ("apple", "pear"), "fish": ("trout", "carp")}
 FINE = [f"{coarse}/{fine}" for coarse, fines in sorted(CLASSES.items()) for fine in sorted(fines)]
@@ -188,7 +189,7 @@ def fitted(found: Found, folder: Path, **changes) -> str:
     config = resolve({**SMALL, **changes})
     data = load(found, image_size=config.image_size, workers=2)
     folder.mkdir(exist_ok=True)
-    fit(Training(config, data), data, folder)
+    fit(Training(config, data), data, FolderRecorder(folder))
     return (folder / "metrics.jsonl").read_text()
 
 
@@ -572,7 +573,7 @@ def test_workers_and_resumption_change_nothing(photos, tmp_path, monkeypatch):
     lines = fitted(find(str(photos)), tmp_path / "a", workers=1, **LARGE)
     assert lines == fitted(find(str(photos)), tmp_path / "b", workers=3, **LARGE)
 
-    from maskcon.train import training as loop
+    from maskcon.train import state as loop
 
     real = loop.Training.step
 
@@ -896,7 +897,7 @@ def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
     script.write_text(
         "from maskcon.config import resolve\n"
         "from maskcon.data import find, load\n"
-        "from maskcon.train.training import Training\n"
+        "from maskcon.train.state import Training\n"
         f"options = {dict(LARGE)!r}\n"
         "config = resolve(options)\n"
         f"data = load(find({str(photos)!r}), image_size=72, workers=1)\n"
@@ -923,7 +924,7 @@ def test_resumption_with_random_layers(photos, tmp_path, monkeypatch):
     (tmp_path / "b").mkdir()
     monkeypatch.setattr(Training, "step", stop_at_8)
     with pytest.raises(Interrupted):
-        fit(Training(config, data), data, tmp_path / "b")
+        fit(Training(config, data), data, FolderRecorder(tmp_path / "b"))
     monkeypatch.setattr(Training, "step", real)
-    fit(Training(config, data), data, tmp_path / "b", resume=True)
+    fit(Training(config, data), data, FolderRecorder(tmp_path / "b"), resume=True)
     assert (tmp_path / "b" / "metrics.jsonl").read_text() == lines

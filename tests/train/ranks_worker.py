@@ -16,7 +16,7 @@ from maskcon.methods import METHODS
 from maskcon.model import network as model
 from maskcon.runtime import distributed as ranks
 from maskcon.runtime.distributed import Ranks
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 
 STEPS = 3
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -26,7 +26,7 @@ from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import load_checkpoint, load_encoder
 from maskcon.runtime.progress import Silent
 from maskcon.train import frozen as freezing
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 from maskcon.vectors import as_data as featured
 from maskcon.vectors import file as embeddings
 from tests.conftest import Told

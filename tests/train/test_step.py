@@ -16,8 +16,9 @@ from maskcon.errors import InputError
 from maskcon.methods import METHODS, Output
 from maskcon.runtime.progress import Silent
 from maskcon.train.cuda_graph import Captured
-from maskcon.train.gradient_cache import backward_in_parts, parts_of
-from maskcon.train.training import Training
+from maskcon.train.gradient_cache import GradientCache, parts_of
+from maskcon.train.state import Training
+from maskcon.train.step import Batch, step
 
 SMALL: dict[str, Any] = {
     "backbone": "resnet10w16",
@@ -131,7 +132,9 @@ def test_batch_norm_is_updated_once_and_dropout_falls_alike():
     parts = parts_of(x, 7)
     assert [len(part) for part in parts] == [7, 7, 6]
     torch.manual_seed(1)
-    backward_in_parts(net, net, [parts], backward)
+    cache = GradientCache(net, net, 7)
+    backward(cache.forward([x]))
+    cache.backward()
     after = torch.rand(1)
     assert len(net.seen) == 6
     assert all(map(torch.equal, net.seen[:3], net.seen[3:]))
@@ -173,19 +176,16 @@ def test_views_of_several_steps_together_are_those_of_one_after_the_other(kinds,
 def test_a_step_reads_only_its_inputs(method, tiny):
     """What a CUDA graph asks of a step: the same buffers, filled anew, give the same training."""
     plain, replayed = (Training(config(method=method), tiny) for _ in range(2))
-    compute, buffers = replayed._run, []
+    kept = []
 
-    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
-        if not buffers:
-            buffers.extend(torch.zeros_like(tensor) for tensor in inputs)
-        for kept, new in zip(buffers, inputs, strict=True):
-            kept.copy_(new)
-        outputs = compute(*buffers)
-        if not hasattr(replay, "outputs"):
-            replay.outputs = tuple(torch.zeros_like(tensor) for tensor in outputs)
-        for kept, new in zip(replay.outputs, outputs, strict=True):
-            kept.copy_(new)
-        return replay.outputs
+    def replay(run: Training, batch: Batch) -> Tensor:
+        if not kept:
+            kept.append(Batch(*(None if x is None else torch.zeros_like(x) for x in batch)))
+            kept.append(torch.zeros(()))
+        for buffer, new in zip(kept[0], batch, strict=True):
+            if buffer is not None:
+                buffer.copy_(new)
+        return kept[1].copy_(step(run, kept[0]))
 
     replayed._run = replay
     assert steps(plain, 8) == steps(replayed, 8)
@@ -202,7 +202,7 @@ def test_a_graph_gives_the_losses_of_the_plain_step(method, precision, tiny):
     options = {"method": method, "precision": precision, "device": "cuda"}
     graphed, plain = (Training(config(**options), tiny) for _ in range(2))
     assert isinstance(graphed._run, Captured)
-    plain._run = plain._compute
+    plain._run = step
     assert steps(graphed, 10) == pytest.approx(steps(plain, 10), rel=1e-4)
     assert graphed._run._graph is not None
     assert torch.isfinite(torch.tensor(graphed.take_losses().mean()))

@@ -21,9 +21,10 @@ from maskcon.methods.objective import Objective
 from maskcon.methods.schedules import learning_rate
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
+from maskcon.runs.recorder import FolderRecorder
 from maskcon.train import loop
 from maskcon.train.loop import fit
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 from tests.conftest import Told, as_found
 
 SMALL: dict[str, Any] = {
@@ -54,7 +55,7 @@ def small_glyphs(monkeypatch, tiny):
 def run(folder: Path, tiny: DataSet, resume: bool = False, **changes: Any) -> Training:
     folder.mkdir(exist_ok=True)
     training = Training(config(**changes), tiny)
-    fit(training, tiny, folder, resume=resume)
+    fit(training, tiny, FolderRecorder(folder), resume=resume)
     return training
 
 
@@ -143,7 +144,7 @@ def test_the_number_of_workers_changes_nothing(workers, tmp_path, tiny):
 def test_the_seed_changes_everything(tmp_path, tiny):
     a, b = run(tmp_path / "a", tiny), run(tmp_path / "b", tiny, seed=1)
     assert not equal(a.state_dict()["encoder"], b.state_dict()["encoder"])
-    assert not torch.equal(a._plan(0).rows, b._plan(0).rows)
+    assert not torch.equal(a.batches._plan(0).rows, b.batches._plan(0).rows)
 
 
 def test_the_order_within_a_step(tiny, monkeypatch):
@@ -216,7 +217,7 @@ def test_a_number_follows_its_schedule(shape, tmp_path, tiny):
     training.objective = dataclasses.replace(
         sound, method=dataclasses.replace(sound.method, loss=loss)
     )
-    fit(training, tiny, tmp_path)
+    fit(training, tiny, FolderRecorder(tmp_path))
     lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     values = [line["tau"] for line in lines if "loss" in line]
     assert seen == pytest.approx(values)
@@ -344,7 +345,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
     training = Training(config(), tiny)
     broken_after(training, 8)
     with pytest.raises(TrainingError) as stopped:
-        fit(training, tiny, tmp_path)
+        fit(training, tiny, FolderRecorder(tmp_path))
     assert "the loss is nan at step 8 (epoch 2)" in str(stopped.value)
     assert "the last good checkpoint, of step 6, is kept in" in str(stopped.value)
     assert "lower --lr than 0.02" in str(stopped.value)
@@ -404,7 +405,7 @@ def test_the_older_checkpoint_stands_in(harm, tmp_path, tiny):
         newest.write_bytes({"changed": content, "cut": half, "emptied": b""}[harm])
     told = Told()
     resumed = Training(config(), tiny)
-    fit(resumed, tiny, tmp_path / "harmed", resume=True, progress=told)
+    fit(resumed, tiny, FolderRecorder(tmp_path / "harmed"), resume=True, progress=told)
     assert "last.ckpt" in told.notes[0]
     assert "going on from the one before" in told.notes[0]
     assert "resumed after step 12 of 18" in told.notes[1]
@@ -543,7 +544,7 @@ def test_a_state_that_diverged_never_replaces_a_good_one(tmp_path, tiny, monkeyp
     def broken(self, *batch):
         loss = step(self, *batch)
         if self.steps == 9:
-            self._losses[-1] = torch.tensor(math.nan)
+            loss.fill_(math.nan)
             os.kill(os.getpid(), signal.SIGINT)
         return loss
 

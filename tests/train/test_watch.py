@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime.device import Precision, deterministic
 from maskcon.train.loop import fit
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 from maskcon.train.watch import Watch
 from tests.conftest import Told
 from tests.train.test_train import config, equal, run
@@ -32,7 +33,7 @@ def test_collapse_of_a_real_run(tmp_path, tiny):
     """Weight decay takes everything from the features but their bias."""
     told = Told()
     training = Training(config(weight_decay=20.0, lr=0.05, momentum=0.0, epochs=2), tiny)
-    fit(training, tiny, tmp_path, progress=told)
+    fit(training, tiny, FolderRecorder(tmp_path), progress=told)
     notices = [note for note in told.notes if note.startswith("notice")]
     assert len(notices) == 1
     assert "the encoder has collapsed" in notices[0]
@@ -40,7 +41,7 @@ def test_collapse_of_a_real_run(tmp_path, tiny):
 
 def test_a_sound_run_has_no_notice(tmp_path, tiny):
     told = Told()
-    fit(Training(config(), tiny), tiny, tmp_path, progress=told)
+    fit(Training(config(), tiny), tiny, FolderRecorder(tmp_path), progress=told)
     assert not [note for note in told.notes if note.startswith("notice")]
 
 
@@ -53,7 +54,7 @@ def test_overflow(power, overflows, tmp_path, tiny, monkeypatch):
 
     monkeypatch.setattr(Precision, "scaler", scaler)
     told = Told()
-    fit(Training(config(precision="fp16"), tiny), tiny, tmp_path, progress=told)
+    fit(Training(config(precision="fp16"), tiny), tiny, FolderRecorder(tmp_path), progress=told)
     said = [note for note in told.notes if "gradients overflow fp16 again and again" in note]
     assert len(said) == overflows
 

@@ -20,7 +20,7 @@ from maskcon.model.network import build_backbone
 from maskcon.runtime.device import Precision, pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.cuda_graph import Captured
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 
 IMAGES = 10_000  # in the set, of noise
 CLASSES = 20

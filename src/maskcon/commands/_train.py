@@ -14,13 +14,14 @@ from maskcon.eval.recall import pixel_recall
 from maskcon.report import card
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
+from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime import distributed
 from maskcon.runtime.device import deterministic, hardware
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train import frozen as freezing
 from maskcon.train.loop import fit
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 
 
 def train(
@@ -106,7 +107,7 @@ def _train(
 
     ranks.main_only(begin)
     with _recorded(record):
-        outcome = fit(training, sets.seen, folder, resume=begun, progress=progress)
+        outcome = fit(training, sets.seen, FolderRecorder(folder), resume=begun, progress=progress)
         outcome |= freezing.judge(training, sets.held, sets.seen.test, folder, progress)
     features = training.features(sets.seen.test.images, progress).cpu()
     if not ranks.is_main:

@@ -20,6 +20,7 @@ class MemoryBank(nn.Module):
 
     z: Tensor  # [M, D]
     label: Tensor  # [M]
+    position: Tensor  # the row that the next key takes; on the device, where a CUDA graph moves it
 
     def __init__(self, size: int, width: int):
         super().__init__()
@@ -27,7 +28,7 @@ class MemoryBank(nn.Module):
             raise InputError(f"a bank of {size} rows: expected at least one")
         self.register_buffer("z", torch.zeros(size, width))
         self.register_buffer("label", torch.full((size,), -1, dtype=torch.long))
-        self.position = 0  # the row that the next key takes
+        self.register_buffer("position", torch.zeros((), dtype=torch.long), persistent=False)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -40,21 +41,17 @@ class MemoryBank(nn.Module):
                 f"bank has rows of {self.z.shape[1]}, keys have {z.shape[1]}: "
                 f"set projection={self.z.shape[1]} or start a new run"
             )
-        size = len(self)
-        skipped = max(len(z) - size, 0)  # rows that this very batch would push out again
-        start = (self.position + skipped) % size
-        z, label = z[skipped:], label[skipped:]
-        head = min(len(z), size - start)  # rows before the end of the ring
-        for row, part in ((start, slice(None, head)), (0, slice(head, None))):
-            count = len(z[part])
-            self.z[row : row + count] = z[part]
-            self.label[row : row + count] = label[part]
-        self.position = (start + len(z)) % size
+        skipped = max(len(z) - len(self), 0)  # rows that this very batch would push out again
+        places = torch.arange(skipped, len(z), device=self.position.device) + self.position
+        places = places % len(self)
+        self.z.index_copy_(0, places, z[skipped:])
+        self.label.index_copy_(0, places, label[skipped:])
+        self.position.add_(len(z)).remainder_(len(self))
 
     def get_extra_state(self) -> int:
         """The position of the ring, for the checkpoint."""
-        return self.position
+        return int(self.position)
 
     def set_extra_state(self, state: int) -> None:
         """Restore the position of the ring."""
-        self.position = state
+        self.position.fill_(state)

@@ -19,7 +19,7 @@ from maskcon.runs import checkpoint
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
-from maskcon.train.training import Training
+from maskcon.train.state import Training
 from maskcon.vectors import frozen as cache
 from maskcon.vectors.frozen import Frozen
 

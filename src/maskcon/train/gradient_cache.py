@@ -1,4 +1,4 @@
-"""A backward pass through a batch that does not fit into memory at once."""
+"""The gradient of a batch that does not fit into memory at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from maskcon.methods.step import Output
+from maskcon.methods import Output
 
 
 def parts_of(images: Tensor, size: int) -> tuple[Tensor, ...]:
@@ -24,14 +24,8 @@ def join(outputs: Sequence[Output]) -> Output:
     return Output.of({name: torch.cat([one[name] for one in every]) for name in every[0]})
 
 
-def backward_in_parts(
-    network: nn.Module,
-    encode: Callable[[Tensor], Output],
-    batches: Sequence[Sequence[Tensor]],
-    backward: Callable[[Sequence[Output]], Tensor],
-    apart: Callable[[], AbstractContextManager] = nullcontext,
-) -> Tensor:
-    """The loss of a whole batch and its gradients, with the activations of one part in memory.
+class GradientCache:
+    """An encoder whose forward and backward pass have the activations of one part in memory.
 
     Each part is encoded twice: without activations, for the outputs of the whole batch, on
     which the loss and its gradient are those of the undivided batch; then with them, to take
@@ -42,51 +36,62 @@ def backward_in_parts(
     Args:
         network: that `encode` calls; its parameters' gradients are added to.
         encode: images to their output.
-        batches: the parts of each batch that the loss needs: of queries, and perhaps of others.
-        backward: makes the loss of the batches' outputs and calls `backward()` on it.
+        size: images of a part at most; 0 is the whole batch, encoded once.
         apart: the context of all parts but the last, in which processes that share the batch
             keep their gradients to themselves.
-
-    Returns:
-        The loss, as `backward` returned it.
     """
-    if all(len(parts) == 1 for parts in batches):
-        return backward([encode(parts[0]) for parts in batches])
-    device = batches[0][0].device
-    states, outputs = [], []
-    with torch.no_grad():
-        for parts in batches:
-            encoded = []
-            for part in parts:
-                states.append(_random_state(device))
-                encoded.append(encode(part))
-            outputs.append(join(encoded))
-    for whole in outputs:
-        for value in whole.tensors().values():
-            value.requires_grad_()
-    loss = backward(outputs)
-    with _kept_statistics(network), _kept_random_state(device):
-        remembered = iter(states)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        encode: Callable[[Tensor], Output],
+        size: int,
+        apart: Callable[[], AbstractContextManager] = nullcontext,
+    ):
+        self._network, self._encode, self._size, self._apart = network, encode, size, apart
+        self._cached: list[tuple[Output, list[tuple[Tensor, list[Tensor]]]]] = []
+
+    def forward(self, batches: Sequence[Tensor]) -> list[Output]:
+        """The outputs of some batches, to compute a loss of and call its `backward()`."""
+        divided = [parts_of(images, self._size) for images in batches]
+        self._cached = []
+        if all(len(parts) == 1 for parts in divided):
+            return [self._encode(parts[0]) for parts in divided]
+        for parts in divided:
+            states, outputs = [], []
+            with torch.no_grad():
+                for part in parts:
+                    states.append(_random_state(part.device))
+                    outputs.append(self._encode(part))
+                whole = join(outputs)
+            for value in whole.tensors().values():
+                value.requires_grad_()
+            self._cached.append((whole, list(zip(parts, states, strict=True))))
+        return [whole for whole, _ in self._cached]
+
+    def backward(self) -> None:
+        """Take the gradients of the outputs to the weights; undivided batches have done so."""
         again: list[tuple[Tensor, list[Tensor], dict[str, Tensor]]] = []
-        for parts, whole in zip(batches, outputs, strict=True):
+        for whole, parts in self._cached:
             gradients = {
                 name: leaf.grad.tensor_split(len(parts))
                 for name, leaf in whole.tensors().items()
                 if leaf.grad is not None
             }
-            for number, part in enumerate(parts):
-                state = next(remembered)
-                if gradients:
-                    of_part = {name: gradient[number] for name, gradient in gradients.items()}
-                    again.append((part, state, of_part))
-        for number, (part, state, of_part) in enumerate(again):
-            with nullcontext() if number == len(again) - 1 else apart():
-                _set_random_state(device, state)  # the same units are dropped again
-                output = encode(part)
-                torch.autograd.backward(
-                    [output.tensors()[name] for name in of_part], list(of_part.values())
-                )
-    return loss
+            for number, (part, state) in enumerate(parts) if gradients else ():
+                again.append((part, state, {name: g[number] for name, g in gradients.items()}))
+        self._cached = []
+        if not again:
+            return
+        device = again[0][0].device
+        with _kept_statistics(self._network), _kept_random_state(device):
+            for number, (part, state, gradient) in enumerate(again):
+                with nullcontext() if number == len(again) - 1 else self._apart():
+                    _set_random_state(device, state)  # the same units are dropped again
+                    outputs = self._encode(part).tensors()
+                    torch.autograd.backward(
+                        [outputs[name] for name in gradient], list(gradient.values())
+                    )
 
 
 @contextmanager

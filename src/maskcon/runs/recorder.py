@@ -1,0 +1,128 @@
+"""Metrics and checkpoints of a run folder, as the loop hands them over."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from maskcon.errors import InputError
+from maskcon.runs import checkpoint
+from maskcon.runs.checkpoint import save_encoder
+from maskcon.runs.folder import METRICS
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.train.loss_log import Losses
+from maskcon.train.state import Training
+from maskcon.train.watch import Watch
+
+
+class FolderRecorder:
+    """Writes metrics.jsonl, the checkpoints and the encoder; of several processes the first does.
+
+    Args:
+        folder: of the run.
+
+    Attributes:
+        loss: the last mean loss that was written.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.loss = math.nan
+        self._metrics: TextIO | None = None  # of the first process
+        self._watch: Watch | None = None
+        # losses on their way from the device, with what else their line says
+        self._under_way: tuple[Losses, dict[str, float]] | None = None
+
+    def begin(
+        self, training: Training, watch: Watch, *, resume: bool, progress: Progress
+    ) -> dict[str, float]:
+        """Open the metrics; where a run is resumed, go on from its newest checkpoint.
+
+        Returns:
+            "seconds" and "waited" of the run so far.
+        """
+        self._watch = watch
+        times: dict[str, float] = {}
+        if resume:
+            saved = checkpoint.newest_checkpoint(self.folder, progress)
+            training.load_state_dict(saved["training"])
+            times = {"seconds": saved["seconds"], "waited": saved["waited"]}
+            progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
+        if training.ranks.is_main:
+            if resume:
+                _truncate(self.folder / METRICS, saved["metrics_bytes"])
+            self._metrics = open(self.folder / METRICS, "a" if resume else "w")  # noqa: SIM115
+        return times
+
+    def step(self, training: Training, rates: Mapping[str, float]) -> None:
+        """Every so many steps: the losses since then, when they have arrived.
+
+        The device does not stand still for them: they are read while it goes on.
+        """
+        if training.steps % training.config.log_every and not training.epoch_ends:
+            return
+        self._write_losses()
+        losses = training.take_losses()
+        self._under_way = losses, {"step": training.steps, **rates}
+        if training.epoch_ends or losses.here:
+            self._write_losses()
+
+    def evaluation(self, training: Training, epoch: int, results: Mapping[str, float]) -> None:
+        """The encoder, and a line of what it is worth."""
+        if training.ranks.is_main:
+            save_encoder(self.folder, training.encoder, asdict(training.preprocessing))
+        if results:
+            self._write({"step": training.steps, "epoch": epoch, **results})
+
+    def save(self, training: Training, times: Mapping[str, float]) -> None:
+        """A checkpoint, after the metrics that it counts are on the disk."""
+        self._write_losses()
+        training.check_finite()
+        state = training.state_dict()
+        if self._metrics is None:
+            return
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+        written = {"metrics_bytes": self._metrics.tell(), **times}
+        checkpoint.save_checkpoint(self.folder, {"training": state, **written})
+
+    def kept(self) -> str:
+        """What there is to go on from."""
+        if not checkpoint.has_checkpoint(self.folder):
+            return "no checkpoint was written yet"
+        step = checkpoint.newest_checkpoint(self.folder, Silent())["training"]["steps"]
+        return f"the last good checkpoint, of step {step}, is kept in {self.folder}"
+
+    def close(self) -> None:
+        """Close the metrics."""
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def _write_losses(self) -> None:
+        if self._under_way is not None:
+            losses, line = self._under_way
+            self._under_way = None
+            self.loss = losses.mean()
+            if self._watch is not None:
+                self._watch.loss(int(line["step"]), self.loss)
+            self._write({"step": line.pop("step"), "loss": self.loss, **line})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._metrics is not None:
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+
+
+def _truncate(path: Path, size: int) -> None:
+    """Drop the lines that were written after the checkpoint."""
+    if not path.exists() or path.stat().st_size < size:
+        raise InputError(
+            f"{path} is missing or shorter than when the checkpoint was written: put it back, "
+            "or start a new run"
+        )
+    with open(path, "r+b") as file:
+        file.truncate(size)

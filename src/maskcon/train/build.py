@@ -1,0 +1,225 @@
+"""From a configuration to networks that can train on a set; whatever cannot is refused."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.models import ResNet
+
+from maskcon.config import SMALL_IMAGE, Config
+from maskcon.data import DataSet, Features, Images
+from maskcon.data.augment import VIEWS
+from maskcon.data.augment.crop import SMALL
+from maskcon.data.images import FeatureAugmentation
+from maskcon.errors import InputError
+from maskcon.methods import METHODS
+from maskcon.methods.bank import MemoryBank
+from maskcon.methods.objective import Objective, check_hyper_parameters
+from maskcon.model.blocks import Layered, before_last
+from maskcon.model.network import Architecture, Headed, Network
+from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.residual_head import VECTORS, HeadShape
+from maskcon.runs.checkpoint import load_encoder
+from maskcon.runtime.distributed import Ranks
+from maskcon.runtime.progress import Progress
+from maskcon.runtime.seeds import seed_of
+from maskcon.train.gradient_cache import parts_of
+from maskcon.train.parallel import has_batch_norm
+
+
+def objective_of(config: Config) -> Objective:
+    """The loss of a configuration, its hyper-parameters looked at."""
+    objective = Objective(METHODS[config.method], config.mixup, config.ce_weight)
+    check_hyper_parameters(objective, config.hyper)
+    return objective
+
+
+def check(config: Config, data: DataSet) -> Objective:
+    """The loss, where a set can be trained on with it; nothing is built.
+
+    Raises:
+        InputError: it cannot.
+    """
+    objective = objective_of(config)
+    for name in ("query_view", "key_view"):
+        if getattr(config, name) not in VIEWS:
+            raise InputError(
+                f"{name} is {getattr(config, name)!r}: expected one of {', '.join(VIEWS)}"
+            )
+    if objective.method.crops and not data.train.images.has_pictures:
+        raise InputError(f"{config.method} needs small crops of pictures: vectors have none")
+    label, _ = labels_of(config, data)
+    if objective.labels and label.unique().numel() < 2:
+        raise InputError(
+            f"all {len(label):,} train images of {data.name} have one {config.label} label: "
+            f"{config.method} needs at least two classes; selfcon needs no labels"
+        )
+    if len(data.test) < 2:
+        raise InputError(f"{data.name} has one test image: an evaluation needs two or more")
+    if len(data.train) < config.batch_size:
+        raise InputError(
+            f"{data.name} has {len(data.train)} train images, fewer than a batch of "
+            f"{config.batch_size}: set --batch-size {max(len(data.train) // 4, 2)} or so, "
+            "or leave it out"
+        )
+    return objective
+
+
+def labels_of(config: Config, data: DataSet) -> tuple[Tensor, Sequence[str]]:
+    """The labels of the train images that training sees [N], and their names."""
+    if config.label == "coarse":
+        return data.train.coarse, data.coarse_names
+    if data.train.fine is None:
+        raise InputError(f"{data.name} has no fine labels: train with --label coarse")
+    return data.train.fine, data.fine_names
+
+
+def network_of(
+    config: Config, objective: Objective, classes: int, data: DataSet
+) -> tuple[Network, Preprocessing]:
+    """The query encoder before the first step: a new one, or that of an earlier run."""
+    torch.manual_seed(seed_of(config.seed, "weights"))
+    architecture = _architecture(config, objective, classes, data.train.images)
+    preprocessing = Preprocessing(config.image_size, *data.normalisation())
+    if not Path(config.init).is_dir():
+        network = Network(architecture, init=config.init)
+    else:
+        earlier, description = load_encoder(Path(config.init))
+        was = earlier.architecture
+        network = Network(
+            replace(
+                architecture,
+                backbone=was.backbone,
+                stem=was.stem,
+                layers=was.layers,
+                head=was.head,
+            )
+        )
+        own, state = network.state_dict(), earlier.state_dict()
+        network.load_state_dict(  # a projector or classifier of another size begins anew
+            {n: v for n, v in state.items() if n in own and own[n].shape == v.shape},
+            strict=False,
+        )
+        preprocessing = replace(Preprocessing.of(description), image_size=config.image_size)
+    if config.unfreeze:
+        _freeze_all_but(network, config.unfreeze)
+    return network, preprocessing
+
+
+def _freeze_all_but(network: Network, blocks: int) -> None:
+    """Let only the last blocks of the backbone learn, and what is behind them."""
+    backbone, start = network.backbone, "backbone."
+    if isinstance(backbone, Headed) and backbone.trunk is not None:
+        backbone, start = backbone.trunk, "backbone.trunk."
+    if isinstance(backbone, Layered):
+        backbone, start = backbone.backbone, f"{start}backbone."
+    network.freeze([start + name for name in before_last(backbone, blocks)])
+
+
+def _architecture(
+    config: Config, objective: Objective, classes: int, images: Images
+) -> Architecture:
+    """What network a configuration asks for."""
+    stem = config.stem
+    if stem == "auto":
+        stem = "small" if config.image_size <= SMALL_IMAGE else "large"
+    parts = Architecture(
+        backbone=config.backbone,
+        stem=stem,
+        heads=objective.heads,
+        projection=config.projection,
+        classes=classes,
+        deep=objective.method.deep,
+    )
+    if not isinstance(images, Features):
+        return parts
+    head = HeadShape(
+        parts=images.parts or (images.width,),
+        components=min(config.components, images.width),
+        hidden=config.head_hidden,
+        scale=config.head_scale,
+    )
+    if config.features is not None:
+        return replace(parts, backbone=VECTORS, head=head)
+    return replace(parts, head=head, layers=config.layers, frozen=("backbone.trunk",))
+
+
+def check_network(
+    encoder: Network, config: Config, probe: Tensor, crops: bool, ranks: Ranks
+) -> None:
+    """Refuse a network that cannot train on these images, or not as asked.
+
+    Args:
+        encoder: the query encoder.
+        config: of the run.
+        probe: some of the images, as squares or vectors.
+        crops: whether small crops go through it too.
+        ranks: who share a batch.
+    """
+    has_stem = isinstance(getattr(encoder.backbone, "trunk", encoder.backbone), ResNet)
+    if config.stem != "auto" and not has_stem:
+        raise InputError(f"stem is {config.stem!r}, but {config.backbone} has no stem to choose")
+    size = config.image_size
+    try:
+        with torch.no_grad():
+            for size in (config.image_size, *[round(config.image_size * SMALL)] * crops):
+                shape = probe.shape[1:] if probe.ndim == 2 else (3, size, size)
+                encoder.eval()(torch.zeros(2, *shape))
+    except Exception as error:  # whatever a network of another library raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{config.backbone} cannot take images of {size} px ({reason}): "
+            "set another --image-size or --backbone"
+        ) from error
+    encoder.train()
+    _check_parts(encoder, config, ranks)
+
+
+def _check_parts(encoder: Network, config: Config, ranks: Ranks) -> None:
+    """Refuse batches that cannot be divided as asked."""
+    if config.batch_size < ranks.size:
+        raise InputError(
+            f"a batch of {config.batch_size} for {ranks.size} processes: each needs an image or "
+            "more; set --batch-size larger, or start fewer"
+        )
+    if config.micro_batch and ranks.size > 1 and encoder.prototypes is not None:
+        raise InputError(
+            f"--micro-batch does not go with {config.method} on several processes: leave it out, "
+            "since each has a part of the batch only"
+        )
+    parts = parts_of(torch.empty(config.batch_size // ranks.size), config.micro_batch)
+    if has_batch_norm(encoder) and min(map(len, parts)) < 2:
+        raise InputError(
+            "a batch of one image and a network with batch norm: statistics of one image mean "
+            f"nothing; set {'--micro-batch' if len(parts) > 1 else '--batch-size'} larger"
+        )
+
+
+def fit_head(encoder: Network, images: Images, config: Config) -> Images:
+    """Fit a head's principal components to the vectors it is trained on; how views of them differ.
+
+    Returns:
+        The images; of vectors with the augmentation of their strong views.
+    """
+    if not isinstance(images, Features) or not isinstance(encoder.backbone, Headed):
+        return images
+    head = encoder.backbone.head
+    head.fit(images.values[:, 0], *images.statistics)
+    augmentation = FeatureAugmentation(
+        config.feature_noise, config.feature_dropout, head.directions(), head.mean
+    )
+    return replace(images, augmentation=augmentation)
+
+
+def bank_of(config: Config, images: int, notify: Progress) -> MemoryBank:
+    """An empty bank, of no more rows than there are images."""
+    size = config.bank_size
+    if size > images:
+        size = images
+        notify.note(
+            f"bank: {size:,} rows in place of {config.bank_size:,}, one for each train "
+            "image: in a larger bank every image would meet its own old key"
+        )
+    return MemoryBank(size, config.projection)
