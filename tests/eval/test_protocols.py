@@ -501,7 +501,7 @@ def test_a_collapsed_space_is_aligned_and_not_uniform():
     assert found["effective_rank"] == 0
 
 
-def test_health_knows_alignment_only_of_pairs():
+def test_diagnostics_know_alignment_only_of_pairs():
     x = features(5)
     everything = {"coarse_accuracy", "effective_rank", "uniformity", "alignment"}
     assert {*diagnostics.diagnostics(x, labels(5, 2), labels(5, 3))} == everything

@@ -35,7 +35,7 @@ def embed(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Write the vectors of pictures to a file, which `maskcon.vectors.file.read` reads.
+    """Write the vectors of pictures to a file, which `maskcon.vectors.read` reads.
 
     The vectors go to OUT.part first. Where that was broken off, the same call goes on with it:
     pictures whose name, size and time are the same are not embedded again.

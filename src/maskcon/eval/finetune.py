@@ -1,7 +1,6 @@
 """Semi-supervised judging: a whole encoder fine-tuned with a few fine labels."""
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from maskcon.methods.schedules import learning_rate
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
-from maskcon.runtime.progress import Progress
+from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.seeds import seed_of
 from maskcon.vectors.encode import encode, of_split
 
@@ -80,10 +79,8 @@ def fine_tuned(
         device=device,
     )
     label = train.fine[rows].to(device)
-    for step in _descend(tuned, batches, label, preprocessing, precision):
-        if progress is not None and step % 20 == 0:
-            done = f"{step} of {STEPS} steps"
-            progress.update(f"fine-tuning with {share:.0%} of the labels: {done}")
+    told = progress or Silent(), f"fine-tuning with {share:.0%} of the labels"
+    _descend(tuned, batches, label, preprocessing, precision, *told)
     found = _accuracy(tuned.eval(), preprocessing, precision, test, workers)
     return {f"finetune@{share * 100:g}%": found}
 
@@ -94,8 +91,10 @@ def _descend(
     label: Tensor,
     preprocessing: Preprocessing,
     precision: Precision,
-) -> Iterator[int]:
-    """Train a backbone and a classifier on batches of (rows, [view]); the number of each step."""
+    progress: Progress,
+    doing: str,
+) -> None:
+    """Train a backbone and a classifier on batches of (rows, [view])."""
     backbone, classifier = tuned.train()
     optimizer = torch.optim.SGD(
         [
@@ -116,7 +115,8 @@ def _descend(
         scaler.scale(cross_entropy(logits, label[rows]).mean()).backward()
         scaler.step(optimizer)
         scaler.update()
-        yield step
+        if step % 20 == 0:
+            progress.update(f"{doing}: {step} of {STEPS} steps")
 
 
 def _accuracy(

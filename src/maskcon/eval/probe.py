@@ -34,7 +34,7 @@ def linear_probe(
 ) -> dict[str, float]:
     """Accuracy of a linear classifier that is trained on frozen features.
 
-    Features are standardised with the mean and the deviation of the train rows. Then
+    Features are standardised with the mean and the standard deviation of the train rows. Then
 
     "lbfgs": multinomial logistic regression, mean cross-entropy + strength / 2 |W|^2 (no
         penalty on the bias), to convergence by full-batch L-BFGS. Where no strength is given,
@@ -70,25 +70,44 @@ def linear_probe(
         raise InputError(f'solver {solver!r} is unknown; choose "lbfgs" or "sgd"')
     if strength is not None and not 0 <= strength < math.inf:
         raise InputError(f"an L2 strength of {strength} was given; give 0 or more")
-    mean = train.mean(0)
-    deviation = train.std(0, correction=0)
-    deviation = deviation.where(deviation > 1e-6, 1)  # a constant feature stays constant
-    x = with_one((train - mean) / deviation)
+    x, judged = standardised(train, test)
     classes, y = train_label.to(train.device).unique(return_inverse=True)
     found = {}
     if solver == "sgd":
         weight = sgd(x, y, len(classes), seed=seed, progress=progress)
     else:
-        start = x.new_zeros(len(classes), x.shape[1])
-        if strength is None and len(y) < FEW * len(classes):
-            strength = FEW_STRENGTH
-        elif strength is None:
-            strength, start = chosen(x, y, start, seed, progress)
-        weight = lbfgs(x, y, start, strength, progress=progress)
-        found[f"{name}/strength"] = strength
-    predicted = classes[(with_one((test - mean) / deviation) @ weight.T).argmax(1)]
+        weight, found[f"{name}/strength"] = regression(x, y, len(classes), strength, seed, progress)
+    predicted = classes[(judged @ weight.T).argmax(1)]
     share = (predicted == test_label.to(predicted.device)).double().mean().item()
     return {name: share, **found}
+
+
+def standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with mean 0 and standard deviation 1 over the train rows, and a last column of ones.
+
+    Returns:
+        [N, F + 1] and [T, F + 1]; the weight of the last column is the bias.
+    """
+    mean, std = train.mean(0), train.std(0, correction=0)
+    std = std.where(std > 1e-6, 1)  # a constant feature stays constant
+    return with_one((train - mean) / std), with_one((test - mean) / std)
+
+
+def regression(
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    strength: float | None,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Tensor, float]:
+    """Weights [C, F + 1] of logistic regression, and their strength, chosen where none is given."""
+    start = x.new_zeros(classes, x.shape[1])
+    if strength is None and len(y) < FEW * classes:
+        strength = FEW_STRENGTH
+    elif strength is None:
+        strength, start = chosen(x, y, start, seed, progress)
+    return lbfgs(x, y, start, strength, progress=progress), strength
 
 
 def with_one(x: Tensor) -> Tensor:

@@ -73,54 +73,83 @@ def negatives_before(features: Tensor, label: Tensor, ranks: Ranks = ALONE) -> T
     n = len(features)
     if not features.isfinite().all():
         raise InputError("some features are not finite: the encoder that made them has diverged")
-    device = features.device
-    # Sorted by class, rows of one class meet only in tiles near the diagonal.
-    order = label.to(device).argsort(stable=True)
-    unit = LANES if n <= 8 * LANES else 8 * LANES
-    tile = min(TILE[device.type], -(-n // unit) * unit)
-    tiles = -(-n // tile)
-    x = features.new_full((tiles * tile, features.shape[1]), torch.nan)  # NaN is near to nothing
-    x[:n] = features[order]
-    y = label.new_full((tiles * tile,), -1, device=device)
-    y[:n] = label.to(device)[order]
-    x, y = x.view(tiles, tile, -1), y.view(tiles, tile)
-    first, last = y[:, 0].tolist(), [*y[:-1, -1].tolist(), label[order[-1]].item()]
-    similarity = features.new_empty(tile, tile)
-    nearest = features.new_full((tiles, tile), -torch.inf)  # similarity to the nearest of the class
+    tiles = _Tiles(features, label.to(features.device), ranks)
+    nearest = tiles.nearest()
+    alone = nearest.view(-1)[:n].isneginf()
+    found = tiles.strangers(nearest).view(-1)[:n].masked_fill(alone, n)
+    return torch.empty_like(found).scatter_(0, tiles.order, found)
 
-    def pairs(related_only: bool) -> Iterator[tuple[int, int, Tensor | None]]:
-        """Tiles on and above the diagonal, and where in them the classes are the same."""
-        for a in range(tiles):
-            for b in range(a, tiles):
-                related = first[b] <= last[a]
-                if (a + b) % ranks.size == ranks.rank and (related or not related_only):
-                    torch.mm(x[a], x[b].T, out=similarity)
-                    yield a, b, y[a][:, None] == y[b] if related else None
 
-    for a, b, same in pairs(related_only=True):
-        assert same is not None
-        own = similarity.masked_fill(~same, -torch.inf)
-        if a == b:
-            own.fill_diagonal_(-torch.inf)
-        torch.maximum(nearest[a], own.amax(1), out=nearest[a])
-        torch.maximum(nearest[b], own.amax(0), out=nearest[b])
-    ranks.all_reduce_max(nearest)
-    before = torch.zeros(tiles, tile, dtype=torch.long, device=device)
-    near = torch.empty(tile, tile, dtype=torch.bool, device=device)
-    for a, b, same in pairs(related_only=False):
-        torch.ge(similarity, nearest[a][:, None], out=near)
-        if same is not None:
-            near.masked_fill_(same, False)
-        before[a] += _count(near)
-        if a != b:
-            torch.ge(similarity, nearest[b], out=near)
+class _Tiles:
+    """Rows sorted by class, in T tiles of S rows, and the similarities of all pairs of tiles.
+
+    Rows of one class meet only in tiles near the diagonal. Places behind the last row are NaN,
+    which is near to nothing.
+
+    Args:
+        features: [N, F].
+        label: class of each row [N].
+        ranks: that share the pairs.
+    """
+
+    def __init__(self, features: Tensor, label: Tensor, ranks: Ranks):
+        n, width = features.shape
+        unit = LANES if n <= 8 * LANES else 8 * LANES
+        side = min(TILE[features.device.type], -(-n // unit) * unit)
+        count = -(-n // side)
+        self.ranks, self.order = ranks, label.argsort(stable=True)
+        x = features.new_full((count * side, width), torch.nan)
+        y = label.new_full((count * side,), -1)
+        x[:n], y[:n] = features[self.order], label[self.order]
+        self.x, self.y = x.view(count, side, width), y.view(count, side)
+        self.first = self.y[:, 0].tolist()  # class of a tile's first row, and of its last
+        self.last = [*self.y[:-1, -1].tolist(), int(y[n - 1])]
+
+    def pairs(self, related_only: bool) -> Iterator[tuple[int, int, Tensor, Tensor | None]]:
+        """This rank's pairs on and above the diagonal.
+
+        Yields:
+            the tiles a and b, their similarity [S, S], good until the next, and where the classes
+            are the same [S, S]; None where they are nowhere, in a pair that is not related.
+        """
+        count, side, _ = self.x.shape
+        similarity = self.x.new_empty(side, side)
+        for a in range(count):
+            for b in range(a, count):
+                related = self.first[b] <= self.last[a]
+                own = (a + b) % self.ranks.size == self.ranks.rank
+                if own and (related or not related_only):
+                    torch.mm(self.x[a], self.x[b].T, out=similarity)
+                    same = self.y[a][:, None] == self.y[b] if related else None
+                    yield a, b, similarity, same
+
+    def nearest(self) -> Tensor:
+        """Similarity of each row to the nearest other of its class [T, S]; -inf if it has none."""
+        nearest = self.x.new_full(self.y.shape, -torch.inf)
+        for a, b, similarity, same in self.pairs(related_only=True):
+            assert same is not None
+            own = similarity.masked_fill(~same, -torch.inf)
+            if a == b:
+                own.fill_diagonal_(-torch.inf)
+            torch.maximum(nearest[a], own.amax(1), out=nearest[a])
+            torch.maximum(nearest[b], own.amax(0), out=nearest[b])
+        return self.ranks.all_reduce_max(nearest)
+
+    def strangers(self, nearest: Tensor) -> Tensor:
+        """How many rows of other classes are at least as similar to each, int64 [T, S]."""
+        before = torch.zeros_like(self.y, dtype=torch.long)
+        near = torch.empty(2 * [self.y.shape[1]], dtype=torch.bool, device=self.y.device)
+        for a, b, similarity, same in self.pairs(related_only=False):
+            torch.ge(similarity, nearest[a][:, None], out=near)
             if same is not None:
                 near.masked_fill_(same, False)
-            before[b] += _count(near, down=True)
-    ranks.all_reduce(before)
-    alone = nearest.view(-1)[:n].isneginf()
-    found = before.view(-1)[:n].masked_fill(alone, n)
-    return torch.empty_like(found).scatter_(0, order, found)
+            before[a] += _count(near)
+            if a != b:
+                torch.ge(similarity, nearest[b], out=near)
+                if same is not None:
+                    near.masked_fill_(same, False)
+                before[b] += _count(near, down=True)
+        return self.ranks.all_reduce(before)
 
 
 def _count(mask: Tensor, down: bool = False) -> Tensor:

@@ -18,7 +18,7 @@ def find(path: Path) -> Found:
     """The vectors of a file, with their labels.
 
     Rows of one path are views of one image, the first of them the one that evaluations look at.
-    The file is one that `maskcon.vectors.file.read` takes, with coarse labels, and perhaps fine
+    The file is one that `maskcon.vectors.read` takes, with coarse labels, and perhaps fine
     ones and a split.
 
     Raises:
