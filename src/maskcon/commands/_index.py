@@ -28,7 +28,7 @@ UNSEEN = (None, None)  # digest and thumbnail of a picture that was not looked a
 Entries = tuple[np.ndarray, pa.Table, list[tuple[str, str]]]  # vectors, rows, what was left out
 
 
-def index(
+def index(  # longer than a screen for the sake of what it says of its options
     source: str | Path,
     data: str | Path | Found | None = None,
     *,
@@ -77,19 +77,8 @@ def index(
         TrainingError: the disk is full; an earlier index is untouched.
     """
     progress = progress or Silent()
-    if kind is not None and kind not in KINDS:
-        raise InputError(f"kind is {kind!r}: expected {', '.join(KINDS)}")
     there = Path(source)
-    is_index = index_file.there(there)
-    if there.is_file() and there.suffix != ".safetensors" and not is_index:
-        raise InputError(
-            f"{source} is no index, or is damaged: expected a run folder, the encoder.safetensors "
-            "in it, or an index"
-        )
-    if not there.exists():
-        raise InputError(f"{source} is not there: expected a run folder or an index")
-    if out is None and not is_index:
-        raise InputError(f"what is made of {source} needs a name: give --out shop.index")
+    is_index = _is_index(there, kind, named=out is not None)
     file = Path(source if out is None else out)
     try:
         if is_index and data is None and not add:
@@ -121,6 +110,27 @@ def index(
         return _written(before, replace(about, kind=wanted), made, file, progress)
     finally:
         progress.close()
+
+
+def _is_index(source: Path, kind: str | None, *, named: bool) -> bool:
+    """Whether the source is an index, and not a run.
+
+    Raises:
+        InputError: it is neither, the kind is unknown, or an index to make has no name.
+    """
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"kind is {kind!r}: expected {', '.join(KINDS)}")
+    found = index_file.there(source)
+    if source.is_file() and source.suffix != ".safetensors" and not found:
+        raise InputError(
+            f"{source} is no index, or is damaged: expected a run folder, the encoder.safetensors "
+            "in it, or an index"
+        )
+    if not source.exists():
+        raise InputError(f"{source} is not there: expected a run folder or an index")
+    if not named and not found:
+        raise InputError(f"what is made of {source} needs a name: give --out shop.index")
+    return found
 
 
 def opened(file: Path, progress: Progress, *, graph: bool = True) -> Index:

@@ -28,7 +28,7 @@ LARGE = 168  # side of a query's thumbnail on a sheet, in pixels
 SHEET = 500  # queries on a sheet
 
 
-def search(
+def search(  # longer than a screen for the sake of what it says of its options
     index: str | Path,
     queries: Any,
     *,
