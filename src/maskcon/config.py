@@ -47,10 +47,15 @@ def _option(group: str, default: Any, text: str, *, needs: str = "", first: bool
 
 
 _data = partial(_option, "data")
+_named = partial(_data, needs="pictures name")
+_column = partial(_data, None, needs="pictures table")
 _views = partial(_option, "views")
+_crops = partial(_views, needs="pictures")
 _method = partial(_option, "method")
 _network = partial(_option, "network")
 _frozen = partial(_option, "frozen")
+_freeze = partial(_frozen, needs="freeze")
+_head = partial(_frozen, needs="vectors")
 _optimisation = partial(_option, "optimisation")
 _hardware = partial(_option, "hardware")
 _output = partial(_option, "output")
@@ -66,45 +71,27 @@ class Config:
         needs="pictures",
         first=True,
     )
-    data_dir: str | None = _data(
-        None, "where a named data set lies [~/.cache/maskcon/NAME]", needs="pictures name"
-    )
-    download: bool = _data(False, "fetch a named data set that is not there", needs="pictures name")
-    image_column: str | None = _data(
-        None, "a table's column of images [image, img, path...]", needs="pictures table"
-    )
-    coarse_column: str | None = _data(
-        None, "of coarse labels [coarse, coarse_label, label...]", needs="pictures table"
-    )
-    fine_column: str | None = _data(
-        None, "of fine labels [fine, fine_label]; none: there is none", needs="pictures table"
-    )
-    split_column: str | None = _data(
-        None, "of train or test [split, set...]; none: there is none", needs="pictures table"
-    )
+    data_dir: str | None = _named(None, "where a named data set lies [~/.cache/maskcon/NAME]")
+    download: bool = _named(False, "fetch a named data set that is not there")
+    image_column: str | None = _column("a table's column of images [image, img, path...]")
+    coarse_column: str | None = _column("of coarse labels [coarse, coarse_label, label...]")
+    fine_column: str | None = _column("of fine labels [fine, fine_label]; none: there is none")
+    split_column: str | None = _column("of train or test [split, set...]; none: there is none")
     test_share: float = _data(0.2, "share of the images to test with, where no split is given")
     confine: bool = _data(False, "refuse pictures outside of the data's own folder, links followed")
     skip_unreadable: bool = _data(
         False, "go on without pictures that cannot be read", needs="pictures"
     )
     image_size: int = _data(
-        0,
-        "side of the views in pixels; 0 is chosen from the pictures",
-        needs="pictures",
+        0, "side of the views in pixels; 0 is chosen from the pictures", needs="pictures"
     )
 
     query_view: str = _views(
         "auto", "view of the query: plain, weak, strong, perspective or jitter; auto by size"
     )
     key_view: str = _views("auto", "view of the key, likewise", needs="key")
-    crop_scale: float = _views(
-        0.2, "smallest share of an image's area that a crop keeps", needs="pictures crops"
-    )
-    flip: bool = _views(
-        True,
-        "mirror every other view; --no-flip for letters and the like",
-        needs="pictures crops",
-    )
+    crop_scale: float = _crops(0.2, "smallest share of an image's area that a crop keeps")
+    flip: bool = _crops(True, "mirror every other view; --no-flip for letters and the like")
 
     method: str = _method("maskcon", "the loss (see `maskcon methods`)", first=True)
     label: Literal["coarse", "fine"] = _method(
@@ -147,31 +134,19 @@ class Config:
     features: str | None = _frozen(
         None, "a file of vectors (.parquet, .npz, .csv) in place of pictures, to train a head on"
     )
-    layers: int = _frozen(
-        2,
-        "last blocks of a frozen backbone whose averages join its vectors; 0 is none",
-        needs="freeze",
+    layers: int = _freeze(
+        2, "last blocks of a frozen backbone whose averages join its vectors; 0 is none"
     )
-    frozen_views: int = _frozen(
-        1, "views of each image that a frozen backbone sees", needs="freeze"
+    frozen_views: int = _freeze(1, "views of each image that a frozen backbone sees")
+    cache_dir: str | None = _freeze(None, "where its vectors are kept [~/.cache/maskcon/vectors]")
+    feature_noise: float = _head(
+        0.5, "of strong views of vectors, in deviations of the mean component; 0 is none"
     )
-    cache_dir: str | None = _frozen(
-        None, "where its vectors are kept [~/.cache/maskcon/vectors]", needs="freeze"
-    )
-    feature_noise: float = _frozen(
-        0.5,
-        "of strong views of vectors, in deviations of the mean component; 0 is none",
-        needs="vectors",
-    )
-    feature_dropout: float = _frozen(
-        0.0, "share of a vector that strong views leave out", needs="vectors"
-    )
-    components: int = _frozen(
-        400, "principal components of the vectors that a head works on", needs="vectors"
-    )
-    head_hidden: int = _frozen(2048, "width of a head's hidden layer", needs="vectors")
-    head_scale: float = _frozen(
-        2.0, "length of the learned half of a head's feature; the other has 1", needs="vectors"
+    feature_dropout: float = _head(0.0, "share of a vector that strong views leave out")
+    components: int = _head(400, "principal components of the vectors that a head works on")
+    head_hidden: int = _head(2048, "width of a head's hidden layer")
+    head_scale: float = _head(
+        2.0, "length of the learned half of a head's feature; the other has 1"
     )
 
     epochs: int = _optimisation(200, "passes over the train images", first=True)
@@ -319,11 +294,6 @@ NEEDS = {
         lambda config, _: os.path.isabs(config.data),  # noqa: PTH117 - it is text
         "{data} has no columns",
         "tables and Hugging Face sets",
-    ),
-    "crops": Need(
-        lambda config, _: not config.freeze or config.frozen_views > 1,
-        "a frozen backbone sees whole images, unless there are more --frozen-views than one",
-        "training on crops",
     ),
     "labels": Need(
         lambda config, method: method.labels or config.ce_weight > 0,

@@ -190,7 +190,6 @@ IDLE = [  # options, and what is said of the last one
     ("features=v.npz data=glyphs", "--features has the vectors"),
     ("features=v.npz image_size=32", "--features has the vectors"),
     ("features=v.npz flip=no", "--features has the vectors"),
-    ("freeze=yes init=imagenet crop_scale=0.5", "a frozen backbone sees whole images"),
     ("init=. backbone=resnet50", "--init is a run"),
     ("init=. stem=small", "--init is a run"),
     ("data_dir=x", "glyphs is no set that lies in a folder"),
