@@ -25,7 +25,7 @@ from maskcon.vectors.encode import embed
 POINTS = 10_000  # on the map; more make a larger file
 
 
-def report(
+def report(  # longer than a screen for the sake of what it says of its options
     run: str | Path,
     data: str | Path | Found | None = None,
     out: str | Path | None = None,
