@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from maskcon.commands.sources import hold_part, judged_set
-from maskcon.data import Found
+from maskcon.config import Config
+from maskcon.data import Found, Split
 from maskcon.errors import InputError
 from maskcon.eval.projection import MAPS
 from maskcon.eval.recall import recall_of
@@ -65,15 +66,7 @@ def report(  # longer than a screen for the sake of what it says of its options
     where = pick_device(options.pop("device", None) or "auto")
     precision = Precision.pick(options.pop("precision", None) or trained["precision"], where)
     found, config = judged_set(folder, data, options, progress)
-    part = found.parts.get("test") or found.parts["train"]
-    split, left_out = hold_part(part, description["image_size"], config, progress)
-    names = [part.pictures.name(row) for row in range(len(part))]
-    unreadable = set(left_out)
-    if not split.images.has_pictures:
-        raise InputError(
-            f"{found.name} has vectors in place of pictures, and a report shows pictures: give "
-            "data with pictures, or use `maskcon eval`"
-        )
+    split, names = _read(found, description["image_size"], config, progress)
     preprocessing, network = Preprocessing.of(description), network.to(where)
 
     def embedded(encoder: Network) -> Tensor:
@@ -88,7 +81,7 @@ def report(  # longer than a screen for the sake of what it says of its options
         embedded(network),
         split.coarse,
         split.fine,
-        short_names([name for name in names if name not in unreadable]),
+        short_names(names),
         found.coarse_names,
         found.fine_names,
         config.readers,
@@ -115,6 +108,22 @@ def report(  # longer than a screen for the sake of what it says of its options
         "pictures": page.pictures,
         "results": page.figures.as_dict(),
     }
+
+
+def _read(
+    found: Found, image_size: int, config: Config, progress: Progress
+) -> tuple[Split, list[str]]:
+    """The pictures that are judged, and their names."""
+    part = found.parts.get("test") or found.parts["train"]
+    split, left_out = hold_part(part, image_size, config, progress)
+    if not split.images.has_pictures:
+        raise InputError(
+            f"{found.name} has vectors in place of pictures, and a report shows pictures: give "
+            "data with pictures, or use `maskcon eval`"
+        )
+    unreadable = set(left_out)
+    names = (part.pictures.name(row) for row in range(len(part)))
+    return split, [name for name in names if name not in unreadable]
 
 
 def _check(path: Path, points: int, how: str) -> None:
