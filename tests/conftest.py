@@ -20,7 +20,7 @@ from maskcon.data import DataSet, Found, Part, Split
 from maskcon.data.pictures import Arrays
 from maskcon.data.sets import glyphs
 from maskcon.model.network import Architecture, Network
-from maskcon.runs.checkpoint import save_encoder
+from maskcon.model.saved import save_encoder
 from maskcon.runtime import plugins
 
 MASKCON = Path(sys.executable).parent / "maskcon"

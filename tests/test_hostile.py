@@ -41,12 +41,11 @@ from maskcon.discover import known
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.model.network import Architecture, Network, read_weights
+from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runs.checkpoint import (
     MAGIC,
     load_checkpoint,
-    load_encoder,
     save_checkpoint,
-    save_encoder,
 )
 from maskcon.runtime.progress import printable
 from maskcon.search import file as index_file
@@ -283,14 +282,16 @@ BOMBS = r"""
 import gzip, io, json, pickle, resource, sys, tarfile, zipfile, zlib
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
-from maskcon import embeddings, index_file
-from maskcon.checkpoint import load_encoder
-from maskcon.data import cifar, find
-from maskcon.data.pickles import small_images, unpickle
+from maskcon.search import file as index_file
+from maskcon.vectors import file as embeddings
+from maskcon.model.saved import load_encoder
+from maskcon.data import find
+from maskcon.data.sets import cifar
+from maskcon.data.sets.pickles import small_images, unpickle
 from maskcon.data.pictures import decode
 from maskcon.errors import InputError
-from maskcon.model import read_weights
-from maskcon.untrusted import parse_json
+from maskcon.model.network import read_weights
+from maskcon.runtime.files import parse_json
 
 resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30, 16 * 2**30))  # so that no machine falls
 

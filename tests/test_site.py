@@ -54,7 +54,7 @@ CAUSES = {
     "the data have no fine labels": "eval run --data photos/test/digits --protocol linear",
     "… was made with the encoder …": "search shop.index photos/test --run other",
     "… which needs umap-learn": "report run --map umap",
-    "… has groups.csv already": "discover run photos -o groups",
+    "…groups.csv exists: give another --out, or --overwrite": "discover run photos -o groups",
 }
 
 

@@ -21,10 +21,10 @@ from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.runs.checkpoint import load_encoder
+from maskcon.model.saved import load_encoder
 from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.files import parse_json
 from maskcon.runtime.progress import Progress, Silent, screen
-from maskcon.runtime.untrusted import parse_json
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.encode import Loaded, encode, of_pictures, of_split
 

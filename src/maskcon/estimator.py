@@ -24,7 +24,9 @@ from maskcon.methods import METHODS
 from maskcon.methods.objective import Objective
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.saved import save_encoder
 from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.files import make_folder
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.train.state import Training
 
@@ -172,10 +174,8 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Args:
             folder: made if it is not there; gets encoder.safetensors and encoder.json.
         """
-        from maskcon.runs.checkpoint import save_encoder
-
         check_is_fitted(self)
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(folder))
         save_encoder(Path(folder), self.encoder_.network, asdict(self.encoder_.preprocessing))
 
     @property

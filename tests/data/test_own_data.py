@@ -685,10 +685,10 @@ def test_a_pack_makes_pictures_small(photos, tmp_path):
 
 
 def test_packs_that_are_wrong(photos, tmp_path):
-    with pytest.raises(InputError, match=r"does not end in \.pack"):
+    with pytest.raises(InputError, match=r"ends in .*: give OUT a name in \.pack"):
         commands.pack(photos, tmp_path / "all.bin")
     commands.pack(photos, tmp_path / "all.pack", size=60)
-    with pytest.raises(InputError, match="exists: give another name, or --overwrite"):
+    with pytest.raises(InputError, match="exists: give another OUT, or --overwrite"):
         commands.pack(photos, tmp_path / "all.pack")
     content = bytearray((tmp_path / "all.pack").read_bytes())
     (tmp_path / "cut.pack").write_bytes(content[: len(content) // 2])

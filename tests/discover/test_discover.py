@@ -354,7 +354,7 @@ def test_a_persons_own_pictures(run, photos, tmp_path):
     ))  # fmt: skip
     words = ["discover", str(run), str(photos), "-o", str(out), "--names", str(names)]
     refused = CliRunner().invoke(cli, words)
-    assert "has groups.csv already: give another --out, or --overwrite" in str(refused.exception)
+    assert "groups.csv exists: give another --out, or --overwrite" in str(refused.exception)
     done = CliRunner().invoke(cli, [*words, "--overwrite"])
     assert done.exit_code == 0, done.output
     assert 'one, "two"' in find(str(out / "groups.csv")).fine_names

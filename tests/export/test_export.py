@@ -29,7 +29,7 @@ from maskcon.export import TARGETS, agreement, onnx_file
 from maskcon.export.agreement import Agreement
 from maskcon.model.network import Architecture, Network, build_backbone, load_backbone_weights
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.runs import checkpoint
+from maskcon.model.saved import save_encoder
 from tests.conftest import write_tree
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
@@ -69,7 +69,7 @@ def untrained(folder: Path, backbone: str, stem: str = "small", size: int = 32) 
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     folder.mkdir(exist_ok=True)
     preprocessing = Preprocessing(size, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-    checkpoint.save_encoder(folder, network, asdict(preprocessing))
+    save_encoder(folder, network, asdict(preprocessing))
     return folder
 
 
@@ -88,7 +88,7 @@ def headed(folder: Path, backbone: str = "resnet10w16") -> Path:
     nn.init.normal_(network.backbone.head.residual[-1].weight, std=0.1)
     folder.mkdir()
     preprocessing = Preprocessing(32, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-    checkpoint.save_encoder(folder, network, asdict(preprocessing))
+    save_encoder(folder, network, asdict(preprocessing))
     return folder
 
 
@@ -474,7 +474,7 @@ def test_atlas_with_a_damaged_picture(run, tmp_path, images):
         ({"to": "atlas", "projection": "mds"}, "expected one of auto, tsne, umap, pca"),
         ({"to": "atlas", "neighbours": 0}, "neighbours is 0"),
         ({"to": "atlas", "thumbnail": -1}, "thumbnail is -1"),
-        ({"to": "onnx", "out": "x.pt"}, "x.pt does not end in .onnx"),
+        ({"to": "onnx", "out": "x.pt"}, "x.pt ends in '.pt': give --out a name in .onnx"),
         ({"to": "onnx", "out": "nowhere/x.onnx"}, "nowhere is no folder"),
         ({"to": "safetensors", "data": "nowhere"}, "'nowhere' is no data set"),
     ],
@@ -491,7 +491,9 @@ def test_nonsense(run, options, message, tmp_path, monkeypatch):
 
 def test_nothing_that_matters_is_overwritten(run, tmp_path):
     (tmp_path / "e.safetensors").write_text("mine")
-    with pytest.raises(InputError, match=r"e\.safetensors exists: give another -o, or --overwrite"):
+    with pytest.raises(
+        InputError, match=r"e\.safetensors exists: give another --out, or --overwrite"
+    ):
         commands.export(run, to="safetensors", out=tmp_path / "e.safetensors")
     (tmp_path / "f.json").write_text("mine")
     with pytest.raises(InputError, match=r"f\.json exists"):

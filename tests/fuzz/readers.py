@@ -27,14 +27,13 @@ from maskcon.data.sets import cars, cifar
 from maskcon.discover import known
 from maskcon.errors import InputError, TrainingError
 from maskcon.model.network import Architecture, Network, read_weights
+from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import HEAD as HEAD_BYTES
 from maskcon.runs.checkpoint import (
     MAGIC,
     load_checkpoint,
-    load_encoder,
     save_checkpoint,
-    save_encoder,
 )
 from maskcon.runtime.progress import Silent
 from maskcon.search import file as index_file

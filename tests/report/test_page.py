@@ -323,7 +323,7 @@ def test_large_photographs(run, tmp_path):
     [
         ({"points": 1}, "points is 1: expected 2 or more"),
         ({"map": "mds"}, "map is 'mds': expected one of tsne, umap, pca"),
-        ({"out": "x.png"}, "x.png is no name of a page: give one that ends in .html"),
+        ({"out": "x.png"}, "x.png ends in '.png': give --out a name in .html"),
         ({"out": "nowhere/x.html"}, "nowhere is no folder"),
         ({"data": "nowhere"}, "'nowhere' is no data set"),
         ({"frobnicate": 1}, "unknown option 'frobnicate'"),

@@ -369,7 +369,7 @@ def test_what_cannot_be_searched(run, shop, photos, tmp_path):
         ((shop, [one, tmp_path / "bad.png"]), {}, "1 of 2 pictures cannot be read"),
         ((shop, one), {"run": photos}, r"has no encoder\.json"),
         ((shop, one), {"html": tmp_path / "none" / "x.html"}, "is no folder"),
-        ((shop, one), {"json": tmp_path}, "is a folder: give the name of a file"),
+        ((shop, one), {"json": tmp_path}, "is a folder: give --json the name of a file"),
     ):
         with pytest.raises(InputError, match=message):
             commands.search(*words, **{"k": 2, **options})
@@ -385,7 +385,11 @@ def test_what_cannot_be_indexed(run, shop, photos, tmp_path):
     new = tmp_path / "new.index"
     for words, options, message in (
         ((run, photos), {}, "needs a name: give --out"),
-        ((run, photos), {"out": shop}, "exists: give another --out, or --overwrite, or --add"),
+        (
+            (run, photos),
+            {"out": shop},
+            "exists: give another --out, --add to add to it, or --overwrite",
+        ),
         ((run, photos), {"out": new, "add": True}, "not there: expected an index"),
         ((run, photos), {"out": new, "kind": "fast"}, "kind is 'fast': expected auto, exact, hnsw"),
         ((run, photos), {"out": new, "remove": ["x"]}, "give the index alone"),

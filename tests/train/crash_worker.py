@@ -83,7 +83,7 @@ class Disk:
 def train(data: Path, out: Path, last: int, end: End, resume: bool, calls: Any = None) -> None:
     """Train in a folder, perhaps to be killed; tell how often the disk was called."""
     torch.set_num_threads(1)
-    training.report.write = lambda *args: None  # type: ignore[assignment]
+    training.card.write = lambda *args: None  # type: ignore[assignment]
     disk = Disk(out, last, end)
     commands.train(out=out, data=data, resume=resume, **SETTINGS)
     if calls is not None:

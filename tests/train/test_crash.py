@@ -150,7 +150,7 @@ def test_a_clock_that_goes_back(tmp_path, pictures, unbroken, monkeypatch):
         os.utime(path, (later, later))
     clock = itertools.count(1e9, -1000.0)
     monkeypatch.setattr(time, "time", lambda: next(clock))
-    monkeypatch.setattr(commands.training.report, "write", lambda *args: None)
+    monkeypatch.setattr(crash_worker.training.card, "write", lambda *args: None)
     commands.train(out=out, resume=True)
     same(out, unbroken[0])
 

@@ -22,8 +22,9 @@ from maskcon.model.blocks import Layered, before_last, last
 from maskcon.model.network import Headed, build_backbone, load_backbone_weights
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import Head, HeadShape
+from maskcon.model.saved import load_encoder
 from maskcon.runs import folder as runs
-from maskcon.runs.checkpoint import load_checkpoint, load_encoder
+from maskcon.runs.checkpoint import load_checkpoint
 from maskcon.runtime.progress import Silent
 from maskcon.train import frozen as freezing
 from maskcon.train.state import Training

@@ -7,7 +7,6 @@ import rich_click as click
 
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH
-from maskcon.errors import InputError
 
 
 @click.group()
@@ -103,11 +102,11 @@ def every(device: str, **options: Any) -> None:
 def _benchmark(names: list[str], json: Path | None, **options: Any) -> None:
     """Run benchmarks, print their tables, and write one record or a mapping of several."""
     from maskcon.benchmark import BENCHMARKS, table
-    from maskcon.runs.checkpoint import write_json
+    from maskcon.runtime.files import check_output, write_json
     from maskcon.runtime.progress import screen
 
-    if json is not None and not json.absolute().parent.is_dir():
-        raise InputError(f"{json.parent} is no folder: make it, or give another --json")
+    if json is not None:
+        check_output(json, "--json", overwrite=True)
     records = {}
     for name in names:
         taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}

@@ -9,7 +9,6 @@ import rich_click as click
 
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
-from maskcon.errors import InputError
 
 
 @click.group()
@@ -28,11 +27,11 @@ def check(path: str, json: Path | None, **options: Any) -> None:
     otherwise; warnings are worth a look.
     """
     from maskcon import commands
-    from maskcon.runs.checkpoint import write_json
+    from maskcon.runtime.files import check_output, write_json
     from maskcon.runtime.progress import screen
 
-    if json is not None and not json.absolute().parent.is_dir():
-        raise InputError(f"{json.parent} is no folder: make it, or give another --json")
+    if json is not None:
+        check_output(json, "--json", overwrite=True)
     with screen() as progress:
         report = commands.check(path, progress=progress, **given(options))
     echo("\n".join([report.facts["name"], *report.lines]))

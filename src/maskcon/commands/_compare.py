@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskcon.runs import checkpoint
 from maskcon.runs import compare as comparison
+from maskcon.runtime.files import write
 
 
 def compare(
@@ -35,7 +35,7 @@ def compare(
     rows = comparison.rows([Path(folder) for folder in folders], metrics)
     for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
         if path is not None:
-            checkpoint.write_atomically(Path(path), made(rows).encode())
+            write(Path(path), made(rows).encode())
     if picture is not None:
         comparison.draw(rows, Path(picture))
     return [row.as_dict() for row in rows]

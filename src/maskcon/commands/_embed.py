@@ -16,6 +16,7 @@ from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError, unreadable
 from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
+from maskcon.runtime.files import check_output, locked
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.journal import Journal, key_of
@@ -64,7 +65,9 @@ def embed(
     """
     with distributed.process_group() as ranks:
         told = progress if progress and ranks.is_main else Silent()
-        ranks.main_only(lambda: target(out, overwrite, embeddings.SUFFIXES))
+        ranks.main_only(
+            lambda: check_output(out, suffixes=embeddings.SUFFIXES, overwrite=overwrite)
+        )
         encoder = Encoder.load(run, device=device, precision=precision)
         given = labelled(data, folder_of(run), options, told)
         return _embed(Path(out), encoder, given, folder_of(run), batch_size, ranks, told)
@@ -86,6 +89,7 @@ def _embed(
         journals: list[Journal] = []
 
         def begin() -> None:
+            stack.enter_context(locked(out))
             path = out.with_name(out.name + ".part")
             journals.append(Journal(path, made_with, encoder.width))
             stack.callback(journals[0].close)
@@ -201,22 +205,6 @@ def all_readable(errors: Sequence[tuple[str, str]], count: int, skip: bool, kept
             count,
             f"mend or remove them, or go on without them with --skip-unreadable{kept}",
         )
-
-
-def target(
-    out: str | Path, overwrite: bool, suffixes: tuple[str, ...] = (), more: str = ""
-) -> Path:
-    """Where to write to, before anything is computed."""
-    path = Path(out)
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"{path} ends in {path.suffix!r}: give a name in {', '.join(suffixes)}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give the name of a file")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: give another --out, or --overwrite{more}")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is no folder: make it, or give another name")
-    return path
 
 
 def folder_of(run: str | Path) -> Path:

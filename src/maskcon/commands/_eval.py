@@ -6,14 +6,14 @@ from typing import Any
 
 from maskcon.commands.sources import hold_part, judged_set
 from maskcon.data import Found
-from maskcon.errors import InputError
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.runs import checkpoint
+from maskcon.model.saved import load_encoder
 from maskcon.runs import folder as runs
 from maskcon.runtime import distributed
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
+from maskcon.runtime.files import check_output, write_json
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -67,11 +67,11 @@ def _eval(
     names = [name.strip() for name in names]
     check_protocols(names)
     before = trained["config"]
-    network, description = checkpoint.load_encoder(folder)
+    network, description = load_encoder(folder)
     where = pick_device(options.pop("device", "auto"))
     precision = Precision.pick(options.pop("precision", trained["precision"]), where)
-    if json is not None and not Path(json).absolute().parent.is_dir():
-        raise InputError(f"{Path(json).parent} is no folder: make it, or give another --json")
+    if json is not None:
+        check_output(json, "--json", overwrite=True)
     found, config = judged_set(folder, data, options, progress)
     part = found.parts.get("test") or found.parts["train"]
     chosen = check_protocols(names, fine=part.fine is not None)
@@ -96,6 +96,6 @@ def _eval(
         return {}
     results = {**judge(subject, chosen), "images": len(subject.test)}
     if json is not None:
-        checkpoint.write_json(Path(json), results)
+        write_json(Path(json), results)
     runs.note_evaluation(folder, found.name, results)
     return results

@@ -1,6 +1,7 @@
 """An index of pictures: made, changed, described."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from maskcon import __version__
-from maskcon.commands._embed import all_readable, folder_of, target
+from maskcon.commands._embed import all_readable, folder_of
 from maskcon.commands.labelled import labelled
 from maskcon.commands.sources import resolved
 from maskcon.config import reading
@@ -19,6 +20,7 @@ from maskcon.data.scan import each
 from maskcon.data.thumbnails import SIDE, Seen
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
+from maskcon.runtime.files import check_output, locked
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
@@ -80,10 +82,13 @@ def index(  # longer than a screen for the sake of what it says of its options
     there = Path(source)
     is_index = _is_index(there, kind, named=out is not None)
     file = Path(source if out is None else out)
-    try:
+    with ExitStack() as stack:
+        stack.callback(progress.close)
         if is_index and data is None and not add:
             if file != there:
-                target(file, overwrite)
+                check_output(file, overwrite=overwrite)
+            if file != there or remove or kind is not None:
+                stack.enter_context(locked(file))
             return _changed(there, file, remove, kind, progress)
         if remove:
             raise InputError(
@@ -92,9 +97,10 @@ def index(  # longer than a screen for the sake of what it says of its options
             )
         if is_index and (not add or file != there):
             raise InputError(f"{source} is an index: give --add, and no --out, to add to it")
+        if not add:
+            check_output(file, overwrite=overwrite, instead="--add to add to it")
+        stack.enter_context(locked(file))
         before = opened(file, progress, graph=False) if add else None
-        if before is None:
-            target(file, overwrite, more=", or --add to it")
         run = before.about.run if before is not None and is_index else there
         if is_index and data is None:
             raise InputError(f"there is nothing to add: maskcon index {source} DATA --add")
@@ -108,8 +114,6 @@ def index(  # longer than a screen for the sake of what it says of its options
         made = _entries(encoder, about, data, side, batch_size, options, progress)
         wanted = kind or (before.about.kind if before is not None else "auto")
         return _written(before, replace(about, kind=wanted), made, file, progress)
-    finally:
-        progress.close()
 
 
 def _is_index(source: Path, kind: str | None, *, named: bool) -> bool:

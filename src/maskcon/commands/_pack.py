@@ -8,6 +8,7 @@ from maskcon.config import reading
 from maskcon.data import Found
 from maskcon.data.readers import pack as packs
 from maskcon.errors import InputError
+from maskcon.runtime.files import check_output, locked
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -41,22 +42,18 @@ def pack(
     """
     progress = progress or Silent()
     out = Path(out)
-    if out.suffix != packs.SUFFIX:
-        raise InputError(f"{out} does not end in {packs.SUFFIX}: give the pack such a name")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists: give another name, or --overwrite")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{out.parent} is no folder: make it, or give another name")
+    check_output(out, "OUT", suffixes=(packs.SUFFIX,), overwrite=overwrite)
     if size < 1:
         raise InputError(f"size is {size}: expected pixels, 1 or more")
     config = resolved({"data": name_of(data), **reading(options)}, None)
     found = data if isinstance(data, Found) else find_set(config, progress)
-    images, skipped = packs.write(
-        found,
-        out,
-        size=size,
-        workers=config.readers,
-        skip_unreadable=config.skip_unreadable,
-        progress=progress,
-    )
+    with locked(out):
+        images, skipped = packs.write(
+            found,
+            out,
+            size=size,
+            workers=config.readers,
+            skip_unreadable=config.skip_unreadable,
+            progress=progress,
+        )
     return {"images": images, "skipped": skipped, "bytes": out.stat().st_size}

@@ -13,13 +13,13 @@ from maskcon.eval.projection import MAPS
 from maskcon.eval.recall import recall_of
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.saved import load_encoder
 from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
-from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.files import check_output, parse_json, write
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.runtime.untrusted import parse_json
 from maskcon.train.frozen import without_head
 from maskcon.vectors.encode import embed
 
@@ -62,7 +62,7 @@ def report(  # longer than a screen for the sake of what it says of its options
     trained = runs.read(folder)
     path = Path(out) if out is not None else folder / "report.html"
     _check(path, points, map)
-    network, description = checkpoint.load_encoder(folder)
+    network, description = load_encoder(folder)
     where = pick_device(options.pop("device", None) or "auto")
     precision = Precision.pick(options.pop("precision", None) or trained["precision"], where)
     found, config = judged_set(folder, data, options, progress)
@@ -98,7 +98,7 @@ def report(  # longer than a screen for the sake of what it says of its options
         progress=progress,
     )
     content = page.html.encode(errors="replace")
-    checkpoint.write_atomically(path, content)
+    write(path, content)
     progress.close()
     return {
         "path": str(path),
@@ -128,10 +128,7 @@ def _read(
 
 def _check(path: Path, points: int, how: str) -> None:
     """Raise `InputError` before any work is done in vain."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path} is no name of a page: give one that ends in .html")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is no folder: make it, or give another name")
+    check_output(path, suffixes=(".html", ".htm"), overwrite=True)
     if points < 2:
         raise InputError(f"points is {points}: expected 2 or more")
     if how not in MAPS:

@@ -61,7 +61,7 @@ def reproduce(
     assert recipe is not None  # every set of the paper has one
     reference = resolved(as_published, recipe).as_dict()
     file = Path(ledger) if ledger is not None else ledgers.home()
-    ledgers.check(file)
+    ledgers.add(file, [])  # can it be written?
     name = row.name + (f" {upper_bound}" if row.method == paper.UPPER_BOUND else "")
     done = []
     for seed in seeds:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maskcon import __version__
-from maskcon.commands._embed import all_readable, folder_of, target
+from maskcon.commands._embed import all_readable, folder_of
 from maskcon.commands._index import opened, same_encoder
 from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers import folder
@@ -19,7 +19,7 @@ from maskcon.data.readers.arrays import pictures_of
 from maskcon.data.thumbnails import Seen, thumbnail
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.runs.checkpoint import write_atomically, write_json
+from maskcon.runtime.files import check_output, write, write_json
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import sheet
 from maskcon.search.index import About, Index
@@ -72,9 +72,9 @@ def search(  # longer than a screen for the sake of what it says of its options
         TrainingError: a file could not be written.
     """
     progress = progress or Silent()
-    for file in (html, json):
+    for option, file in (("--html", html), ("--json", json)):
         if file is not None:
-            target(file, overwrite=True)
+            check_output(file, option, overwrite=True)
     try:
         there = opened(Path(index), progress)
         there.check(k)
@@ -102,7 +102,7 @@ def search(  # longer than a screen for the sake of what it says of its options
             write_json(Path(json), result)
         if html is not None:
             page = _page(there, known, hits, result, progress)
-            write_atomically(Path(html), page.encode())
+            write(Path(html), page.encode())
         return result
     finally:
         progress.close()

@@ -17,7 +17,7 @@ from maskcon.discover.kmeans import UNKNOWN
 from maskcon.discover.known import Known
 from maskcon.discover.naming import Group
 from maskcon.errors import InputError
-from maskcon.runs.checkpoint import write_atomically, write_json
+from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
 
 TABLE, SUMMARY, SHEET, PICTURES = "groups.csv", "summary.json", "sheet.html", "pictures"
@@ -155,13 +155,8 @@ def summary(found: Discovery) -> dict[str, Any]:
 
 def refuse(folder: Path, overwrite: bool) -> None:
     """Raise `InputError` where the folder cannot be written to."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder to write the groups to")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder.parent} is no folder: make it, or give another --out")
-    there = [name for name in (TABLE, SUMMARY, SHEET) if (folder / name).exists()]
-    if there and not overwrite:
-        raise InputError(f"{folder} has {there[0]} already: give another --out, or --overwrite")
+    earlier = [folder / name for name in (TABLE, SUMMARY, SHEET)]
+    files.check_output(folder, folder=True, earlier=earlier, overwrite=overwrite)
     if (folder / "run.json").exists():
         raise InputError(f"{folder} is a run folder: give the groups one of their own")
 
@@ -189,38 +184,39 @@ def write(
         InputError: the folder cannot be made, or a picture cannot be read.
     """
     try:
-        folder.mkdir(exist_ok=True)
+        files.make_folder(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error}") from error
     rows = range(len(found.pictures))
     here = [path_of(found.pictures, row) for row in rows]
     paths = [path for path in here if path is not None]
-    files: list[str] | None = paths if len(paths) == len(here) else None
-    if files is None and pictures:
-        files = _as_png(folder / PICTURES, found.pictures, workers, progress)
-    elif files is None:
+    named: list[str] | None = paths if len(paths) == len(here) else None
+    if named is None and pictures:
+        named = _as_png(folder / PICTURES, found.pictures, workers, progress)
+    elif named is None:
         progress.note(
             f"the pictures of {found.name} are no files of their own, so {TABLE} has their names "
             "and cannot be trained on; --pictures writes them as PNG, and then it can"
         )
     elif pictures:
         progress.note("--pictures: the pictures are files already; none is written")
-    write_atomically(folder / TABLE, table(found, files))
-    write_atomically(folder / SHEET, sheet)
-    write_json(folder / SUMMARY, summary(found))
+    with files.together() as new:
+        new.write(folder / TABLE, table(found, named))
+        new.write(folder / SHEET, sheet)
+        new.write_json(folder / SUMMARY, summary(found))
 
 
 def _as_png(folder: Path, pictures: Pictures, workers: int, progress: Progress) -> list[str]:
     """Write every picture as PNG; their paths, relative to the folder above."""
-    folder.mkdir(exist_ok=True)
+    with files.replacing_folder(folder) as new:
 
-    def save(row: int) -> str:
-        Image.fromarray(pictures.decode(row)).save(folder / f"{row:07d}.png")
-        return f"{folder.name}/{row:07d}.png"
+        def save(row: int) -> str:
+            Image.fromarray(pictures.decode(row)).save(new / f"{row:07d}.png")
+            return f"{folder.name}/{row:07d}.png"
 
-    paths = []
-    for _, result in each(save, len(pictures), workers, progress, "writing pictures"):
-        if isinstance(result, InputError):
-            raise result
-        paths.append(result)
+        paths = []
+        for _, result in each(save, len(pictures), workers, progress, "writing pictures"):
+            if isinstance(result, InputError):
+                raise result
+            paths.append(result)
     return paths

@@ -4,7 +4,6 @@ embedding-atlas draws columns x and y, and takes a column of {"ids": [...], "dis
 for neighbours, the ids being rows counted from zero. See https://apple.github.io/embedding-atlas.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError, unreadable
 from maskcon.eval.projection import MAPS, places
 from maskcon.eval.retrieval import nearest_others
-from maskcon.runs.checkpoint import write_atomically
+from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import seed_of
 
@@ -88,16 +87,15 @@ def write(
     if vectors:
         flat = pa.array(embedded.reshape(-1))
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, embedded.shape[1])
-    content = io.BytesIO()
-    pyarrow.parquet.write_table(pa.table(columns), content)
-    write_atomically(out, content.getvalue())
+    with files.replacing(out) as file:
+        pyarrow.parquet.write_table(pa.table(columns), file)
     return {
         "images": count,
         "skipped": skipped,
         "projection": projection,
         "neighbours": k,
         "columns": list(columns),
-        "bytes": content.tell(),
+        "bytes": out.stat().st_size,
     }
 
 

@@ -19,10 +19,11 @@ from maskcon.errors import InputError
 from maskcon.export import timm_file, weights
 from maskcon.export.agreement import Agreement
 from maskcon.export.describe import describe
-from maskcon.export.place import write_folder
+from maskcon.export.place import MARK
+from maskcon.model.saved import save_encoder
 from maskcon.report import card
 from maskcon.runs import folder as runs
-from maskcon.runs.checkpoint import save_encoder, write_atomically, write_json
+from maskcon.runtime import files
 
 PICTURES = ("curves.png", "map.png", "neighbours.png")
 BILINEAR = 2  # Pillow's number of it, which image processors have
@@ -67,24 +68,23 @@ def write(
     agreements: list[Agreement] = [] if agreement is None else [agreement]
     use = _use(out.name, model)
 
-    def fill(folder: Path) -> None:
+    with files.replacing_folder(out) as folder:
+        (folder / MARK).touch()
         state = weights.state_of(encoder)
         content = safetensors.torch.save(state, {"format": "pt"})
-        write_atomically(folder / "model.safetensors", content)
-        write_json(folder / "config.json", _config(encoder, model))
-        write_json(folder / "preprocessor_config.json", _preprocessor(encoder))
+        files.write(folder / "model.safetensors", content)
+        files.write_json(folder / "config.json", _config(encoder, model))
+        files.write_json(folder / "preprocessor_config.json", _preprocessor(encoder))
         save_encoder(folder, encoder.network, asdict(encoder.preprocessing))
-        write_json(folder / "run.json", _without_paths(record))
+        files.write_json(folder / "run.json", _without_paths(record))
         for name in (*PICTURES, "metrics.jsonl"):
             if (run / name).exists():
                 shutil.copyfile(run / name, folder / name)
         text = _front(record, license, model) + _card(run, folder, use)
-        write_atomically(folder / "README.md", text.encode())
+        files.write(folder / "README.md", text.encode())
         again = Encoder.load(folder, device="cpu", precision="fp32")
         backbone = again.network.backbone
         agreements.append(weights.agreement_of(encoder, backbone, images).check("the folder"))
-
-    write_folder(out, fill)
     return {
         "agreement": max(agreements, key=lambda found: found.max_difference),
         "library": "maskcon" if model is None else "timm",

@@ -19,7 +19,7 @@ from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export.agreement import BATCH, Agreement, vectors_of
 from maskcon.export.describe import describe
-from maskcon.runs.checkpoint import write_atomically
+from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
 
 OPSET = 18  # the first that torch's exporter writes without conversion; onnxruntime 1.14 reads it
@@ -81,7 +81,7 @@ def write(encoder: Encoder, images: Tensor, out: Path, progress: Progress) -> di
     agreement = Agreement.between(vectors_of(encoder, images), found).check("the ONNX graph")
     batch = levels.repeat(-(-BATCH // len(levels)), 1, 1, 1)[:BATCH]
     speeds = _speeds({"onnxruntime": run, "torch": _in_its_layout(network)}, batch, progress)
-    write_atomically(out, content)
+    files.write(out, content)
     return {
         "agreement": agreement,
         "opset": OPSET,

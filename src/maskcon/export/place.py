@@ -1,12 +1,10 @@
-"""Where an export goes: what must not be overwritten, and folders that are whole or not there."""
+"""Where an export goes: what must not be overwritten."""
 
-import shutil
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 
-from maskcon.errors import InputError, TrainingError
+from maskcon.errors import InputError
 from maskcon.export import Target
+from maskcon.runtime.files import check_output
 
 MARK = ".maskcon-export"  # a file in folders that may be overwritten, since an export made them
 
@@ -33,58 +31,27 @@ def settle(target: Target, run: Path, out: Path | None, *, overwrite: bool) -> t
             that the run needs. Nothing was changed.
     """
     out = run / target.name if out is None else out
-    if target.suffix and out.suffix != target.suffix:
-        raise InputError(f"{out} does not end in {target.suffix}: give the file such a name")
-    parent = out.absolute().parent
-    if not parent.is_dir():
-        raise InputError(f"{out.parent} is no folder: make it, or give another -o")
+    suffixes = (target.suffix,) if target.suffix else ()
     paths = [out]
     if target.suffix == ".safetensors":
         paths.append(out.with_suffix(".json"))
     for path in paths:
         if (path.parent / "run.json").exists() and path.name in RUN_FILES:
-            raise InputError(f"{path} is a file that the run needs: give another -o")
-        if target.suffix and path.is_dir():
-            raise InputError(f"{path} is a folder: give -o a file")
-        if (path.exists() or path.is_symlink()) and not overwrite:
-            raise InputError(f"{path} exists: give another -o, or --overwrite")
+            raise InputError(f"{path} is a file that the run needs: give another --out")
+    check_output(
+        out,
+        suffixes=suffixes,
+        folder=not suffixes,
+        earlier=paths,
+        overwrite=overwrite,
+    )
     if not target.suffix and out.exists() and not _replaceable(out):
         raise InputError(
             f"{out} holds files that no export made, and is not overwritten: delete it yourself, "
-            "or give another -o"
+            "or give another --out"
         )
     return tuple(paths)
 
 
 def _replaceable(folder: Path) -> bool:
     return folder.is_dir() and ((folder / MARK).exists() or not any(folder.iterdir()))
-
-
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a folder beside, and put it into its place only when it is whole.
-
-    Args:
-        folder: may exist, after `settle`.
-        fill: called with the folder to fill.
-
-    Raises:
-        TrainingError: it cannot be written; an earlier one is kept.
-    """
-    folder = folder.absolute()  # so that "." has a name
-    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    old = beside.with_suffix(".old")
-    try:
-        beside.mkdir()
-        fill(beside)
-        (beside / MARK).touch()
-        if folder.exists():
-            folder.replace(old)
-        beside.replace(folder)
-    except OSError as error:
-        if old.exists() and not folder.exists():
-            old.replace(folder)
-        raise TrainingError(f"{folder} could not be written: {error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)

@@ -14,7 +14,7 @@ from maskcon.errors import InputError
 from maskcon.export.agreement import Agreement, vectors_of
 from maskcon.export.describe import describe
 from maskcon.model.network import NARROW, Network
-from maskcon.runs.checkpoint import write_atomically, write_json
+from maskcon.runtime import files
 
 
 def state_of(encoder: Encoder) -> dict[str, Tensor]:
@@ -36,8 +36,9 @@ def write_state(
         key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()
     }
     content = safetensors.torch.save(state, {"format": "pt", **text})
-    write_json(path.with_suffix(".json"), described)
-    write_atomically(path, content)
+    with files.together() as new:
+        new.write(path, content)
+        new.write_json(path.with_suffix(".json"), described)
     # from where a person is, not from beside the file
     here = load
     for file in (path, path.with_suffix(".json")):

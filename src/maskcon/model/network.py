@@ -21,7 +21,7 @@ from maskcon.methods import Output
 from maskcon.model.blocks import Layered, last
 from maskcon.model.heads import HEADS, Widths
 from maskcon.model.residual_head import VECTORS, Head, HeadShape
-from maskcon.runtime.untrusted import check_unpacked
+from maskcon.runtime.files import check_unpacked
 
 
 class NarrowResNet(nn.Module):

@@ -1,6 +1,5 @@
 """What a finished run shows to people: pictures, and README.md, the model card."""
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from maskcon.data import DataSet
 from maskcon.report import plots
-from maskcon.runs.checkpoint import write_atomically
 from maskcon.runs.results import compared, hyper_parameters
+from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, duration, printable
 
 NAMED = 40  # coarse classes that the card names
@@ -31,7 +30,7 @@ def write(
         features: float32 [N, F] of unit length.
         progress: told what is drawn.
     """
-    write_atomically(folder / "README.md", card(run).encode())
+    files.write(folder / "README.md", card(run).encode())
     matplotlib.use("Agg")
     pictures = {
         "curves.png": lambda: plots.curves(run, folder),
@@ -43,9 +42,8 @@ def write(
     with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called $x$
         for name, draw in pictures.items():
             progress.update(f"drawing {name}")
-            content = io.BytesIO()
-            draw().savefig(content, dpi=110)
-            write_atomically(folder / name, content.getvalue())
+            with files.replacing(folder / name) as file:
+                draw().savefig(file, dpi=110)
     progress.close()
     progress.note(f"{folder}: encoder, results, pictures and README.md are written")
 

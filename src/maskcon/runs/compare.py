@@ -12,10 +12,9 @@ from typing import Any
 from maskcon.config import MACHINE_FIELDS
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
-from maskcon.runs.checkpoint import write_atomically
 from maskcon.runs.ledger import cell, name_of
+from maskcon.runtime.files import parse_json, replacing
 from maskcon.runtime.tables import aligned
-from maskcon.runtime.untrusted import parse_json
 
 FORMATS = (".png", ".svg", ".pdf")
 # Figures that are no shares of anything, and are shown as they are.
@@ -245,7 +244,5 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for ax in (curves, dots):
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-    content = io.BytesIO()
-    with matplotlib.rc_context({"text.parse_math": False}):
-        figure.savefig(content, format=path.suffix[1:], dpi=110)
-    write_atomically(path, content.getvalue())
+    with replacing(path) as file, matplotlib.rc_context({"text.parse_math": False}):
+        figure.savefig(file, format=path.suffix[1:], dpi=110)

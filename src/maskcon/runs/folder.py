@@ -17,13 +17,12 @@ from typing import Any
 from maskcon.config import as_now
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
-from maskcon.runs.checkpoint import PART, flush_folder, write_atomically, write_json
-from maskcon.runtime.locks import locked
-from maskcon.runtime.untrusted import parse_json
+from maskcon.runtime import files
+from maskcon.runtime.files import parse_json
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
-LOCK = "run.lock"
+LOCK = "run.lock"  # of the process that trains
 
 
 def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -44,19 +43,19 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file: give --out a folder")
-    # a lock, and a record that was being written when its run was killed, are no run
-    if any(path.name not in (LOCK, f"{RUN_FILE}{PART}") for path in folder.iterdir()):
-        if not overwrite:
-            raise InputError(
-                f"{folder} exists: give another --out, --resume to go on, or --overwrite"
-            )
-        if not (folder / RUN_FILE).exists():
-            raise InputError(
-                f"{folder} holds files that are no run, and is not overwritten: "
-                "delete it yourself, or give another --out"
-            )
+    holds = folder.is_dir() and not all(map(files.is_temporary, folder.iterdir()))
+    files.check_output(
+        folder,
+        folder=True,
+        earlier=[folder] if holds else [],
+        overwrite=overwrite,
+        instead="--resume to go on",
+    )
+    if holds and not (folder / RUN_FILE).exists():
+        raise InputError(
+            f"{folder} holds files that are no run, and is not overwritten: delete it yourself, or "
+            "give another --out"
+        )
 
 
 @contextmanager
@@ -67,17 +66,15 @@ def claimed(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         InputError: another process has it, it cannot be written, or `check` says no.
     """
     check(folder, resume=resume, overwrite=overwrite)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     with contextlib.ExitStack() as stack:
-        for path in reversed(made):
-            stack.callback(_remove_if_empty, path)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in made:
-                flush_folder(path.parent)
-            stack.enter_context(locked(folder / LOCK, f"the run folder {folder}"))
-        except OSError as error:
-            raise InputError(f"the folder {folder} cannot be written: {error}") from error
+            for path in reversed(files.make_folder(folder)):
+                stack.callback(_remove_if_empty, path)
+            stack.enter_context(files.locked(folder / "run", f"the run folder {folder}"))
+            files.clear_temporary(folder)
+        except (OSError, TrainingError) as error:
+            why = error.__cause__ or error
+            raise InputError(f"the folder {folder} cannot be written: {why}") from error
         check(folder, resume=resume, overwrite=overwrite)  # another may have been quicker
         yield
 
@@ -122,8 +119,15 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write run.json, atomically."""
-    write_json(folder / RUN_FILE, content)
+    """Write run.json, whole; evaluations that were noted meanwhile stay.
+
+    Raises:
+        TrainingError: the disk is full or read-only; the earlier record is untouched.
+    """
+    path = folder / RUN_FILE
+    with files.locked(path, wait=files.WAIT):
+        noted = read(folder).get("evaluations") if path.exists() else None
+        files.write_json(path, {**content, "evaluations": noted} if noted else content)
 
 
 def note_evaluation(folder: Path, data: str, results: Mapping[str, Any]) -> None:
@@ -131,12 +135,15 @@ def note_evaluation(folder: Path, data: str, results: Mapping[str, Any]) -> None
 
     Those of other protocols stay. A folder that cannot be written is left as it is.
     """
-    run = read(folder)
     about = {"maskcon": metadata.version("maskcon"), "commit": source_commit()}
-    kept = run.setdefault("evaluations", {}).get(data, {})
-    run["evaluations"][data] = {**kept, **results, "measured": about}
-    with contextlib.suppress(TrainingError):  # somebody else's run
-        write(folder, run)
+    with (
+        contextlib.suppress(TrainingError),  # somebody else's run
+        files.locked(folder / RUN_FILE, wait=files.WAIT),
+    ):
+        run = read(folder)
+        kept = run.setdefault("evaluations", {}).get(data, {})
+        run["evaluations"][data] = {**kept, **results, "measured": about}
+        files.write_json(folder / RUN_FILE, run)
 
 
 def write_lists(folder: Path, found: Found, data: DataSet) -> None:
@@ -161,7 +168,7 @@ def write_lists(folder: Path, found: Found, data: DataSet) -> None:
 def _write_csv(path: Path, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([head, *rows])
-    write_atomically(path, text.getvalue().encode())
+    files.write(path, text.getvalue().encode())
 
 
 def provenance() -> dict[str, Any]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.config import COLUMN_FIELDS, MACHINE_FIELDS, Config, as_now
-from maskcon.errors import InputError
+from maskcon.errors import InputError, TrainingError
 from maskcon.methods import METHODS
 from maskcon.methods.schedules import shown
 from maskcon.runs import paper
+from maskcon.runtime import files
 
 KS = ("recall@1", "recall@2", "recall@5", "recall@10")
 # Fields in which runs of one table may differ; the seeds of a row are averaged. How often a run is
@@ -31,38 +32,28 @@ def home() -> Path:
     return tree if tree.parent.is_dir() else Path("ledger.jsonl")
 
 
-def check(path: Path) -> None:
-    """See that a ledger can be written, before there is something to write.
-
-    Raises:
-        InputError: it cannot.
-    """
-    try:
-        with open(path, "a"):
-            pass
-    except OSError as error:
-        raise InputError(f"the ledger {path} cannot be written: {error}") from error
-
-
 def add(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
-    """Append finished runs (the content of run.json), one line each; none twice.
+    """Add finished runs (the content of run.json), one line each; none twice.
 
     Raises:
         InputError: one is not finished, or the ledger cannot be written.
     """
-    check(path)
-    there = {_key(json.loads(line)) for line in path.read_text().splitlines()}
-    lines = []
-    for run in runs:
-        if _key(run) in there:
-            continue
-        if run["status"] != "finished":
-            raise InputError(f"a run is {run['status']}: only finished runs are results")
-        # where the files lay says nothing of what was measured
-        config = {**run["config"], "data_dir": None}
-        lines.append(json.dumps({**run, "config": config, "command": None}) + "\n")
-    with open(path, "a") as ledger:
-        ledger.writelines(lines)
+    try:
+        with files.locked(path, wait=files.WAIT):
+            before = path.read_bytes() if path.exists() else b""
+            there = {_key(json.loads(line)) for line in before.splitlines()}
+            new = [_line(run) for run in runs if _key(run) not in there]
+            files.write(path, before, *new)
+    except (OSError, TrainingError) as error:
+        raise InputError(f"the ledger {path} cannot be written: {error}") from error
+
+
+def _line(run: Mapping[str, Any]) -> bytes:
+    if run["status"] != "finished":
+        raise InputError(f"a run is {run['status']}: only finished runs are results")
+    # where the files lay says nothing of what was measured
+    config = {**run["config"], "data_dir": None}
+    return (json.dumps({**run, "config": config, "command": None}) + "\n").encode()
 
 
 def _key(run: Mapping[str, Any]) -> str:

@@ -2,16 +2,16 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from maskcon.errors import InputError
+from maskcon.model.saved import save_encoder
 from maskcon.runs import checkpoint
-from maskcon.runs.checkpoint import save_encoder
 from maskcon.runs.folder import METRICS
+from maskcon.runtime.files import appending, flush
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.loss_log import Losses
 from maskcon.train.state import Training
@@ -31,7 +31,7 @@ class FolderRecorder:
     def __init__(self, folder: Path):
         self.folder = folder
         self.loss = math.nan
-        self._metrics: TextIO | None = None  # of the first process
+        self._metrics: BinaryIO | None = None  # of the first process
         self._watch: Watch | None = None
         # losses on their way from the device, with what else their line says
         self._under_way: tuple[Losses, dict[str, float]] | None = None
@@ -52,9 +52,8 @@ class FolderRecorder:
             times = {"seconds": saved["seconds"], "waited": saved["waited"]}
             progress.note(f"resumed after step {training.steps:,} of {training.total_steps:,}")
         if training.ranks.is_main:
-            if resume:
-                _truncate(self.folder / METRICS, saved["metrics_bytes"])
-            self._metrics = open(self.folder / METRICS, "a" if resume else "w")  # noqa: SIM115
+            size = saved["metrics_bytes"] if resume else 0
+            self._metrics = _metrics(self.folder / METRICS, size)
         return times
 
     def step(self, training: Training, rates: Mapping[str, float]) -> None:
@@ -84,8 +83,7 @@ class FolderRecorder:
         state = training.state_dict()
         if self._metrics is None:
             return
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
+        flush(self._metrics)
         written = {"metrics_bytes": self._metrics.tell(), **times}
         checkpoint.save_checkpoint(self.folder, {"training": state, **written})
 
@@ -113,16 +111,15 @@ class FolderRecorder:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._metrics is not None:
-            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.write((json.dumps(line) + "\n").encode())
             self._metrics.flush()
 
 
-def _truncate(path: Path, size: int) -> None:
-    """Drop the lines that were written after the checkpoint."""
-    if not path.exists() or path.stat().st_size < size:
+def _metrics(path: Path, size: int) -> BinaryIO:
+    """The file to go on with, without the lines that were written after the checkpoint."""
+    if size and (not path.exists() or path.stat().st_size < size):
         raise InputError(
             f"{path} is missing or shorter than when the checkpoint was written: put it back, "
             "or start a new run"
         )
-    with open(path, "r+b") as file:
-        file.truncate(size)
+    return appending(path, size=size)

@@ -19,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from maskcon.errors import InputError
-from maskcon.runtime.untrusted import parse_json
+from maskcon.runtime.files import parse_json, replacing
 from maskcon.search.hnsw import Graph, installed
 from maskcon.search.index import KINDS, SCHEMA, About, Index
-from maskcon.vectors.file import replacing
 
 FORMAT = 1
 ALIGNED = 64  # bytes; where members begin, so that numbers can be used where they lie
@@ -42,7 +41,7 @@ def write(index: Index, path: Path) -> None:
     graph = None if index.graph is None else index.graph.dump().data
     if graph is not None:
         about[CHECKSUM] = hashlib.sha256(graph).hexdigest()
-    with replacing(path) as beside, zipfile.ZipFile(beside, "w") as archive:
+    with replacing(path) as new, zipfile.ZipFile(new, "w") as archive:
         archive.writestr("about.json", json.dumps(about, indent=2) + "\n")
         with _member(archive, "vectors.npy") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": index.vectors.shape}

@@ -21,7 +21,7 @@ from maskcon.model.blocks import Layered, before_last
 from maskcon.model.network import Architecture, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import VECTORS, HeadShape
-from maskcon.runs.checkpoint import load_encoder
+from maskcon.model.saved import load_encoder
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import seed_of

@@ -15,7 +15,7 @@ from maskcon.eval.retrieval import negatives_before, recall
 from maskcon.model.network import Headed, Network, layered
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import VECTORS
-from maskcon.runs import checkpoint
+from maskcon.model.saved import save_encoder
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
@@ -140,7 +140,7 @@ def judge(
         training.last = training.recall_of(training.features(test.images), test)
         training.best = {"epoch": training.config.epochs, **training.last}
         if training.ranks.is_main:
-            checkpoint.save_encoder(folder, frozen, asdict(training.preprocessing))
+            save_encoder(folder, frozen, asdict(training.preprocessing))
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
 
 

@@ -4,9 +4,7 @@ Three formats say the same: Parquet (columns), npz (fields) and csv (columns, wi
 it). `read` also takes vectors that another program made.
 """
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ from torch import Tensor
 
 from maskcon import __version__
 from maskcon.data.table import numbered
-from maskcon.errors import InputError, TrainingError
-from maskcon.runs.checkpoint import flush_folder
-from maskcon.vectors.reading import LEVELS, READERS, about_of
+from maskcon.errors import InputError
+from maskcon.runtime.files import together
+from maskcon.vectors.reading import LEVELS, READERS, about_of, described
 from maskcon.vectors.writing import WRITERS
 
 SUFFIXES = tuple(READERS)
@@ -201,8 +199,10 @@ def stream(
     writer = WRITERS[_suffix(path)]
     step = max(1, BLOCK // max(1, about["width"]))
     bounds = [(a, min(a + step, about["rows"])) for a in range(0, about["rows"], step)]
-    with replacing(path) as beside:
-        writer(beside, path, columns, about, ((a, b, vectors(a, b)) for a, b in bounds))
+    with together() as new:
+        writer(new.open(path), columns, about, ((a, b, vectors(a, b)) for a, b in bounds))
+        if path.suffix.lower() == ".csv":  # whose description is a file of its own
+            new.write_json(described(path), about)
 
 
 def _suffix(path: Path) -> str:
@@ -210,24 +210,3 @@ def _suffix(path: Path) -> str:
     if suffix not in SUFFIXES:
         raise InputError(f"{path} ends in {suffix!r}: embeddings are {', '.join(SUFFIXES)} files")
     return suffix
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside a file to write to, which takes the file's place when all is written.
-
-    Raises:
-        TrainingError: the disk is full or read-only; an earlier file is untouched.
-    """
-    beside = path.with_name(path.name + ".new")
-    try:
-        yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        flush_folder(path.parent)
-    except OSError as error:
-        kept = "the earlier one is kept" if path.exists() else "there is no earlier one"
-        raise TrainingError(f"{path} could not be written: {error}; {kept}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ was broken off goes on where it stopped.
 """
 
 import hashlib
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from maskcon.data import DataSet, Features, Images, Split
 from maskcon.data.plans import Plan, RowsInOrder
 from maskcon.errors import InputError, TrainingError
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.runs.checkpoint import flush_folder
+from maskcon.runtime import files
 from maskcon.runtime.device import Precision
 from maskcon.runtime.progress import Progress
 from maskcon.vectors.encode import Loaded, encode
@@ -96,12 +95,15 @@ class Frozen:
     ) -> Tensor:
         """Vectors of a split: float16 [N, V, F]."""
         found = []
+        files.make_folder(folder)
         for view in range(views):
             # one file a view: a run that wants more of them computes those alone
             path = folder / f"{self._key(split, view)}.npy"
             if not path.exists():
                 where = f"{name} view {view + 1} of {views}" if views > 1 else name
-                self._compute(split.images, view, path, workers, progress, where)
+                with files.locked(path, f"the vectors {path}", wait=files.FOREVER):
+                    if not path.exists():  # another run may have computed them meanwhile
+                        self._compute(split.images, view, path, workers, progress, where)
             found.append(self._read(path, len(split)))
         progress.note(f"vectors of {name} images: {len(split):,} x {views} x {self.width}")
         return torch.stack(found, 1)
@@ -143,8 +145,7 @@ class Frozen:
         batch_size = GPU_BATCH if self.precision.device.type == "cuda" else BATCH
         row_bytes = 2 * self.width
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(beside, "ab") as file:
+            with files.appending(beside) as file:
                 whole = file.tell() // (row_bytes * batch_size)  # batches
                 file.truncate(whole * batch_size * row_bytes)
                 plan = self._plan(images, view, batch_size)
@@ -168,13 +169,8 @@ class Frozen:
                         file.flush()
                         synced = time.perf_counter()
             values = np.fromfile(beside, np.float16).reshape(count, self.width)
-            finished = path.with_suffix(".new")
-            with open(finished, "wb") as file:
-                np.save(file, values)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(finished, path)
-            flush_folder(path.parent)
+            with files.replacing(path) as new:
+                np.save(new, values)
             beside.unlink()
         except OSError as error:
             raise TrainingError(

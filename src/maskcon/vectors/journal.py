@@ -15,7 +15,7 @@ import numpy as np
 
 from maskcon.data.pictures import Pictures
 from maskcon.errors import InputError, TrainingError
-from maskcon.runtime.untrusted import parse_json
+from maskcon.runtime.files import appending, parse_json
 
 KEY = 16  # bytes of a key
 LOOK = 4096  # records that are looked at together
@@ -64,8 +64,7 @@ class Journal:
         try:
             if path.exists():
                 self._check(header)
-            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open while it is written
-            self._file.truncate(self._whole())
+            self._file = appending(path, size=self._whole(), buffering=0)
             if not self._file.tell():
                 self._file.write(header.encode())
         except OSError as error:
@@ -75,7 +74,7 @@ class Journal:
         with open(self.path, "rb") as file:
             first = file.readline(2**16)
         if not first.endswith(b"\n"):  # broken off before there was a vector
-            self.path.write_bytes(b"")
+            appending(self.path, size=0).close()
         elif first != header.encode():
             try:
                 before = parse_json(first)
@@ -93,7 +92,7 @@ class Journal:
 
         After a loss of power the end of a file may be zeros: vectors of no length are cut away.
         """
-        size = self.path.stat().st_size
+        size = self.path.stat().st_size if self.path.exists() else 0
         count = max(0, size - self._start) // self._record.itemsize
         for first in range(0, count, LOOK):
             records = self._records(first, min(first + LOOK, count))

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from maskcon.errors import InputError
-from maskcon.runtime.untrusted import check_unpacked, parse_json
+from maskcon.runtime.files import check_unpacked, parse_json
 
 ABOUT = "maskcon"  # key of Parquet's metadata, and field of npz, that say which encoder it was
 LEVELS = ("coarse", "fine", "split")

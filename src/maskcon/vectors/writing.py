@@ -3,16 +3,14 @@
 import json
 import zipfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from maskcon.runs.checkpoint import write_json
-from maskcon.vectors.reading import ABOUT, LEVELS, described
+from maskcon.vectors.reading import ABOUT, LEVELS
 
 Columns = dict[str, np.ndarray | None]
 Blocks = Iterable[tuple[int, int, np.ndarray]]  # (first row, end, float32 [end - first, F])
@@ -29,9 +27,7 @@ def _texts(columns: Columns, start: int, end: int) -> list[pa.Array]:
     return texts
 
 
-def parquet(
-    beside: Path, path: Path, columns: Columns, about: dict[str, Any], blocks: Blocks
-) -> None:
+def parquet(file: BinaryIO, columns: Columns, about: dict[str, Any], blocks: Blocks) -> None:
     """Columns path, coarse, fine, split, vector; a row group for each block."""
     vector = pa.list_(pa.float32(), about["width"])
     schema = pa.schema(
@@ -39,7 +35,7 @@ def parquet(
         metadata={ABOUT: json.dumps(about)},
     )
     writer = pq.ParquetWriter(
-        beside, schema, compression="zstd", use_dictionary=[*LEVELS], write_statistics=False
+        file, schema, compression="zstd", use_dictionary=[*LEVELS], write_statistics=False
     )
     with writer:
         for start, end, vectors in blocks:
@@ -49,21 +45,21 @@ def parquet(
             writer.write_batch(pa.record_batch(rows, schema=schema))
 
 
-def npz(beside: Path, path: Path, columns: Columns, about: dict[str, Any], blocks: Blocks) -> None:
+def npz(file: BinaryIO, columns: Columns, about: dict[str, Any], blocks: Blocks) -> None:
     """Fields vector, path, coarse, fine, split (those that there are) and the description."""
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         _member(archive, ABOUT, np.array(json.dumps(about)))
         for name, field in TEXT.items():
             column = columns.get(name)
             if column is not None and any(value is not None for value in column):
                 _member(archive, field, np.array(["" if v is None else v for v in column], str))
         entry = zipfile.ZipInfo("vector.npy")  # stored: numbers like these do not shrink
-        with archive.open(entry, "w", force_zip64=True) as file:
+        with archive.open(entry, "w", force_zip64=True) as member:
             shape = (about["rows"], about["width"])
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            np.lib.format.write_array_header_1_0(member, header)
             for _, _, vectors in blocks:
-                file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+                member.write(np.ascontiguousarray(vectors, "<f4").tobytes())
 
 
 def _member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
@@ -72,24 +68,22 @@ def _member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
 
 
 def comma_separated(
-    beside: Path, path: Path, columns: Columns, about: dict[str, Any], blocks: Blocks
+    file: BinaryIO, columns: Columns, about: dict[str, Any], blocks: Blocks
 ) -> None:
-    """Columns path, coarse, fine, split, v0, v1, ...; the description goes to path.json."""
+    """Columns path, coarse, fine, split, v0, v1, ...; the description is a file of its own."""
     names = [*TEXT.values(), *(f"v{i}" for i in range(about["width"]))]
     types = [pa.string()] * len(TEXT) + [pa.float32()] * about["width"]
     schema = pa.schema(list(zip(names, types, strict=True)))
-    with open(beside, "wb") as file:
-        plain = pa.csv.WriteOptions(include_header=False)
-        file.write((",".join(names) + "\n").encode())
-        with pa.csv.CSVWriter(file, schema, write_options=plain) as writer:
-            for start, end, vectors in blocks:
-                numbers = [pa.array(column) for column in np.ascontiguousarray(vectors.T)]
-                rows = [*_texts(columns, start, end), *numbers]
-                writer.write(pa.record_batch(rows, schema=schema))
-    write_json(described(path), about)
+    plain = pa.csv.WriteOptions(include_header=False)
+    file.write((",".join(names) + "\n").encode())
+    with pa.csv.CSVWriter(file, schema, write_options=plain) as writer:
+        for start, end, vectors in blocks:
+            numbers = [pa.array(column) for column in np.ascontiguousarray(vectors.T)]
+            rows = [*_texts(columns, start, end), *numbers]
+            writer.write(pa.record_batch(rows, schema=schema))
 
 
-WRITERS: dict[str, Callable[[Path, Path, Columns, dict[str, Any], Blocks], None]] = {
+WRITERS: dict[str, Callable[[BinaryIO, Columns, dict[str, Any], Blocks], None]] = {
     ".parquet": parquet,
     ".npz": npz,
     ".csv": comma_separated,

@@ -20,7 +20,7 @@ from maskcon.data.pictures import Files, Pictures, Slices
 from maskcon.data.readers.columns import Columns, Labels, assemble
 from maskcon.data.table import SPLITS, Found
 from maskcon.errors import InputError
-from maskcon.runtime.untrusted import check_unpacked, parse_json
+from maskcon.runtime.files import check_unpacked, parse_json
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,6 @@ back at any time.
 """
 
 import json
-import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +20,8 @@ from PIL import Image
 from maskcon.data.pictures import Pictures, choose, content_hash
 from maskcon.data.table import Found, Part
 from maskcon.errors import InputError, TrainingError
+from maskcon.runtime.files import parse_json, replacing
 from maskcon.runtime.progress import Progress
-from maskcon.runtime.untrusted import parse_json
 
 SUFFIX = ".pack"
 ROWS = 32  # of a batch
@@ -138,10 +137,9 @@ def write(
     schema = _COLUMNS.with_metadata({_KEY: json.dumps(about)})
     count = sum(map(len, found.parts.values()))
     done, skipped = 0, []
-    beside = out.with_name(out.name + ".part")
     try:
         with (
-            pa.OSFile(str(beside), "wb") as file,
+            replacing(out) as file,
             pa.ipc.new_file(file, schema) as writer,
             ThreadPoolExecutor(workers) as pool,
         ):
@@ -160,16 +158,12 @@ def write(
                             batch.append({**row, "split": split})
                     writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
                     done += len(batch)
-        with open(beside, "rb") as written:
-            os.fsync(written.fileno())
-        beside.replace(out)
-    except OSError as error:
+    except TrainingError as error:
         raise TrainingError(
-            f"{out} could not be written: {error}. A pack needs some {size * size * 4 / 2**20:.2f} "
+            f"{error}. A pack needs some {size * size * 4 / 2**20:.2f} "
             f"MiB for each of {count:,} pictures"
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
         progress.close()
     return done, skipped
 

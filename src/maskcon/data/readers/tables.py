@@ -9,7 +9,7 @@ from maskcon.data.pictures import Files
 from maskcon.data.readers.columns import Columns, Labels, assemble
 from maskcon.data.table import Found
 from maskcon.errors import InputError
-from maskcon.runtime.untrusted import parse_json
+from maskcon.runtime.files import parse_json
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskcon.errors import InputError
+from maskcon.runtime.files import appending, locked, make_folder, rename
 from maskcon.runtime.progress import Progress
 
 BLOCK = 1 << 20  # bytes
@@ -41,14 +42,15 @@ class Remote:
         """
         part, whole = folder / f"{self.file}.part", folder / self.file
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._download(part, progress)
-            with open(part, "rb") as file:
-                digest = hashlib.file_digest(file, "md5").hexdigest()
-            if digest != self.md5:
-                part.unlink()
-                raise OSError(f"its checksum is {digest}, not {self.md5}")
-            part.replace(whole)
+            make_folder(folder)
+            with locked(whole):
+                self._download(part, progress)
+                with open(part, "rb") as file:
+                    digest = hashlib.file_digest(file, "md5").hexdigest()
+                if digest != self.md5:
+                    part.unlink()
+                    raise OSError(f"its checksum is {digest}, not {self.md5}")
+                rename(part, whole)
         except (OSError, http.client.HTTPException) as error:
             kept = part.exists() and part.stat().st_size
             raise InputError(
@@ -69,7 +71,7 @@ class Remote:
             if have and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return  # it was whole already
             raise
-        with answer, open(part, "ab") as file:
+        with answer, appending(part) as file:
             if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                 file.truncate(0)  # a server that sends all of it again
                 have = 0

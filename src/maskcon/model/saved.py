@@ -1,0 +1,76 @@
+"""An encoder as two files: encoder.safetensors has the weights, encoder.json how to use them."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from maskcon.errors import InputError
+from maskcon.model.network import Architecture, Network
+from maskcon.runtime.files import parse_json, together
+
+WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
+LARGEST = 4096  # side of an encoder's input, in pixels
+
+
+def save_encoder(folder: Path, encoder: Network, preprocessing: Mapping[str, Any]) -> None:
+    """Write encoder.safetensors and encoder.json: the weights, and how to use them.
+
+    Args:
+        folder: where.
+        encoder: the query encoder.
+        preprocessing: how images become its input: image_size, mean, std.
+
+    Raises:
+        TrainingError: the disk is full or read-only; the earlier ones are untouched.
+    """
+    state = {name: value.contiguous().cpu() for name, value in encoder.state_dict().items()}
+    about = {"architecture": encoder.describe(), "feature": encoder.width, **preprocessing}
+    with together() as new:
+        new.write(folder / WEIGHTS, safetensors.torch.save(state))
+        new.write_json(folder / DESCRIPTION, about)
+
+
+def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
+    """Build the encoder of a run folder; return it, in evaluation mode, and its encoder.json.
+
+    Raises:
+        InputError: the folder has no encoder, or a damaged one.
+    """
+    try:
+        description = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if "deviation" in description:  # as 0.1 called it
+            description["std"] = description.pop("deviation")
+        state = safetensors.torch.load_file(folder / WEIGHTS)
+        architecture = Architecture.of(description["architecture"])
+        with torch.device("meta"):  # as large as it says, without memory: does it fit the weights?
+            Network(architecture).load_state_dict(state, assign=True)
+        encoder = Network(architecture)
+        encoder.load_state_dict(state)
+        _check_preprocessing(description)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "
+            "give the folder of a run that has finished at least one evaluation"
+        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"the encoder in {folder} is damaged: {error}") from error
+    # the layout that it was trained in: another one's kernels round otherwise
+    return encoder.eval().to(memory_format=torch.channels_last), description
+
+
+def _check_preprocessing(description: Mapping[str, Any]) -> None:
+    """See that what is done to images are sensible numbers."""
+    size = description["image_size"]
+    if type(size) is not int or not 0 <= size <= LARGEST:
+        raise ValueError(f"image_size is {size!r}: expected pixels, up to {LARGEST:,}")
+    for name in ("mean", "std"):
+        values = description[name]
+        numbers = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        if len(values) not in (0, 3) or not numbers:  # none where there are vectors alone
+            raise ValueError(f"{name} is {values!r}: expected a number for each of three channels")

@@ -1,0 +1,422 @@
+"""Files: the one way to write them, to have them to oneself, and to believe what they say.
+
+A file is written under a random name beside its target, flushed to the disk and then renamed, so
+that under the target's name there is the earlier file or the whole new one, whatever happens. The
+temporary file is created exclusively, and the rename replaces a link at the target's name: nothing
+is ever written through a link.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from maskcon.errors import InputError, TrainingError
+
+NEW, LOCK = ".new", ".lock"  # what the names of temporary files and of locks end in
+WAIT, FOREVER = 60.0, -1.0  # seconds to wait for another process: for a short change, for work
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # file systems that have none
+UNPACKED = 100  # times its own size that a file may unpack to; deflate does 1,000 with zeros
+ALWAYS = 2**26  # bytes that any file may unpack to
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _New:
+    """A file that is being written: its target, and the names that the old and the new one have."""
+
+    path: Path
+    beside: Path
+    file: BinaryIO
+    earlier: Path | None
+    old: Path | None = None
+
+
+class Together:
+    """Files that are written side by side and take their places together; see `together`."""
+
+    def __init__(self) -> None:
+        self.paths: list[Path] = []
+        self._files: list[_New] = []
+
+    def open(self, path: Path, *, earlier: Path | None = None) -> BinaryIO:
+        """A new file to write to; it gets its name when all are whole.
+
+        Args:
+            path: the name.
+            earlier: the name that the file which is there now gets; by default it is gone.
+        """
+        self.paths.append(path)
+        beside = _unused(path)
+        file = open(beside, "xb")  # noqa: SIM115 - closed by `together`
+        self._files.append(_New(path, beside, file, earlier))
+        return file
+
+    def write(self, path: Path, *content: bytes | memoryview, earlier: Path | None = None) -> None:
+        """Write a file of known content: its parts, one after the other."""
+        file = self.open(path, earlier=earlier)
+        for part in content:
+            file.write(part)
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Write plain values as indented JSON."""
+        self.write(path, (json.dumps(content, indent=2) + "\n").encode())
+
+    def _finish(self) -> None:
+        """Flush every file, and only then rename one after the other."""
+        for new in self._files:
+            flush(new.file)
+            new.file.close()
+        for new in self._files:
+            if new.earlier is not None or len(self._files) > 1:
+                new.old = _second_name(new.path)
+            os.replace(new.beside, new.path)
+            if new.old is not None and new.earlier is not None:
+                os.replace(new.old, new.earlier)
+        for folder in dict.fromkeys(new.path.parent for new in self._files):
+            flush_folder(folder)
+
+    def _undo(self) -> None:
+        """Give back the names of the files that were there."""
+        for new in self._files:
+            renamed = not new.beside.exists()
+            with contextlib.suppress(OSError):  # the first error matters
+                if new.old is not None:
+                    os.replace(new.old, new.path)
+                elif renamed and len(self._files) > 1:
+                    new.path.unlink()
+
+    def _clean(self) -> None:
+        for new in self._files:
+            with contextlib.suppress(OSError):
+                new.file.close()
+            for path in (new.beside, new.old):
+                with contextlib.suppress(OSError):
+                    if path is not None:
+                        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def together() -> Iterator[Together]:
+    """Write a set of files that appears whole or not at all.
+
+        with together() as new:
+            new.write(folder / "weights", content)
+            new.write_json(folder / "weights.json", about)
+
+    Raises:
+        TrainingError: the disk is full or read-only; the earlier files are untouched.
+    """
+    new = Together()
+    try:
+        yield new
+        new._finish()
+    except BaseException as error:
+        new._undo()
+        if not isinstance(error, OSError):
+            raise
+        kept = any(path.exists() for path in new.paths)
+        raise TrainingError(
+            f"{' and '.join(map(str, new.paths))} could not be written: {error}; "
+            f"{'the earlier one is kept' if kept else 'there is no earlier one'}"
+        ) from error
+    finally:
+        new._clean()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to bit by bit, which takes the place of `path` when all is written.
+
+    Raises:
+        TrainingError: the disk is full or read-only; the earlier file is untouched.
+    """
+    with together() as new:
+        yield new.open(path)
+
+
+def write(path: Path, *content: bytes | memoryview, earlier: Path | None = None) -> None:
+    """Write a file whole.
+
+    Args:
+        path: the file.
+        content: what goes into it, one after the other.
+        earlier: the name that the earlier file gets; by default it is gone.
+
+    Raises:
+        TrainingError: the disk is full or read-only; the earlier file is untouched.
+    """
+    with together() as new:
+        new.write(path, *content, earlier=earlier)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as indented JSON, whole; errors are those of `write`."""
+    with together() as new:
+        new.write_json(path, content)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `folder` when it is whole.
+
+    Raises:
+        TrainingError: it cannot be written; an earlier one is kept.
+    """
+    folder = folder.absolute()  # so that "." has a name
+    beside, old = _unused(folder), _unused(folder)
+    try:
+        beside.mkdir()
+        yield beside
+        for path in (*beside.rglob("*"), beside):
+            if path.is_dir():
+                flush_folder(path)
+            else:
+                with appending(path) as file:
+                    flush(file)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(beside, folder)
+        flush_folder(folder.parent)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        raise TrainingError(f"{folder} could not be written: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def appending(path: Path, *, size: int | None = None, buffering: int = -1) -> BinaryIO:
+    """Open a file to go on with; it is made where there is none, and a link is refused.
+
+    Args:
+        path: the file.
+        size: bytes of it that stay; None is all.
+        buffering: as `open` takes it.
+
+    Raises:
+        OSError: it cannot be written, or is a link.
+    """
+    file = open(path, "ab", buffering=buffering, opener=_no_link)  # noqa: SIM115 - given away
+    if size is not None:
+        file.truncate(size)
+        file.seek(size)
+    return file
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it; return those that were not there, the innermost first.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        flush_folder(path.parent)
+    return made
+
+
+def rename(path: Path, target: Path) -> None:
+    """Give a file that was appended to, and is whole now, the name that is read.
+
+    Raises:
+        OSError: it cannot be flushed to the disk or renamed.
+    """
+    with appending(path) as file:
+        flush(file)
+    os.replace(path, target)
+    flush_folder(target.parent)
+
+
+def flush(file: IO[Any]) -> None:
+    """See that what was written to a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """See that the names of a folder's files are on the disk, not only the files."""
+    if os.name == "nt":  # where folders cannot be opened, and need not be
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is a lock, or was left by a process that was killed while it wrote."""
+    return path.name.endswith(LOCK) or (path.name.startswith(".") and path.name.endswith(NEW))
+
+
+def clear_temporary(folder: Path) -> None:
+    """Delete what processes that were killed while they wrote have left in a folder."""
+    for path in folder.glob(f".*{NEW}"):
+        path.unlink(missing_ok=True)
+
+
+def _unused(path: Path) -> Path:
+    """A name beside a file that nobody can guess."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{NEW}")
+
+
+def _second_name(path: Path) -> Path | None:
+    """Another name for a file that is about to be replaced; None where there is no file."""
+    if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
+        return None  # a folder's place is not taken, and renaming says so
+    second = _unused(path)
+    try:
+        os.link(path, second, follow_symlinks=False)  # the file is never missing
+    except (OSError, NotImplementedError):  # a file system without links
+        os.replace(path, second)
+    return second
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+# --- one at a time -------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(path: Path, what: str = "", *, wait: float = 0.0) -> Iterator[None]:
+    """Have a file or folder to oneself: around all that reads it, changes it and writes it.
+
+    The system holds the lock and not the lock file's being there: what a killed process leaves is
+    no obstacle. A file system without locks is used without.
+
+    Args:
+        path: what is locked; the lock file is beside it, and is removed at the end.
+        what: the words for it, such as "the run folder x"; by default the path.
+        wait: seconds to wait for another process; less than 0 is without end.
+
+    Raises:
+        InputError: another process has it; the message says which.
+        TrainingError: the folder of the lock file cannot be written.
+    """
+    file = path.with_name(path.name + LOCK)
+    lock = FileLock(file, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise InputError(
+            f"{what or path} is in use by {_holder(file)}: wait for it to end, or stop it first"
+        ) from error
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise TrainingError(f"{what or path} cannot be written: {error}") from error
+    try:
+        with contextlib.suppress(OSError):  # on Windows nobody writes to a locked file
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
+            with appending(file, size=0) as note:
+                note.write(f"process {os.getpid()} on {socket.gethostname()}, since {now}".encode())
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # on Windows a file that is open stays
+            file.unlink()  # while it is held: who has opened it meanwhile sees that it is gone
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    with contextlib.suppress(OSError):
+        return file.read_bytes()[:200].decode(errors="replace").strip() or "another process"
+    return "another process"
+
+
+# --- where to write ------------------------------------------------------------------------------
+
+
+def check_output(
+    path: str | Path,
+    option: str = "--out",
+    *,
+    suffixes: Sequence[str] = (),
+    folder: bool = False,
+    earlier: Sequence[Path] | None = None,
+    overwrite: bool = False,
+    instead: str = "",
+) -> Path:
+    """See that something can be written, before anything is computed; change nothing.
+
+    Args:
+        path: of the file or folder.
+        option: by which it was given.
+        suffixes: that a file may have; any by default.
+        folder: it is to be a folder, not a file.
+        earlier: files or folders that are not overwritten unawares; by default the path.
+        overwrite: they may be.
+        instead: what else can be done where they are there, such as "--resume to go on".
+
+    Raises:
+        InputError: another ending, a file in place of a folder or a folder in place of a file, no
+            folder to put it into, or one that is there already.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(
+            f"{path} ends in {path.suffix!r}: give {option} a name in {', '.join(suffixes)}"
+        )
+    if folder and os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"{path} is a file: give {option} a folder")
+    if not folder and path.is_dir():
+        raise InputError(f"{path} is a folder: give {option} the name of a file")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent} is no folder: make it, or give another {option}")
+    there = [file for file in (earlier if earlier is not None else [path]) if os.path.lexists(file)]
+    if there and not overwrite:
+        ways = ", ".join([f"give another {option}", *([instead] if instead else [])])
+        raise InputError(f"{there[0]} exists: {ways}, or --overwrite")
+    return path
+
+
+# --- reading what others wrote -------------------------------------------------------------------
+# A few bytes can claim anything: a table of 10^12 numbers, a text nested a million times, an
+# archive that unpacks to more than there is memory.
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or nested deeper than can be followed.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def check_unpacked(path: Path, claimed: int) -> None:
+    """See that a file does not claim to hold far more than its own bytes can say.
+
+    Args:
+        path: of the file.
+        claimed: bytes of memory that its content would take, as its header has it.
+
+    Raises:
+        InputError: it does.
+    """
+    size = path.stat().st_size
+    if claimed > max(UNPACKED * size, ALWAYS):
+        raise InputError(
+            f"{path} has {size:,} bytes and says that it holds {claimed:,}: it is damaged, or made "
+            "to fill memory; write it anew with less compression if it is yours"
+        )
