@@ -210,7 +210,8 @@ def installed(tmp_path, monkeypatch):
         (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.entries.cache_clear()
-    plugins._left_out.cache_clear()
+    for kept in (plugins.entries, plugins._made, plugins._leave_out):
+        kept.cache_clear()
     yield install
-    plugins.entries.cache_clear()
+    for kept in (plugins.entries, plugins._made):
+        kept.cache_clear()

@@ -33,3 +33,11 @@ def test_names_of_maskcon_are_not_replaced(installed, caplog):
     assert plugins.with_own({"ours": 1}, "maskcon.toys") == {"ours": 1, "theirs": 7}
     assert plugins.with_own({"ours": 1}, "maskcon.toys") == {"ours": 1, "theirs": 7}
     assert caplog.text.count("maskcon has one of this name") == 1
+
+
+def test_an_entry_of_a_kind_or_a_function_that_makes_one(installed, caplog):
+    names = {"a": "toy_kinds:made", "b": "toy_kinds:make", "c": "toy_kinds:word", "d": "os:abort_"}
+    installed("toy_kinds", "made = 7\ndef make(): return 8\nword = 'x'", {"maskcon.toys": names})
+    assert plugins.with_own({}, "maskcon.toys", int) == {"a": 7, "b": 8}
+    assert "c of maskcon.toys, from the package toy_kinds, is left out: TypeError" in caplog.text
+    assert "d of maskcon.toys, from the package toy_kinds, is left out: Attribute" in caplog.text

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.commands.sources import find_set, name_of, resolved
-from maskcon.data import DATA_SETS, Found, fitting_size
+from maskcon.data import Found, data_sets, fitting_size
 from maskcon.data.check import Report
 from maskcon.data.check import check as look_through
 from maskcon.errors import InputError
@@ -27,7 +27,7 @@ def check(data: str | Path | Found, *, progress: Progress | None = None, **optio
     """
     progress = progress or Silent()
     config = resolved({"data": name_of(data), **options}, None)
-    there = isinstance(data, Found) or str(data) in DATA_SETS or Path(data).exists()
+    there = isinstance(data, Found) or str(data) in data_sets() or Path(data).exists()
     try:
         found = data if isinstance(data, Found) else find_set(config, progress)
         fits = fitting_size(found)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
-from maskcon.data import DATA_SETS, Columns, DataSet, Found, find, hold, load
+from maskcon.data import Columns, DataSet, Found, data_sets, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
@@ -32,7 +32,7 @@ def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
         config = replace(config, features=features, data=features)
     if config.cache_dir is not None:
         config = replace(config, cache_dir=_whole(config.cache_dir))
-    if config.data not in DATA_SETS and os.path.exists(config.data):  # noqa: PTH110
+    if config.data not in data_sets() and os.path.exists(config.data):  # noqa: PTH110
         config = replace(config, data=_whole(config.data))
     if config.init not in ("scratch", "imagenet"):
         config = replace(config, init=_whole(config.init))

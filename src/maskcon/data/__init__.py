@@ -5,8 +5,6 @@ there are; `load` makes of it what training works with.
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +14,12 @@ from maskcon.config import SMALL_IMAGE, similar
 from maskcon.data import scan
 from maskcon.data.confine import check as confine_check
 from maskcon.data.images import Features, Images, InMemory, OnDisk
-from maskcon.data.readers import arrow, folder, pack
-from maskcon.data.readers import tables as textfile
+from maskcon.data.readers import layouts
 from maskcon.data.readers.arrays import from_arrays
 from maskcon.data.readers.columns import Columns
+from maskcon.data.readers.layouts import is_set
 from maskcon.data.readers.vectors import features_of
-from maskcon.data.sets import cifar
-from maskcon.data.sets.named import DATA_SETS, NamedSet
+from maskcon.data.sets.named import DATA_SETS, NamedSet, data_sets
 from maskcon.data.table import DataSet, Found, Part, Split
 from maskcon.errors import InputError, MainProcessError, unreadable
 from maskcon.runtime.distributed import ALONE, Ranks
@@ -41,9 +38,11 @@ __all__ = [
     "OnDisk",
     "Part",
     "Split",
+    "data_sets",
     "features_of",
     "find",
     "from_arrays",
+    "is_set",
     "load",
 ]
 
@@ -68,7 +67,8 @@ def find(
     """The pictures and labels of a data set; no picture is read yet.
 
     Args:
-        data: a name in `DATA_SETS`; the path of a folder or file in one of the layouts below;
+        data: a name in `data_sets()`; the path of a folder or file in one of
+            `LAYOUTS`;
             or arrays, as `from_arrays` takes them.
         data_dir: the folder of a named set; by default NAME under `data_home()`.
         download: fetch a named set that is not there. Nothing is fetched otherwise.
@@ -83,39 +83,27 @@ def find(
         return data
     if data.startswith("("):  # how a run.json calls arrays
         raise InputError(f"the run was trained on arrays, {data}: give them again, as data=")
-    if data in DATA_SETS:
-        named = DATA_SETS[data]
-        if named.make is not None:
-            return named.make()
+    named = data_sets().get(data)
+    if named is not None:
         path = data_dir or data_home() / data
-        if download and named.download is not None and named.read(path) is None:
-            named.download.fetch(path, progress or Silent())
-        found = named.find(data, path)
-        return _confined(found, path) if confine else found
+        found = named.find(data, path, download=download, progress=progress)
+    else:
+        path = _existing(data)
+        found = layouts.read(path, columns)
+    return _confined(found, path) if confine else found
+
+
+def _existing(data: str) -> Path:
     path = Path(data)
     try:
-        there = path.exists()
+        if path.exists():
+            return path
     except OSError:  # a name longer than paths may be
-        there = False
-    if not there:
-        raise InputError(
-            f"{data!r} is no data set that maskcon knows{similar(data, [*DATA_SETS])} and no path "
-            f"that exists: give one of {', '.join(DATA_SETS)}, a folder of images or a table"
-        )
-    for layout in LAYOUTS:
-        if layout.there(path):
-            if not layout.columns and columns != Columns():
-                raise InputError(
-                    f"{path} has no columns: leave out --image-column and the like, which are for "
-                    "tables and Hugging Face sets"
-                )
-            found = layout.read(path, columns)
-            if "train" not in found.parts and "test" not in found.parts:
-                raise InputError(f"{path} has no images")
-            return _confined(found, path) if confine else found
+        pass
+    known = data_sets()
     raise InputError(
-        f"{path} holds no data set: looked for "
-        + "; ".join(layout.looks_like for layout in LAYOUTS)
+        f"{data!r} is no data set that maskcon knows{similar(data, [*known])} and no path "
+        f"that exists: give one of {', '.join(known)}, a folder of images or a table"
     )
 
 
@@ -124,52 +112,6 @@ def _confined(found: Found, path: Path) -> Found:
     lots = [part.pictures for part in found.parts.values()]
     confine_check(lots, path if path.is_dir() else path.parent)
     return found
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A form in which people have their pictures.
-
-    Attributes:
-        looks_like: what is looked for.
-        columns: whether it has columns with names.
-        there: whether a path has it.
-        read: finds its pictures.
-    """
-
-    looks_like: str
-    columns: bool
-    there: Callable[[Path], bool]
-    read: Callable[[Path, Columns], Found]
-
-
-LAYOUTS = (
-    Layout("a pack of `maskcon data pack`", False, pack.found, lambda path, _: pack.read(path)),
-    Layout(
-        "a table (.csv, .tsv, .jsonl, .parquet)",
-        True,
-        lambda path: path.is_file() and path.suffix.lower() in textfile.SUFFIXES,
-        textfile.read,
-    ),
-    Layout("*.parquet shards or a data set saved to disk", True, arrow.found, arrow.read),
-    Layout(
-        "cifar-100-python or its .tar.gz",
-        False,
-        lambda path: cifar.CIFAR100.locate(path) is not None,
-        lambda path, _: cifar.CIFAR100.read(cifar.CIFAR100.locate(path) or path, "cifar100"),
-    ),
-    Layout(
-        "class folders [train|test/]coarse/[fine/]image.jpg",
-        False,
-        folder.found,
-        lambda path, _: folder.read(path),
-    ),
-)
-
-
-def is_set(path: Path) -> bool:
-    """Whether a path holds a data set in one of `LAYOUTS`."""
-    return any(layout.there(path) for layout in LAYOUTS)
 
 
 def fitting_size(found: Found) -> int:

@@ -11,6 +11,8 @@ from maskcon.data.sets import cars, cifar, glyphs, imagenet32, sop
 from maskcon.data.sets.download import Remote
 from maskcon.data.table import Found
 from maskcon.errors import InputError
+from maskcon.runtime.plugins import with_own
+from maskcon.runtime.progress import Progress, Silent
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class NamedSet:
         counts: of the whole set.
         download: the file to fetch, for sets that can be fetched.
         make: makes the set, for the one that needs no files.
-        recipe: name of the recipe of the paper's rows.
+        recipe: name of a recipe to train on it with.
     """
 
     summary: str
@@ -97,12 +99,24 @@ class NamedSet:
     make: Callable[[], Found] | None = None
     recipe: str | None = None
 
-    def find(self, name: str, path: Path) -> Found:
+    def find(
+        self, name: str, path: Path, *, download: bool = False, progress: Progress | None = None
+    ) -> Found:
         """The set in a folder, whole.
+
+        Args:
+            name: of the set.
+            path: of the folder.
+            download: fetch it if it is not there, where that is possible.
+            progress: told how a download goes.
 
         Raises:
             InputError: it is not there, or not whole; the message says where to get it.
         """
+        if self.make is not None:
+            return self.make()
+        if download and self.download is not None and self.read(path) is None:
+            self.download.fetch(path, progress or Silent())
         found = self.read(path) if path.exists() else None
         if found is None:
             fetch = ", or --download to fetch it from there" if self.download else ""
@@ -223,3 +237,8 @@ DATA_SETS: dict[str, NamedSet] = {
         recipe="cars196_paper",
     ),
 }
+
+
+def data_sets() -> dict[str, NamedSet]:
+    """`DATA_SETS`, and those that installed packages add as entry points "maskcon.data_sets"."""
+    return with_own(DATA_SETS, "maskcon.data_sets", NamedSet)
