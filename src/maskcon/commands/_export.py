@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from maskcon.commands.sources import find_set, name_of, resolved
+from maskcon.commands.sources import find_set, name_of, own_data, resolved
 from maskcon.config import READING_FIELDS, reading, similar
 from maskcon.data import Found, hold
 from maskcon.data.sets import glyphs
@@ -180,7 +180,7 @@ def _find(
     if data is not None:
         return find_set(resolved({"data": name_of(data), **options}, None), progress)
     before = runs.read(folder)["config"]
-    config = resolved({**before, **options}, None)
+    config = own_data(before, options)
     config = replace(config, download=config.download and download)
     return find_set(config, progress).with_test(config.test_share, config.seed)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from maskcon.commands.sources import find_set, name_of, resolved
+from maskcon.commands.sources import find_set, name_of, own_data, resolved
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
@@ -73,7 +73,7 @@ def labelled(
     own = trained.get("data") == config.data
     if own:
         before = {**trained, "skip_unreadable": False, "workers": 0}
-        config = resolved({**before, **given}, None)
+        config = own_data(before, given)
     try:
         found = data if isinstance(data, Found) else find_set(config, progress)
     except InputError as error:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskcon.config import MACHINE_FIELDS, Config, read_recipe, reading, resolve
+from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, read_recipe, reading, resolve
 from maskcon.data import Columns, DataSet, Found, data_sets, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
@@ -14,6 +14,9 @@ from maskcon.runs import folder as runs
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress
 from maskcon.vectors import as_data as featured
+
+# Of a run's options those that say which data were its own, and how they were split.
+OWN_DATA = ("data", "features", "test_share", "seed", *READING_FIELDS)
 
 
 def name_of(data: str | Path | Found) -> str:
@@ -45,6 +48,15 @@ def _whole(path: str) -> str:
         return os.path.realpath(path)
     except ValueError as error:
         raise InputError(f"{path!r} is no path: {error}") from error
+
+
+def own_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
+    """How a run's own data are read again, by its configuration and what is given now.
+
+    How it was trained is not looked at: its method may be one that is not there any more.
+    """
+    before = {name: trained[name] for name in OWN_DATA if name in trained}
+    return resolved({**before, **given}, None)
 
 
 def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None) -> Config:
@@ -118,7 +130,7 @@ def chosen_set(
     given = reading(options)
     if data is None:
         folder = run.parent if run.suffix == ".safetensors" else run
-        config = resolved({**runs.read(folder)["config"], **given}, None)
+        config = own_data(runs.read(folder)["config"], given)
     else:
         config = resolved({"data": name_of(data), **given}, None)
     return data if isinstance(data, Found) else find_set(config, progress), config

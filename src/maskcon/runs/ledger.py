@@ -112,7 +112,8 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def name_of(config: Mapping[str, Any]) -> str:
     """Method and hyper-parameters of a run, as "maskcon, w 1, tau 0.05"."""
-    known = METHODS[config["method"]].hyper_parameters
+    method = METHODS.get(config["method"])  # one from elsewhere may not be there any more
+    known = method.hyper_parameters if method is not None else {}
     hyper = [f"{n} {shown(config[n])}" for n in known if n != "t"]
     hyper += [f"{n} {config[n]:g}" for n in ADDED if config[n]]
     label = "" if config["label"] == "coarse" else ", fine labels"

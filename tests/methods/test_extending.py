@@ -1,0 +1,104 @@
+"""A method from outside: of a script, and of an installed package, as CONTRIBUTING.md has it."""
+
+import os
+import subprocess
+import sys
+
+from maskcon import commands
+from maskcon.data.sets import glyphs
+from maskcon.methods import METHODS
+from maskcon.runs import folder as runs
+from tests.conftest import write_tree
+
+SCRIPT = '''
+import signal
+import sys
+
+from maskcon import commands
+from maskcon.errors import Interrupted
+from maskcon.methods import METHODS, Method
+from maskcon.methods.family import selfcon, supcon
+
+HALF = 1 / 2
+calls = 0
+
+
+def mine(step, *, w=1 - HALF, cold: bool = False, way="both", t=0.1):
+    """Half of each. And more of it."""
+    global calls
+    calls += 1
+    if calls == 9:
+        signal.raise_signal(signal.SIGTERM)
+    assert way in ("both", "other") and isinstance(cold, bool)
+    t = t / 2 if cold else t
+    return w * supcon(step, t=t) + (1 - w) * selfcon(step, t=t)
+
+
+METHODS["mine"] = Method(mine)
+
+if __name__ == "__main__":
+    out, data = sys.argv[1:]
+    options = dict(
+        data=data, method="mine", cold=True, way="other", w="0:1:linear", image_size=16,
+        backbone="resnet10w8", batch_size=8, bank_size=8, epochs=4, warmup_epochs=0,
+    )
+    try:
+        commands.train(out=out, **options)
+    except Interrupted:
+        run = commands.train(out=out, resume=True)
+    assert commands.eval(out)["recall@1"] == run["results"]["recall@1"]
+'''
+
+PACKAGE = '''
+from maskcon.methods import Method
+from maskcon.methods.family import selfcon
+
+
+def toy(step, *, warm: float = 1.0, t: float = 0.1):
+    """What a package brings."""
+    return selfcon(step, t=warm * t)
+
+
+TOY = Method(toy, labels=False)
+'''
+
+
+def python(*words, folder):
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_a_method_of_a_script(tmp_path):
+    """It trains, resumes and is judged; and judged again where nobody knows it."""
+    data = tmp_path / "data"
+    write_tree(data, glyphs.make(train=24, test=40))
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    done = python(tmp_path / "mine.py", tmp_path / "run", data, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mine" not in METHODS
+    run = runs.read(tmp_path / "run")
+    kept = {name: run["config"][name] for name in ("w", "cold", "way", "t")}
+    assert kept == {"w": "0:1:linear", "cold": True, "way": "other", "t": 0.1}
+    found = commands.eval(tmp_path / "run")
+    assert found["recall@1"] == run["results"]["recall@1"]
+    assert commands.compare([tmp_path / "run"])[0]["name"] == "mine"
+    assert commands.embed(tmp_path / "run", out=tmp_path / "v.npz")["images"] == 64
+
+
+def test_a_method_of_a_package(tmp_path, installed):
+    installed("toy_method", PACKAGE, {"maskcon.methods": {"toy": "toy_method:TOY"}})
+    listed = python("-m", "maskcon", "methods", folder=tmp_path)
+    assert "What a package brings." in listed.stdout, listed.stderr
+    assert "--warm" in python("-m", "maskcon", "train", "--help", folder=tmp_path).stdout
+    write_tree(tmp_path / "data", glyphs.make(train=40, test=40))
+    words = "--method toy --warm 2 --backbone resnet10w8 --epochs 1 --image-size 8 --data"
+    words = ("--out", tmp_path / "run", *words.split(), tmp_path / "data")
+    done = python("-m", "maskcon", "train", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert runs.read(tmp_path / "run")["config"]["warm"] == 2
