@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,7 @@ class Encoder:
     def identity(self) -> str:
         """Tells this encoder's vectors from those of others: a digest of weights and input."""
         digest = hashlib.blake2b(digest_size=16)
-        size, mean, std = astuple(self.preprocessing)
-        # names as 0.1 had them: indices and files of vectors hold this digest
-        digest.update(f"Preparation(image_size={size}, mean={mean}, deviation={std})".encode())
+        digest.update(self.preprocessing.digested.encode())
         state = self.network.backbone.state_dict()
         named = {re.sub(r"(^|\.)head\.std$", r"\1head.deviation", n): v for n, v in state.items()}
         for name, value in sorted(named.items()):

@@ -27,6 +27,12 @@ class Preprocessing:
         """Read from the content of encoder.json."""
         return cls(description["image_size"], tuple(description["mean"]), tuple(description["std"]))
 
+    @property
+    def digested(self) -> str:
+        """What digests of encoders and of kept vectors hold: names as 0.1 had them."""
+        size, mean, std = self.image_size, self.mean, self.std
+        return f"Preparation(image_size={size}, mean={mean}, deviation={std})"
+
     def normalise(self, images: Tensor) -> Tensor:
         """Images uint8 [N, 3, H, W] as float32 of mean 0 and std 1; channels last.
 

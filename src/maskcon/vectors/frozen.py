@@ -128,7 +128,8 @@ class Frozen:
         used = FORMAT, split.images.digest, len(split), self.preprocessing, self.precision.name
         cut = (view, self.crop_scale, self.flip, self.seed) if view else ()
         names = getattr(self.backbone, "names", ())  # of the blocks that a vector is made of
-        digest.update(repr((*used, *cut, names)).encode())
+        told = repr((*used, *cut, names))
+        digest.update(told.replace(repr(self.preprocessing), self.preprocessing.digested).encode())
         return digest.hexdigest()
 
     def _compute(
