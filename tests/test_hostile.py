@@ -40,7 +40,8 @@ from maskcon.data.sets.pickles import small_images, unpickle
 from maskcon.discover import known
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.model.network import Architecture, Network, read_weights
+from maskcon.model.backbones import read_weights
+from maskcon.model.network import Architecture, Network
 from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runs.checkpoint import (
     MAGIC,
@@ -290,7 +291,7 @@ from maskcon.data.sets import cifar
 from maskcon.data.sets.pickles import small_images, unpickle
 from maskcon.data.pictures import decode
 from maskcon.errors import InputError
-from maskcon.model.network import read_weights
+from maskcon.model.backbones import read_weights
 from maskcon.runtime.files import parse_json
 
 resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30, 16 * 2**30))  # so that no machine falls

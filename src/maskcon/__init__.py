@@ -22,4 +22,6 @@ _WHERE = {"CoarseToFine": "maskcon.estimator", "Encoder": "maskcon.encoder"}
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
+    if name in ("commands", "data", "methods", "vectors"):
+        return import_module(f"maskcon.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,7 +27,8 @@ from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from maskcon.export import TARGETS, agreement, onnx_file
 from maskcon.export.agreement import Agreement
-from maskcon.model.network import Architecture, Network, build_backbone, load_backbone_weights
+from maskcon.model.backbones import build_backbone, load_backbone_weights
+from maskcon.model.network import Architecture, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import save_encoder
 from tests.conftest import write_tree

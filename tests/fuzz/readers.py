@@ -26,7 +26,8 @@ from maskcon.data.readers import pack as packs
 from maskcon.data.sets import cars, cifar
 from maskcon.discover import known
 from maskcon.errors import InputError, TrainingError
-from maskcon.model.network import Architecture, Network, read_weights
+from maskcon.model.backbones import read_weights
+from maskcon.model.network import Architecture, Network
 from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import HEAD as HEAD_BYTES

@@ -5,13 +5,9 @@ import torchvision
 from torch import nn
 
 from maskcon.errors import InputError
-from maskcon.model.network import (
-    Architecture,
-    EncoderPair,
-    Network,
-    build_backbone,
-    load_backbone_weights,
-)
+from maskcon.model.backbones import build_backbone, load_backbone_weights
+from maskcon.model.network import Architecture, Network
+from maskcon.model.pair import EncoderPair
 
 
 def architecture(**changes) -> Architecture:

@@ -18,10 +18,11 @@ from maskcon.commands.sources import resolved
 from maskcon.data import Features, Split, from_arrays, load
 from maskcon.data.images import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
+from maskcon.model.backbones import build_backbone, load_backbone_weights
 from maskcon.model.blocks import Layered, before_last, last
-from maskcon.model.network import Headed, build_backbone, load_backbone_weights
+from maskcon.model.network import Headed
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.model.residual_head import Head, HeadShape
+from maskcon.model.residual_head import HeadShape, ResidualHead
 from maskcon.model.saved import load_encoder
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import load_checkpoint
@@ -75,10 +76,10 @@ def train(out: Path, **options: Any) -> dict[str, Any]:
 # --- the head ------------------------------------------------------------------------------------
 
 
-def fitted(values: torch.Tensor, **changes: Any) -> Head:
+def fitted(values: torch.Tensor, **changes: Any) -> ResidualHead:
     torch.manual_seed(0)
     shape = HeadShape(parts=(values.shape[1],), components=5, hidden=8, scale=2.0)
-    head = Head(dataclasses.replace(shape, **changes)).eval()
+    head = ResidualHead(dataclasses.replace(shape, **changes)).eval()
     features = Features(values[:, None])
     head.fit(values, *features.statistics)
     return head

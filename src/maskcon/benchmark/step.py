@@ -16,7 +16,7 @@ from maskcon.benchmark.sides import Comparison, Side, Turn, column, noise, targe
 from maskcon.config import SMALL_IMAGE, resolve
 from maskcon.data import from_arrays, load
 from maskcon.errors import InputError
-from maskcon.model.network import build_backbone
+from maskcon.model.backbones import build_backbone
 from maskcon.runtime.device import Precision, pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.cuda_graph import Captured

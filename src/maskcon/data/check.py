@@ -178,44 +178,11 @@ def _classes(
     warnings: list[str],
 ) -> None:
     train, test = found.parts["train"], found.parts["test"]
-    counts = {}
-    for level, names in (("coarse", found.coarse_names), ("fine", found.fine_names)):
-        if not names:
-            continue
-        labels = {name: getattr(part, level) for name, part in found.parts.items()}
-        count = {
-            name: label.bincount(minlength=len(names)).tolist() for name, label in labels.items()
-        }
-        counts[level] = {
-            name: {"train": count["train"][i], "test": count["test"][i]}
-            for i, name in enumerate(names)
-        }
-        used = [i for i in range(len(names)) if count["train"][i] or count["test"][i]]
-        if not used:
-            continue
-        each_has = sorted(count["train"][i] for i in used)
-        lines.append(
-            f"{level:11} {len(used):,} classes of {each_has[0]:,} to {each_has[-1]:,} train images"
-        )
-        if level == "coarse" or len(used) <= SHOWN:
-            lines += [
-                f"              {names[i]}: {count['train'][i]:,} train, {count['test'][i]:,} test"
-                for i in used[: 4 * SHOWN]
-            ]
-            if len(used) > 4 * SHOWN:
-                lines.append(f"              ... and {len(used) - 4 * SHOWN:,} more")
-        small = [names[i] for i in used if 0 < count["train"][i] < TINY]
-        if small:
-            warnings.append(
-                f"{level} classes of fewer than {TINY} train images, {len(small):,}:" + _list(small)
-            )
-        unseen = [names[i] for i in used if not count["train"][i]]
-        if unseen:
-            meant = " (as it should be, if new ones are to be found)" if level == "fine" else ""
-            warnings.append(
-                f"{level} classes of test images alone{meant}, {len(unseen):,}:" + _list(unseen)
-            )
-    facts["classes"] = counts
+    facts["classes"] = {
+        level: _of_level(found, level, names, lines, warnings)
+        for level, names in (("coarse", found.coarse_names), ("fine", found.fine_names))
+        if names
+    }
     if train.coarse.unique().numel() < 2 and METHODS[config.method].labels:
         wrong.append(
             "all train images are of one coarse class: every method but selfcon needs two; give "
@@ -237,6 +204,43 @@ def _classes(
             )
     if len(test) < 2:
         wrong.append(f"{len(test)} test images: an evaluation needs two or more")
+
+
+def _of_level(
+    found: Found, level: str, names: Sequence[str], lines: list[str], warnings: list[str]
+) -> dict[str, dict[str, int]]:
+    """Train and test images of each class of a level, and what there is to say of them."""
+    labels = {name: getattr(part, level) for name, part in found.parts.items()}
+    count = {name: label.bincount(minlength=len(names)).tolist() for name, label in labels.items()}
+    counts = {
+        name: {"train": count["train"][i], "test": count["test"][i]} for i, name in enumerate(names)
+    }
+    used = [i for i in range(len(names)) if count["train"][i] or count["test"][i]]
+    if not used:
+        return counts
+    each_has = sorted(count["train"][i] for i in used)
+    lines.append(
+        f"{level:11} {len(used):,} classes of {each_has[0]:,} to {each_has[-1]:,} train images"
+    )
+    if level == "coarse" or len(used) <= SHOWN:
+        lines += [
+            f"              {names[i]}: {count['train'][i]:,} train, {count['test'][i]:,} test"
+            for i in used[: 4 * SHOWN]
+        ]
+        if len(used) > 4 * SHOWN:
+            lines.append(f"              ... and {len(used) - 4 * SHOWN:,} more")
+    small = [names[i] for i in used if 0 < count["train"][i] < TINY]
+    if small:
+        warnings.append(
+            f"{level} classes of fewer than {TINY} train images, {len(small):,}:" + _list(small)
+        )
+    unseen = [names[i] for i in used if not count["train"][i]]
+    if unseen:
+        meant = " (as it should be, if new ones are to be found)" if level == "fine" else ""
+        warnings.append(
+            f"{level} classes of test images alone{meant}, {len(unseen):,}:" + _list(unseen)
+        )
+    return counts
 
 
 def _fine_under_two(found: Found, facts: dict, warnings: list[str]) -> None:

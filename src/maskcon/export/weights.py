@@ -13,7 +13,8 @@ from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export.agreement import Agreement, vectors_of
 from maskcon.export.describe import describe
-from maskcon.model.network import NARROW, Network
+from maskcon.model.backbones import NARROW
+from maskcon.model.network import Network
 from maskcon.runtime import files
 
 
@@ -100,7 +101,7 @@ def lines(encoder: Encoder, file: str) -> str:
     if name in NARROW:
         return (
             "from safetensors.torch import load_file\n"
-            "from maskcon.model.network import build_backbone\n"
+            "from maskcon.model.backbones import build_backbone\n"
             f'network, width = build_backbone("{name}")\n{load}'
         )
     if name.startswith("timm/"):

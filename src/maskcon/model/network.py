@@ -1,220 +1,16 @@
-"""Backbones, heads, the encoder, and the pair of query and key encoder."""
+"""The encoder: a backbone with the heads that a method reads."""
 
-import copy
-import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any, Literal, cast
 
-import safetensors.torch
-import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
-from maskcon.config import similar
 from maskcon.errors import InputError
 from maskcon.methods import Output
-from maskcon.model.blocks import Layered, last
+from maskcon.model.backbones import layered
 from maskcon.model.heads import HEADS, Widths
-from maskcon.model.residual_head import VECTORS, Head, HeadShape
-from maskcon.runtime.files import check_unpacked
-
-
-class NarrowResNet(nn.Module):
-    """A ResNet of basic blocks with a small-image stem and few channels, for a few cores.
-
-    Args:
-        width: channels of the stem and the first stage; each later stage doubles them.
-        blocks: basic blocks of each stage.
-    """
-
-    def __init__(self, width: int, blocks: Sequence[int] = (1, 1, 1, 1)):
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        stages, channels = [], width
-        for stage, count in enumerate(blocks):
-            out = width * 2**stage
-            for block in range(count):
-                stride = 2 if stage > 0 and block == 0 else 1
-                shortcut = None
-                if stride != 1 or channels != out:
-                    shortcut = nn.Sequential(
-                        nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
-                    )
-                stages.append(BasicBlock(channels, out, stride, shortcut))
-                channels = out
-        self.stages = nn.Sequential(*stages)
-        self.num_features = channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Feature [N, F] of images [N, 3, H, W]: the mean over the last stage's pixels."""
-        return self.stages(self.stem(images)).mean((2, 3))
-
-
-NARROW: dict[str, Callable[[], NarrowResNet]] = {
-    f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
-}
-PROBE = 224  # pixels of an image that networks of all kinds take
-RESNETS = ("resnet18", "resnet34", "resnet50")
-
-
-def build_backbone(
-    name: str, *, init: str = "scratch", stem: Literal["small", "large"] = "small"
-) -> tuple[nn.Module, int]:
-    """A network that maps images to features, and the features' width F.
-
-    Args:
-        name: "resnet18", "resnet34" or "resnet50"; "resnet10w16" or "resnet10w32" for a few
-            cores; "torchvision/NAME" or "timm/NAME" for any classifier of those libraries.
-        init: "scratch", "imagenet" (downloads the library's weights) or the path of a weights
-            file (.safetensors, or a torch file of tensors).
-        stem: of the ResNets: "small" replaces the first convolution by a 3x3 one of stride 1
-            and drops the max-pool (its weights are random whatever `init` says); "large" is
-            the original.
-
-    Raises:
-        InputError: no such network, or the weights do not fit it.
-    """
-    for library in ("timm", "torchvision"):
-        if name.startswith(f"{library}:"):  # another way in which people write it
-            name = name.replace(":", "/", 1)
-    imagenet = init == "imagenet"
-    if name in NARROW:
-        if imagenet:
-            raise InputError(
-                f"{name} has no ImageNet weights: use init 'scratch' or one of {', '.join(RESNETS)}"
-            )
-        narrow = NARROW[name]()
-        backbone: nn.Module = narrow
-        width = narrow.num_features
-    elif name.startswith("timm/"):
-        import timm
-
-        model = name.removeprefix("timm/")
-        if not timm.is_model(model):
-            raise InputError(f"timm has no model {model!r}{similar(model, timm.list_models())}")
-        with _named(name):
-            backbone = timm.create_model(model, pretrained=imagenet, num_classes=0)
-        width = cast(int, backbone.num_features)
-    elif name in RESNETS or name.startswith("torchvision/"):
-        model = name.removeprefix("torchvision/")
-        known = torchvision.models.list_models(torchvision.models)
-        if model not in known:
-            raise InputError(f"torchvision has no classifier {model!r}{similar(model, known)}")
-        weights = "IMAGENET1K_V1" if imagenet else None  # V1 are those of the papers
-        with _named(name):
-            backbone = torchvision.models.get_model(model, weights=weights)
-        width = _drop_classifier(backbone, model)
-    else:
-        choices = [*RESNETS, *NARROW]
-        raise InputError(
-            f"there is no backbone {name!r}{similar(name, choices)}: choose one of "
-            f"{', '.join(choices)}, torchvision/NAME or timm/NAME"
-        )
-    if stem == "small" and isinstance(backbone, torchvision.models.ResNet):
-        backbone.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
-        backbone.maxpool = nn.Identity()
-    if init not in ("scratch", "imagenet"):
-        load_backbone_weights(backbone, Path(init))
-    return backbone, width
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Turn whatever a library raises where it makes a network into an InputError."""
-    try:
-        yield
-    except Exception as error:
-        raise InputError(
-            f"{name} cannot be made: {error}; weights are fetched from the network, so without "
-            "it give --init scratch or the path of a weights file"
-        ) from error
-
-
-def _drop_classifier(network: nn.Module, model: str) -> int:
-    """Replace a classifier's last linear layer by the identity; return the width it took."""
-    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise InputError(f"{model} does not end in a linear layer: choose another network")
-    parent, _, child = linear[-1].rpartition(".")
-    width = cast(nn.Linear, network.get_submodule(linear[-1])).in_features
-    setattr(network.get_submodule(parent), child, nn.Identity())
-    return width
-
-
-def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
-    """Load a local weights file into a backbone.
-
-    Names may carry a "module." or "backbone." prefix; a classifier's weights are passed over,
-    and so is a first convolution of another shape (the small-image stem stays random). Where no
-    name fits at all, tensors are taken in the order of the file, if all have the right shapes:
-    another program's names for the same network.
-
-    Raises:
-        InputError: the file is missing or no weights file, or its weights do not fit.
-    """
-    if not path.is_file():
-        raise InputError(
-            f"there is no weights file {path}: init is 'scratch', 'imagenet' or a path"
-        )
-    weights = read_weights(path)
-    for prefix in ("module.", "backbone."):
-        if any(name.startswith(prefix) for name in weights):
-            weights = {
-                name.removeprefix(prefix): value
-                for name, value in weights.items()
-                if name.startswith(prefix)
-            }
-    own = backbone.state_dict()
-    stem = next(iter(own))
-    if not own.keys() & weights.keys():
-        weights = _renamed(weights, own)
-    fitting = {n: v for n, v in weights.items() if n in own and v.shape == own[n].shape}
-    missing = [n for n in own if n not in fitting and n != stem]
-    if missing:
-        raise InputError(
-            f"{path} does not fit the backbone: {len(missing)} of its {len(own)} tensors are "
-            f"missing or of another shape, {missing[0]} first. Was it saved from another network?"
-        )
-    backbone.load_state_dict(fitting, strict=False)
-
-
-def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under a network's own names, where each has the shape of that in its place.
-
-    Tensors behind the network's last are those of a classifier.
-    """
-    pairs = list(zip(own, weights, strict=False))
-    if len(pairs) < len(own) or any(own[a].shape != weights[b].shape for a, b in pairs):
-        return dict(weights)
-    return {a: weights[b] for a, b in pairs}
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors or torch file, without executing code from it."""
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as weights: {error}") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"{path} holds no dictionary of tensors")
-    return content
+from maskcon.model.residual_head import VECTORS, HeadShape, ResidualHead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +44,7 @@ class Headed(nn.Module):
         head: vectors to features.
     """
 
-    def __init__(self, trunk: nn.Module | None, head: Head):
+    def __init__(self, trunk: nn.Module | None, head: ResidualHead):
         super().__init__()
         self.trunk, self.head = trunk, head
 
@@ -268,26 +64,6 @@ class Headed(nn.Module):
         return self.head(self.trunk(images))
 
 
-def layered(
-    name: str, layers: int, *, init: str = "scratch", stem: Literal["small", "large"] = "small"
-) -> tuple[nn.Module, tuple[int, ...]]:
-    """A backbone whose vectors also say what its last blocks found; and the widths of the parts.
-
-    Args:
-        name: as `build_backbone` takes it.
-        layers: how many blocks; 0 is the backbone itself.
-        init: as `build_backbone` takes it.
-        stem: likewise.
-    """
-    backbone, width = build_backbone(name, init=init, stem=stem)
-    if not layers:
-        return backbone, (width,)
-    with_layers = Layered(backbone, last(backbone, layers))
-    with torch.no_grad():
-        parts = with_layers.eval().parts(torch.zeros(1, 3, PROBE, PROBE))
-    return with_layers, tuple(part.shape[1] for part in parts)
-
-
 def _backbone_of(architecture: Architecture, init: str) -> tuple[nn.Module, int]:
     """The backbone of an architecture, with its head if it has one, and the features' width."""
     name, shape = architecture.backbone, architecture.head
@@ -301,7 +77,7 @@ def _backbone_of(architecture: Architecture, init: str) -> tuple[nn.Module, int]
         return trunk, width
     if width != shape.inputs:
         raise InputError(f"{name} has vectors of {width}, and the head takes {shape.inputs}")
-    head = Head(shape)
+    head = ResidualHead(shape)
     return Headed(trunk, head), head.width
 
 
@@ -393,32 +169,3 @@ class Network(nn.Module):
     def describe(self) -> dict[str, Any]:
         """The architecture as plain data, for encoder.json."""
         return asdict(self.architecture)
-
-
-class EncoderPair(nn.Module):
-    """The query encoder, and the key encoder that follows it as a moving average.
-
-    Parameters follow; buffers do not: the key's batch norms gather statistics of their own,
-    and run in training mode, as in MoCo and MaskCon. What is frozen is the same in both.
-
-    Args:
-        query: the encoder to train.
-        momentum: share of the key's old parameters that stays at each update.
-    """
-
-    def __init__(self, query: Network, momentum: float):
-        super().__init__()
-        self.query = query
-        shared: dict[int, Any] = {id(part): part for part in query.fixed}
-        self.key = copy.deepcopy(query, shared).requires_grad_(False)
-        self.key.without([name for name, kind in query.heads.items() if not kind.key])
-        self.momentum = momentum
-        own = {n: p for n, p in query.named_parameters() if p.requires_grad}
-        names = {n: p for n, p in self.key.named_parameters() if n in own}
-        self._followers: list[Tensor] = list(names.values())
-        self._leaders: list[Tensor] = [p for n, p in own.items() if n in names]
-
-    @torch.no_grad()
-    def update_key(self) -> None:
-        """Move every parameter: key = momentum * key + (1 - momentum) * query."""
-        torch._foreach_lerp_(self._followers, self._leaders, 1 - self.momentum)

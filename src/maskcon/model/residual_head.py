@@ -45,7 +45,7 @@ class HeadShape:
         return sum(self.parts)
 
 
-class Head(nn.Module):
+class ResidualHead(nn.Module):
     """Vectors [N, F] -> [frozen direction | scale * learned direction], [N, 2 K].
 
         p = PCA(standardise(x))          [N, K]; fixed, from the train vectors; each part of x

@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskcon.errors import InputError
 from maskcon.methods import Output
-from maskcon.model.network import EncoderPair, Network
+from maskcon.model.network import Network
+from maskcon.model.pair import EncoderPair
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import Ranks

@@ -12,7 +12,8 @@ from maskcon.data import DataSet, Features, Split
 from maskcon.data.images import IMAGENET_STATISTICS, of_tensor
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import negatives_before, recall
-from maskcon.model.network import Headed, Network, layered
+from maskcon.model.backbones import layered
+from maskcon.model.network import Headed, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import VECTORS
 from maskcon.model.saved import save_encoder

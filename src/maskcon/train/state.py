@@ -13,7 +13,8 @@ from maskcon.errors import DivergedError, InputError
 from maskcon.eval.recall import recall_of
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.schedules import learning_rate, scheduled
-from maskcon.model.network import EncoderPair, Network
+from maskcon.model.network import Network
+from maskcon.model.pair import EncoderPair
 from maskcon.runtime.device import Precision, pick_device, reuse_memory
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
@@ -91,13 +92,7 @@ class Training:
         changing = {name: torch.zeros((), device=self.device) for name in self.schedules}
         self.hyper: dict[str, Any] = {**config.hyper, **changing}
         self.scaler = self.precision.scaler()
-        self.optimizer = torch.optim.SGD(
-            [p for p in self.encoder.parameters() if p.requires_grad],
-            lr=torch.tensor(config.lr, device=self.device),  # which a CUDA graph reads anew
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=not self.scaler.is_enabled(),  # the processor's fused step ignores the scale
-        )
+        self.optimizer = self._sgd()
         self._set_shares()
         self.steps = 0
         self.last: dict[str, float] = {}
@@ -112,6 +107,15 @@ class Training:
             images_of_part = self._probe[ranks.part(len(self._probe))].to(self.device)
             self.encoders.compile(torch.zeros_like(images_of_part))
         self.encoders.share(ranks)
+
+    def _sgd(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            [p for p in self.encoder.parameters() if p.requires_grad],
+            lr=torch.tensor(self.config.lr, device=self.device),  # which a CUDA graph reads anew
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+            fused=not self.scaler.is_enabled(),  # the processor's fused step ignores the scale
+        )
 
     def _set_shares(self) -> None:
         """What of the whole batch's loss is this process's, and of its gradient.
