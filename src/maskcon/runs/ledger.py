@@ -42,8 +42,8 @@ def add(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
         with files.locked(path, wait=files.WAIT):
             before = path.read_bytes() if path.exists() else b""
             there = {_key(json.loads(line)) for line in before.splitlines()}
-            new = [_line(run) for run in runs if _key(run) not in there]
-            files.write(path, before, *new)
+            new = {_key(run): _line(run) for run in runs if _key(run) not in there}
+            files.write(path, before, *new.values())
     except (OSError, TrainingError) as error:
         raise InputError(f"the ledger {path} cannot be written: {error}") from error
 
