@@ -99,7 +99,7 @@ def test_growth_is_measured_as_long_as_there_is_patience():
     (lines,) = [lines for name, lines in record["growth"].items() if name == "maskcon"]
     assert [line["measured"] for line in lines] == [True, True, False]
     assert lines[2]["seconds"] == pytest.approx(lines[1]["seconds"] * 1000**2)
-    assert "extrapolated" in "\n".join(table.lines(record))
+    assert "extrapolated" in str(table.told(record))
     recalls = list(record["recall"].values())
     assert all(found == recalls[0] for found in recalls)
 
@@ -112,7 +112,7 @@ def test_views_are_compared_with_those_of_their_kind():
         others = {f"{kind}: Pillow", f"{kind}: torchvision v2"}
         assert set(record["ratios"][f"{kind}: maskcon"]) == others
     assert all(speed > 0 for speed in record["speeds"].values())
-    assert table.lines(record)
+    assert table.told(record)
 
 
 @pytest.mark.heavy
@@ -158,7 +158,7 @@ def test_options_that_cannot_be_compared(options, message):
 def test_committed_results(path):
     """Each can be shown, was measured from a clean commit and names no folder."""
     record = json.loads(path.read_text())
-    assert table.lines(record)
+    assert table.told(record)
     assert re.fullmatch("[0-9a-f]{40}", record["commit"])
     assert "/home" not in path.read_text()
     assert "/tmp" not in path.read_text()

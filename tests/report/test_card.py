@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from maskcon import commands
-from maskcon.cli.tables import print_recall
+from maskcon.cli.results import print_run
 from maskcon.data.sets import glyphs
 from maskcon.runs import folder as runs
 from tests.conftest import write_tree
@@ -79,10 +79,8 @@ def test_its_program_takes_vectors_where_the_encoder_does(tmp_path, monkeypatch)
         "split": np.where(np.arange(120) < 80, "train", "test"),
     }
     np.savez(tmp_path / "mine.npz", **table)
-    commands.train(
-        features=tmp_path / "mine.npz", out=tmp_path / "run",
-        **{**SMALL, "image_size": 0, "head_hidden": 8},
-    )  # fmt: skip
+    options = {name: value for name, value in SMALL.items() if name != "image_size"}
+    commands.train(features=tmp_path / "mine.npz", out=tmp_path / "run", head_hidden=8, **options)
     card = (tmp_path / "run" / "README.md").read_text()
     shutil.copy(tmp_path / "mine.npz", tmp_path / "run" / "vectors.npz")
     assert len(result_of(card, tmp_path / "run", monkeypatch)) == 120
@@ -110,10 +108,11 @@ def test_it_names_no_path(frozen, pictures, weights):
 
 def test_a_head_stands_beside_the_network_alone(frozen, capsys):
     """In the card, on the screen and on the page."""
-    results = runs.read(frozen)["results"]
+    run = runs.read(frozen)
+    results = run["results"]
     alone = f"{results['frozen']['recall@1']:.2%}"
     assert f"| frozen network alone | {alone} |" in (frozen / "README.md").read_text()
-    print_recall(results)
+    print_run(run)
     line = next(line for line in capsys.readouterr().out.splitlines() if "frozen network" in line)
     assert alone in line
     commands.report(frozen, points=20, map="pca")

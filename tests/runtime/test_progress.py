@@ -2,7 +2,6 @@
 
 from maskcon.runtime import progress
 from maskcon.runtime.progress import duration, screen
-from maskcon.runtime.tables import aligned
 
 
 def test_short_work_says_nothing_where_there_is_no_terminal(capsys, monkeypatch):
@@ -30,12 +29,3 @@ def test_a_terminal_has_one_moving_line(capsys, monkeypatch):
 
 def test_durations():
     assert [duration(s) for s in (41.6, 190, 7500)] == ["42s", "3m10s", "2h05m"]
-
-
-def test_columns():
-    table = [["", "seeds", "path"], ["maskcon", "0,1", "a"], ["coins", "12", "long/b"]]
-    assert aligned(table, left=(0, 2)) == [
-        "         seeds  path",
-        "maskcon    0,1  a",
-        "coins       12  long/b",
-    ]

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskcon.runtime.tables import aligned
-
 Table = list[list[str]]  # the first row is the head
 
 
@@ -69,16 +67,16 @@ def compiling(record: Mapping[str, Any]) -> str:
     return f"compiling takes {record['compile']['seconds']:.0f} s, {after}"
 
 
-def lines(record: Mapping[str, Any]) -> list[str]:
-    """All there is to say of a record, for the screen."""
+def told(record: Mapping[str, Any]) -> list[str | Table]:
+    """All there is to say of a record, for the screen: lines and tables."""
     about = "  ".join(f"{k} {v}" for k, v in record["settings"].items() if v is not None)
-    said = ["", f"{record['benchmark']}: {about}", machine(record), *aligned(speeds(record))]
+    said: list[str | Table] = [f"\n{record['benchmark']}: {about}", machine(record), speeds(record)]
     if "compile" in record:
         said.append(compiling(record))
     if "growth" in record:
-        said += ["", f"features {record['growth_width']} wide", *aligned(growth(record))]
+        said += [f"\nfeatures {record['growth_width']} wide", growth(record)]
     if record["targets"]:
-        said += ["", *aligned(targets(record))]
+        said += ["", targets(record)]
     return said
 
 

@@ -7,6 +7,7 @@ import rich_click as click
 
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH
+from maskcon.cli.tables import show
 
 
 @click.group()
@@ -112,6 +113,10 @@ def _benchmark(names: list[str], json: Path | None, **options: Any) -> None:
         taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}
         with screen() as progress:
             records[name] = BENCHMARKS[name](progress=progress, **taken)
-        echo("\n".join(table.lines(records[name])))
+        for part in table.told(records[name]):
+            if isinstance(part, str):
+                echo(part)
+            else:
+                show(part)
         if json is not None:
             write_json(json, records if len(names) > 1 else records[name])

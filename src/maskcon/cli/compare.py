@@ -5,8 +5,8 @@ from typing import Any
 
 import rich_click as click
 
-from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, given
+from maskcon.cli.tables import show
 
 
 @click.command()
@@ -26,4 +26,5 @@ def compare(runs: tuple[Path, ...], metrics: str | None, **options: Any) -> None
 
     chosen = [name.strip() for name in metrics.split(",")] if metrics else []
     rows = commands.compare(list(runs), metrics=chosen, **given(options))
-    echo("\n".join(comparison.text_table([comparison.Row(**row) for row in rows])))
+    table, left = comparison.text_table([comparison.Row(**row) for row in rows])
+    show(table, left)

@@ -6,7 +6,7 @@ import rich_click as click
 
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH
-from maskcon.cli.tables import print_recall
+from maskcon.cli.results import print_run
 
 
 @click.command()
@@ -23,7 +23,7 @@ def demo(out: Path, resume: bool, overwrite: bool) -> None:
 
     with screen() as progress:
         run = commands.demo(out=out, resume=resume, overwrite=overwrite, progress=progress)
-    print_recall(run["results"])
+    print_run(run)
     echo(
         f"\nThe encoder saw only {len(run['data']['coarse'])} coarse labels and learned to tell "
         f"{run['data']['fine']} characters apart.\nLook at {out / 'neighbours.png'} and "

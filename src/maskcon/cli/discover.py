@@ -7,8 +7,8 @@ import rich_click as click
 
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, encoder_options, given
+from maskcon.cli.tables import show
 
-WIDEST = 28  # characters of a class name in the table
 SIZES = 8  # groups whose sizes the table shows
 
 
@@ -48,23 +48,17 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
 
 def _print_classes(classes: list[dict[str, Any]]) -> None:
     """A line for each coarse class."""
-    width = min(max(len(c["name"]) for c in classes), WIDEST)
-    width = max(width, len("coarse class"))
-    echo(
-        f"\n{'coarse class':{width}} {'images':>8} {'groups':>7}  {'low-high':9} {'structure':15} "
-        "sizes"
-    )
+    table = [["coarse class", "images", "groups", "low-high", "structure", "sizes"]]
     for c in classes:
-        name = c["name"] if len(c["name"]) <= WIDEST else c["name"][: WIDEST - 1] + "…"
         sizes = [f"{group['images']:,}" for group in c["groups"]]
         more = " ..." if len(sizes) > SIZES else ""
         between = f"{c['low']}-{c['high']}" if c["low"] < c["high"] else f"{c['number']}"
-        echo(
-            f"{name:{width}} {c['images']:>8,} {c['number']:>7}  {between:9} "
-            f"{c['structure']:15} {' '.join(sizes[:SIZES])}{more}"
-        )
-    total = sum(c["number"] for c in classes)
-    echo(f"{'all':{width}} {sum(c['images'] for c in classes):>8,} {total:>7}")
+        number, shown = f"{c['number']:,}", " ".join(sizes[:SIZES]) + more
+        table.append([c["name"], f"{c['images']:,}", number, between, c["structure"], shown])
+    images, groups = (sum(c[what] for c in classes) for what in ("images", "number"))
+    table.append(["all", f"{images:,}", f"{groups:,}", "", "", ""])
+    echo()
+    show(table, left=(0, 3, 4, 5))
     if any(c["structure"] == "none" for c in classes):
         echo(
             "structure none: such a class shows no more groups than a cloud without any would, so "
@@ -88,14 +82,16 @@ def _print_judged(scores: dict[str, float]) -> None:
     """Groups beside the fine classes of the data."""
     echo(
         f"\nbeside the {scores['classes']:.0f} fine classes of the data, which were not used to "
-        f"find the groups:\n{'':24}{'groups':>8}{'accuracy':>10}{'ARI':>9}{'NMI':>9}"
+        "find the groups:"
     )
+    table = [["", "groups", "accuracy", "ARI", "NMI"]]
     for name, number, end in (
         ("these groups", scores["groups"], ""),
         ("with the true numbers", scores["classes"], "/true_number"),
     ):
-        cells = [scores[f"{key}{end}"] for key in ("accuracy", "ari", "nmi")]
-        echo(f"{name:24}{number:>8.0f}{cells[0]:>10.1%}{cells[1]:>9.1%}{cells[2]:>9.1%}")
+        cells = (f"{scores[f'{key}{end}']:.1%}" for key in ("accuracy", "ari", "nmi"))
+        table.append([name, f"{number:.0f}", *cells])
+    show(table)
     echo(
         f"the number of a coarse class is off by {scores['number/error']:.1f} on average; the more "
         f"confident half of the images is right in {scores['accuracy/confident']:.1%}, the rest "

@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.options import PATH, data_options, encoder_options, given
-from maskcon.cli.tables import print_evaluation
+from maskcon.cli.results import print_evaluation
 
 
 @click.command()

@@ -8,6 +8,7 @@ import rich_click as click
 
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, given, train_options
+from maskcon.cli.tables import show
 from maskcon.errors import InputError
 
 
@@ -59,38 +60,43 @@ def _whole_numbers(text: str) -> list[int]:
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
     ks = ("recall@1", "recall@2", "recall@5", "recall@10")
-    source = None
+    tables: dict[str, list[list[str]]] = {}
     for row in rows:
-        if (row["data"], row["source"]) != source:
-            source = row["data"], row["source"]
-            echo(f"\n{row['data']} ({row['source']})".ljust(33) + "".join(f"{k:>11}" for k in ks))
+        source = f"{row['data']} ({row['source']})"
         cells = (f"{row['recall'][k]:.2%}" if k in row["recall"] else "-" for k in ks)
-        best = "  best" if row["best"] else ""
-        echo(f"  {row['name']:30}" + "".join(map(_right, cells)) + best)
+        table = tables.setdefault(source, [[source, *ks, ""]])
+        table.append([f"  {row['name']}", *cells, "best" if row["best"] else ""])
+    for table in tables.values():
+        echo()
+        show(table)
     echo("\nAll start from ImageNet weights. To run one: maskcon reproduce DATA METHOD --w --tau")
-
-
-def _right(cell: str) -> str:
-    return f"{cell:>11}"
 
 
 def _print_comparison(result: dict[str, Any]) -> None:
     import statistics
 
+    from maskcon.runs.results import without_learning
+
     runs, published = result["runs"], result["row"]["recall"]
     ks = [key for key in runs[0]["results"] if key.startswith("recall@")]
     ours = {k: [run["results"][k] for run in runs] for k in ks}
     mean = {k: statistics.mean(values) for k, values in ours.items()}
-    echo(f"\n{'':12}" + "".join(map(_right, ks)))
-    for name, cells in (
-        ("published", [f"{published[k]:.2%}" if k in published else "-" for k in ks]),
-        ("ours", [f"{mean[k]:.2%}" for k in ks]),
-        ("deviation", [f"{statistics.stdev(ours[k]):.2%}" for k in ks] if len(runs) > 1 else []),
-        ("difference", [f"{mean[k] - published[k]:+.2%}" if k in published else "-" for k in ks]),
-        ("raw pixels", [f"{runs[0]['results']['pixels'][k]:.2%}" for k in ks]),
-    ):
-        if cells:
-            echo(f"{name:12}" + "".join(map(_right, cells)))
+    table = [
+        ["", *ks],
+        ["published", *(f"{published[k]:.2%}" if k in published else "-" for k in ks)],
+        ["ours", *(f"{mean[k]:.2%}" for k in ks)],
+    ]
+    if len(runs) > 1:
+        table.append(["std", *(f"{statistics.stdev(ours[k]):.2%}" for k in ks)])
+    table += [
+        ["difference", *(f"{mean[k] - published[k]:+.2%}" if k in published else "-" for k in ks)],
+        *(
+            [name, *(f"{row[k]:.2%}" for k in ks)]
+            for name, row in without_learning(runs[0]).items()
+        ),
+    ]
+    echo()
+    show(table)
     first = runs[0]
     hardware = first["hardware"]
     seconds = statistics.mean(run["training"]["seconds"] for run in runs)

@@ -7,7 +7,7 @@ import rich_click as click
 
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, encoder_options, given
-from maskcon.runtime.tables import aligned
+from maskcon.cli.tables import show
 
 SHOWN = 20  # queries that are printed
 
@@ -66,5 +66,4 @@ def _print_hits(query: dict[str, Any]) -> None:
     }
     shown = {n: c for n, c in columns.items() if n in ("rank", "score") or {*c} != {"-"}}
     table = [tuple(shown), *zip(*shown.values(), strict=True)]
-    for line in aligned(table, left=range(2, len(shown))):
-        echo(line)
+    show(table, left=range(2, len(shown)))

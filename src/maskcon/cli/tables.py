@@ -1,80 +1,97 @@
-"""Tables on the screen."""
+"""Tables on the screen, as wide as it is."""
 
-from collections.abc import Mapping
-from typing import Any
+import os
+import shutil
+import sys
+from collections.abc import Collection, Sequence
+from io import StringIO
+from typing import Literal
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from maskcon.cli.echo import echo
+from maskcon.runtime.progress import printable
 
-APART = ("intervals", "by_coarse", "pixels", "images", "best")
-
-
-def print_recall(results: dict[str, Any]) -> None:
-    """Recall@K of the features, perhaps of the best epoch, and of raw pixels."""
-    ks = [key for key in results if key.startswith("recall@")]
-    if any(k.endswith("/coarse") for k in ks):
-        echo("no fine labels: this is the recall of coarse classes")
-    echo(f"{'':16}" + "".join(f"{k.removesuffix('/coarse'):>12}" for k in ks))
-    for name, row in (
-        ("last epoch" if "best" in results else "features", results),
-        ("best epoch", results.get("best")),
-        ("frozen network alone", results.get("frozen")),
-        ("raw pixels", results.get("pixels")),
-    ):
-        if row:
-            _line(name, [_share(row.get(k)) for k in ks])
+APART = 2  # blanks between columns
+NARROW = 16  # a column of text is not made narrower
+WORD = 24  # nor one of numbers than its head's longest word, up to this many letters
+UNBOUND = 10**6  # columns of no screen
 
 
-def print_evaluation(results: dict[str, Any]) -> None:
-    """Everything that `maskcon eval` found."""
-    intervals = results.get("intervals")
-    if intervals is None:  # no fine labels, or no recall
-        if "pixels" in results:
-            print_recall(results)
-    else:
-        ks = [k for k in results if k.startswith("recall@") and "/" not in k]
-        echo(f"{'':16}" + "".join(f"{k:>12}" for k in ks))
-        _line("features", [_share(results[k]) for k in ks])
-        _line("  95 %", [_span(intervals[k]) for k in ks])
-        within = [f"{k}/within_coarse" for k in ks]
-        if within[0] in results:
-            _line("own coarse class", [_share(results.get(k)) for k in within])
-            _line("  95 %", [_span(intervals.get(k)) for k in within])
-        _line("raw pixels", [_share(results["pixels"].get(k)) for k in ks])
-    others = {
-        name: value
-        for name, value in results.items()
-        if name not in APART and not name.startswith("recall@")
-    }
-    if others:
-        echo()
-    for name, value in others.items():
-        _figure(name, value, (intervals or {}).get(name))
-    if results.get("by_coarse"):
-        _by_coarse(results["by_coarse"])
+def show(table: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
+    """Print a table whose rows have as many cells each, the head among them.
+
+    On a terminal (and where $COLUMNS says how wide it is) it fits: text is wrapped, and columns
+    that have no room go below the others. In a file or a pipe a row stays a line.
+
+    Args:
+        table: rows of cells, the first being the head.
+        left: places of the columns that are text and begin at their left edge; the others, such
+            as numbers, end at their right one.
+    """
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    echo("\n".join(lines(table, left, shutil.get_terminal_size().columns if wide else None)))
 
 
-def _figure(name: str, value: float, interval: Any) -> None:
-    from maskcon.runs.compare import PLAIN
+def lines(
+    table: Sequence[Sequence[str]], left: Collection[int] = (0,), width: int | None = None
+) -> list[str]:
+    """The lines of `show`, at most so wide; None is as wide as they need.
 
-    plain = name in PLAIN or "left_out" in name or name.endswith("/strength")
-    shown = f"{value:.4g}" if plain else f"{value:.2%}"
-    echo(f"{name:34}{shown:>10}" + (f"  {_span(interval)}" if interval else ""))
+    Names in cells cannot steer the terminal, and none is taken for markup.
+    """
+    table = [[printable(cell).replace("\n", "\\n") for cell in row] for row in table]
+    columns = list(zip(*table, strict=True))
+    whole = [max(map(cell_len, column)) for column in columns]
+    if width is None or sum(whole) + APART * (len(whole) - 1) <= width:
+        return _drawn(table, left, [*whole], UNBOUND)
+    least = [
+        min(size, NARROW) if place in left else _least(column)
+        for place, (column, size) in enumerate(zip(columns, whole, strict=True))
+    ]
+    found: list[str] = []
+    for places in _blocks(least, width):
+        part = [[row[place] for place in places] for row in table]
+        text = {i for i, place in enumerate(places) if place in left}
+        fixed = [None if i in text else least[place] for i, place in enumerate(places)]
+        found += ([""] if found else []) + _drawn(part, text, fixed, width)
+    return found
 
 
-def _by_coarse(by_coarse: Mapping[str, Mapping[str, float]]) -> None:
-    echo(f"\n{'coarse class':34}{'recall@1':>10}{'within':>10}")
-    for name, values in sorted(by_coarse.items(), key=lambda row: -row[1]["recall@1"]):
-        within = values.get("recall@1/within_coarse")
-        echo(f"{name[:33]:34}{values['recall@1']:>10.2%}{_share(within):>10}")
+def _least(column: Sequence[str]) -> int:
+    """How narrow a column of numbers may be: its head may be wrapped, and nothing else."""
+    words = max(map(cell_len, column[0].split() or [""]))
+    return max(min(words, WORD), *map(cell_len, column[1:]), 1)
 
 
-def _line(name: str, cells: list[str]) -> None:
-    echo(f"{name:16}" + "".join(f"{cell:>12}" for cell in cells))
+def _blocks(least: Sequence[int], width: int) -> list[list[int]]:
+    """Places of columns that fit beside each other; the first column begins each block."""
+    blocks, used = [[0]], least[0]
+    for place in range(1, len(least)):
+        if used + APART + least[place] > width and len(blocks[-1]) > 1:
+            blocks.append([0])
+            used = least[0]
+        blocks[-1].append(place)
+        used += APART + least[place]
+    return blocks
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
-
-
-def _span(interval: Any) -> str:
-    return "" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}"
+def _drawn(
+    table: Sequence[Sequence[str]],
+    left: Collection[int],
+    widths: Sequence[int | None],
+    screen: int,
+) -> list[str]:
+    """Lines of a table by rich; columns without a width share what the others leave."""
+    drawn = Table(box=None, padding=(0, APART, 0, 0), pad_edge=False, header_style="")
+    for place, (head, width) in enumerate(zip(table[0], widths, strict=True)):
+        side: Literal["left", "right"] = "left" if place in left else "right"
+        drawn.add_column(Text(head), justify=side, width=width, overflow="fold")
+    for row in table[1:]:
+        drawn.add_row(*map(Text, row))
+    file = StringIO()
+    Console(file=file, width=screen, color_system=None, legacy_windows=False).print(drawn)
+    return [line.rstrip() for line in file.getvalue().splitlines()]

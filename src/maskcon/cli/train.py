@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.options import PATH, given, train_options
-from maskcon.cli.tables import print_recall
+from maskcon.cli.results import print_run
 
 
 @click.command()
@@ -34,4 +34,4 @@ def train(out: Path, recipe: str | None, resume: bool, overwrite: bool, **option
             **given(options),
         )
     if run["results"]:  # which the first of several processes alone says
-        print_recall(run["results"])
+        print_run(run)

@@ -14,7 +14,6 @@ from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs.ledger import cell, name_of
 from maskcon.runtime.files import parse_json, replacing
-from maskcon.runtime.tables import aligned
 
 FORMATS = (".png", ".svg", ".pdf")
 # Figures that are no shares of anything, and are shown as they are.
@@ -153,18 +152,21 @@ def shown(metric: str, values: Sequence[float]) -> str:
     return cell(values)
 
 
-def text_table(rows: Sequence[Row]) -> list[str]:
-    """Columns for the screen; many metrics become a line each."""
+def text_table(rows: Sequence[Row]) -> tuple[list[list[str]], tuple[int, ...]]:
+    """Cells for the screen, the head first, and which columns are text.
+
+    Many metrics become a line each.
+    """
     metrics = list(rows[0].metrics)
     if len(metrics) <= 6:
         table = [["", "seeds", *metrics]]
         for row in rows:
             seeds = ",".join(map(str, row.seeds))
             table.append([row.name, seeds, *(shown(m, row.metrics[m]) for m in metrics)])
-    else:
-        table = [["", *(row.name for row in rows)]]
-        table += [[m, *(shown(m, row.metrics[m]) for row in rows)] for m in metrics]
-    return aligned(table)
+        return table, (0, 1)
+    table = [["", *(row.name for row in rows)]]
+    table += [[m, *(shown(m, row.metrics[m]) for row in rows)] for m in metrics]
+    return table, (0,)
 
 
 def csv_table(rows: Sequence[Row]) -> str:
