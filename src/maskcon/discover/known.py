@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from maskcon.data.readers.columns import USUAL
 from maskcon.discover import spreadsheet
 from maskcon.discover.kmeans import UNKNOWN
 from maskcon.errors import InputError
@@ -81,7 +82,8 @@ def read(path: Path, names: Sequence[str]) -> Known:
         InputError: it cannot be read, has no labels, none of its paths is a picture of the
             data, or a picture has two labels.
     """
-    columns = {"path": spreadsheet.IMAGE, "fine": spreadsheet.FINE}
+    # "name" is what groups.csv has where pictures are no files
+    columns = {"path": (*USUAL["image"], "name"), "fine": (*USUAL["fine"], "label")}
     rows = [row for row in spreadsheet.read(path, columns) if row["fine"]]
     if not rows:
         raise InputError(f"{path} has no fine labels: write some, or leave out --known")

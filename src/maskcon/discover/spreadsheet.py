@@ -5,11 +5,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from maskcon.data.readers.columns import USUAL
+from maskcon.data.readers.columns import usual
 from maskcon.errors import InputError
-
-IMAGE = (*USUAL["image"], "name")  # "name" is what groups.csv has where pictures are no files
-FINE = (*USUAL["fine"], "label")
 
 
 def read(
@@ -42,12 +39,9 @@ def read(
     if not lines:
         raise InputError(f"{path} is empty: expected a table with columns {', '.join(columns)}")
     head = [name.strip().lower() for name in lines[0]]
-    places = {}
+    places = {role: head.index(name) for role, name in usual(head, columns).items()}
     for role, names in columns.items():
-        there = next((name for name in names if name in head), None)
-        if there is not None:
-            places[role] = head.index(there)
-        elif role not in optional:
+        if role not in places and role not in optional:
             raise InputError(
                 f"{path} has columns {', '.join(head)}: expected one of {', '.join(names)}; the "
                 "first line names the columns"

@@ -12,19 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from maskcon.data.readers.columns import USUAL, usual
 from maskcon.errors import InputError
 from maskcon.runtime.files import check_unpacked, parse_json
 
 ABOUT = "maskcon"  # key of Parquet's metadata, and field of npz, that say which encoder it was
 LEVELS = ("coarse", "fine", "split")
-# What columns and fields are called, here and by others; the first that is there counts.
-NAMES = {
-    "vector": ("vector", "vectors", "embedding", "embeddings"),
-    "paths": ("path", "paths", "image_path", "file", "filename", "file_name", "image", "id"),
-    "coarse": ("coarse", "coarse_label", "label", "labels", "class", "category"),
-    "fine": ("fine", "fine_label"),
-    "split": ("split", "set", "partition"),
-}
+ROLES = ("vector", "paths", *LEVELS)
 BATCH = 8192  # rows that are decoded together
 Read = tuple[dict[str, np.ndarray], dict[str, Any]]  # "vector" and the others; the description
 
@@ -182,12 +176,7 @@ def _about(text: str | bytes | None, path: Path) -> dict[str, Any]:
 
 def _pick(there: Sequence[str], path: Path) -> dict[str, str]:
     """The column of each role that a file has: {"vector": "embedding", ...}."""
-    known = {name.lower(): name for name in reversed(there)}
-    picked = {}
-    for role, usual in NAMES.items():
-        name = next((name for name in usual if name in known), None)
-        if name is not None:
-            picked[role] = known[name]
+    picked = usual(there, {role: USUAL[role] for role in ROLES})
     if "vector" not in picked:
         raise InputError(
             f"{path} has {_some(there)}: expected a column or field `vector` or `embedding`"

@@ -10,14 +10,30 @@ from maskcon.data.pictures import Pictures
 from maskcon.data.table import SPLITS, Found, Part, numbered, settle
 from maskcon.errors import InputError
 
+_FILES = ("path", "paths", "image_path", "file", "filename", "file_name")
 # What columns are called where nobody says it; the first that is there counts.
 USUAL = {
-    "image": ("image", "img", "image_path", "path", "file", "filename", "file_name"),
-    "coarse": ("coarse", "coarse_label", "label", "class", "category"),
+    "image": ("image", "img", *_FILES),  # a picture, or where it lies
+    "paths": (*_FILES, "image", "id"),  # what a vector is of
+    "vector": ("vector", "vectors", "embedding", "embeddings"),
+    "coarse": ("coarse", "coarse_label", "label", "labels", "class", "category"),
     "fine": ("fine", "fine_label"),
     "split": ("split", "set", "partition"),
 }
+ROLES = ("image", "coarse", "fine", "split")  # of a table of pictures
 NONE = "none"  # a column's name that says: there is none
+
+
+def usual(there: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The column of each role that a table has, whatever its capitals: {"image": "Img", ...}.
+
+    Args:
+        there: the columns of the table.
+        names: what the column of each role may be called, in small letters, the likeliest first.
+    """
+    known = {name.strip().lower(): name for name in reversed(there)}
+    found = {role: next((n for n in wanted if n in known), None) for role, wanted in names.items()}
+    return {role: known[name] for role, name in found.items() if name is not None}
 
 
 @dataclass(frozen=True)
@@ -35,23 +51,16 @@ class Columns:
         Raises:
             InputError: a column that was named is not there, or none for image or coarse.
         """
-        picked = {}
-        known = {name.lower(): name for name in reversed(there)}
-        for role, usual in USUAL.items():
-            named = getattr(self, role)
-            if named == NONE:
-                continue
-            if named is not None:
-                if named not in there:
-                    raise InputError(
-                        f"{where} has no column {named!r}: it has {', '.join(there)}; "
-                        f"give --{role}-column one of them"
-                    )
-                picked[role] = named
-                continue
-            guess = next((name for name in usual if name in known), None)
-            if guess is not None:
-                picked[role] = known[guess]
+        named = {role: getattr(self, role) for role in ROLES}
+        for role, name in named.items():
+            if name not in (None, NONE, *there):
+                raise InputError(
+                    f"{where} has no column {name!r}: it has {', '.join(there)}; "
+                    f"give --{role}-column one of them"
+                )
+        looked_for = {role: USUAL[role] for role, name in named.items() if name is None}
+        given = {role: name for role, name in named.items() if name not in (None, NONE)}
+        picked = {**usual(there, looked_for), **given}
         for role in ("image", "coarse"):
             if role not in picked:
                 raise InputError(
