@@ -44,6 +44,21 @@ class Report:
 
 
 @dataclass
+class _Told:
+    """The report as it comes together."""
+
+    wrong: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+    def warn(self, what: str, entries: Sequence[str]) -> None:
+        """A warning that lists the first entries; none where there are no entries."""
+        if entries:
+            self.warnings.append(f"{what}, {len(entries):,}:" + _list(entries))
+
+
+@dataclass
 class _Seen:
     """What was seen of one part's pictures."""
 
@@ -67,30 +82,26 @@ def check(found: Found, config: Config, fitting_size: int, progress: Progress) -
         name: _look(part.pictures, config.readers, progress, name)
         for name, part in found.parts.items()
     }
-    wrong: list[str] = []
-    warnings: list[str] = [*found.notes]
-    lines: list[str] = []
-    facts: dict[str, Any] = {"name": found.name}
-
+    told = _Told(warnings=[*found.notes], facts={"name": found.name})
     readable = {
         name: part.take(np.setdiff1d(np.arange(len(part)), list(seen[name].errors)))
         for name, part in found.parts.items()
     }
     sound = replace(found, parts=readable)
-    _splits(sound, config, facts, lines)
-    _pictures(seen, facts, lines)
-    _unreadable(seen, config, facts, wrong, warnings)
-    _classes(sound, config, facts, lines, wrong, warnings)
+    _splits(sound, config, told)
+    _pictures(seen, told)
+    _unreadable(seen, config, told)
+    _classes(sound, config, told)
     progress.update("comparing the splits")
-    _duplicates(found, seen, facts, warnings)
+    _duplicates(found, seen, told)
     count = len(found.parts["train"]) - len(seen["train"].errors)
     if count < 2:
-        wrong.append(f"{count} train images can be read: nothing to learn from")
+        told.wrong.append(f"{count} train images can be read: nothing to learn from")
     else:
         whole = len(found.parts["train"])  # as training counts, before it leaves any out
-        _settings(config.settled(whole, fitting_size), count, facts, lines)
+        _settings(config.settled(whole, fitting_size), count, told)
     progress.close()
-    return Report(tuple(wrong), tuple(warnings), facts, tuple(lines))
+    return Report(tuple(told.wrong), tuple(told.warnings), told.facts, tuple(told.lines))
 
 
 def _look(pictures: Pictures, workers: int, progress: Progress, part: str) -> _Seen:
@@ -111,56 +122,53 @@ def _look(pictures: Pictures, workers: int, progress: Progress, part: str) -> _S
     return seen
 
 
-def _splits(found: Found, config: Config, facts: dict, lines: list[str]) -> None:
+def _splits(found: Found, config: Config, told: _Told) -> None:
     train, test = (len(found.parts[name]) for name in ("train", "test"))
-    facts["splits"] = {"train": train, "test": test, "made": found.made_split}
+    told.facts["splits"] = {"train": train, "test": test, "made": found.made_split}
     made = f" ({config.test_share:.0%} of each class, drawn from seed {config.seed})"
-    lines.append(
+    told.lines.append(
         f"splits      {train:,} train and {test:,} test images{made if found.made_split else ''}"
     )
 
 
-def _pictures(seen: Mapping[str, _Seen], facts: dict, lines: list[str]) -> None:
+def _pictures(seen: Mapping[str, _Seen], told: _Told) -> None:
     sizes = np.array([size for part in seen.values() for size in part.sizes])
     if not len(sizes):
-        lines.append("sizes       no picture can be read")
+        told.lines.append("sizes       no picture can be read")
         return
     kinds: Counter = Counter()
     for part in seen.values():
         kinds += part.kinds
     height, width = np.median(sizes, 0).astype(int).tolist()
     low, high = sizes.min(0).tolist(), sizes.max(0).tolist()
-    facts["sizes"] = {
+    told.facts["sizes"] = {
         "smallest": [low[1], low[0]],
         "median": [width, height],
         "largest": [high[1], high[0]],
     }
-    facts["kinds"] = dict(kinds.most_common())
+    told.facts["kinds"] = dict(kinds.most_common())
     if low == high:
-        lines.append(f"sizes       all {width} x {height} px")
+        told.lines.append(f"sizes       all {width} x {height} px")
     else:
-        lines.append(
+        told.lines.append(
             f"sizes       {width} x {height} px in the middle; widths {low[1]} to {high[1]}, "
             f"heights {low[0]} to {high[0]}"
         )
-    lines.append("kinds       " + ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common()))
+    told.lines.append(
+        "kinds       " + ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
+    )
 
 
-def _unreadable(
-    seen: Mapping[str, _Seen],
-    config: Config,
-    facts: dict,
-    wrong: list[str],
-    warnings: list[str],
-) -> None:
+def _unreadable(seen: Mapping[str, _Seen], config: Config, told: _Told) -> None:
     errors = [error for part in seen.values() for error in part.errors.values()]
-    facts["unreadable"] = errors
-    if errors:
-        where = warnings if config.skip_unreadable else wrong
-        advice = (
-            "they will be left out" if config.skip_unreadable else "mend them, or --skip-unreadable"
+    told.facts["unreadable"] = errors
+    if config.skip_unreadable:
+        told.warn("pictures that cannot be read (they will be left out)", errors)
+    elif errors:
+        told.wrong.append(
+            "pictures that cannot be read (mend them, or --skip-unreadable), "
+            f"{len(errors):,}:" + _list(errors)
         )
-        where.append(f"pictures that cannot be read ({advice}), {len(errors):,}:" + _list(errors))
 
 
 def _list(entries: Sequence[str]) -> str:
@@ -169,81 +177,65 @@ def _list(entries: Sequence[str]) -> str:
     return "".join(before + entry for entry in entries[:SHOWN]) + more
 
 
-def _classes(
-    found: Found,
-    config: Config,
-    facts: dict,
-    lines: list[str],
-    wrong: list[str],
-    warnings: list[str],
-) -> None:
+def _classes(found: Found, config: Config, told: _Told) -> None:
     train, test = found.parts["train"], found.parts["test"]
-    facts["classes"] = {
-        level: _of_level(found, level, names, lines, warnings)
-        for level, names in (("coarse", found.coarse_names), ("fine", found.fine_names))
-        if names
+    levels = {"coarse": found.coarse_names, "fine": found.fine_names}
+    told.facts["classes"] = {
+        level: _level(found, level, names, told) for level, names in levels.items() if names
     }
     if train.coarse.unique().numel() < 2 and METHODS[config.method].labels:
-        wrong.append(
+        told.wrong.append(
             "all train images are of one coarse class: every method but selfcon needs two; give "
             "labels, or train with --method selfcon"
         )
-    if not found.fine_names:
-        warnings.append(
+    if test.fine is None:
+        told.warnings.append(
             "no fine labels: training works, and evaluation can tell the recall of coarse classes "
             "alone"
         )
     else:
-        _fine_under_two(found, facts, warnings)
-        assert test.fine is not None
+        _fine_under_two(found, told)
         alone = (test.fine.bincount(minlength=len(found.fine_names)) == 1).nonzero()[:, 0].tolist()
-        if alone:
-            warnings.append(
-                f"fine classes of one test image, which has no other to find, {len(alone):,}:"
-                + _list([found.fine_names[i] for i in alone])
-            )
+        told.warn(
+            "fine classes of one test image, which has no other to find",
+            [found.fine_names[i] for i in alone],
+        )
     if len(test) < 2:
-        wrong.append(f"{len(test)} test images: an evaluation needs two or more")
+        told.wrong.append(f"{len(test)} test images: an evaluation needs two or more")
 
 
-def _of_level(
-    found: Found, level: str, names: Sequence[str], lines: list[str], warnings: list[str]
+def _level(
+    found: Found, level: str, names: Sequence[str], told: _Told
 ) -> dict[str, dict[str, int]]:
-    """Train and test images of each class of a level, and what there is to say of them."""
-    labels = {name: getattr(part, level) for name, part in found.parts.items()}
-    count = {name: label.bincount(minlength=len(names)).tolist() for name, label in labels.items()}
-    counts = {
-        name: {"train": count["train"][i], "test": count["test"][i]} for i, name in enumerate(names)
-    }
-    used = [i for i in range(len(names)) if count["train"][i] or count["test"][i]]
+    """How many train and test images each class has."""
+    train, test = (
+        getattr(found.parts[part], level).bincount(minlength=len(names)).tolist()
+        for part in ("train", "test")
+    )
+    counts = {name: {"train": train[i], "test": test[i]} for i, name in enumerate(names)}
+    used = [i for i in range(len(names)) if train[i] or test[i]]
     if not used:
         return counts
-    each_has = sorted(count["train"][i] for i in used)
-    lines.append(
+    each_has = sorted(train[i] for i in used)
+    told.lines.append(
         f"{level:11} {len(used):,} classes of {each_has[0]:,} to {each_has[-1]:,} train images"
     )
     if level == "coarse" or len(used) <= SHOWN:
-        lines += [
-            f"              {names[i]}: {count['train'][i]:,} train, {count['test'][i]:,} test"
+        told.lines += [
+            f"              {names[i]}: {train[i]:,} train, {test[i]:,} test"
             for i in used[: 4 * SHOWN]
         ]
         if len(used) > 4 * SHOWN:
-            lines.append(f"              ... and {len(used) - 4 * SHOWN:,} more")
-    small = [names[i] for i in used if 0 < count["train"][i] < TINY]
-    if small:
-        warnings.append(
-            f"{level} classes of fewer than {TINY} train images, {len(small):,}:" + _list(small)
-        )
-    unseen = [names[i] for i in used if not count["train"][i]]
-    if unseen:
-        meant = " (as it should be, if new ones are to be found)" if level == "fine" else ""
-        warnings.append(
-            f"{level} classes of test images alone{meant}, {len(unseen):,}:" + _list(unseen)
-        )
+            told.lines.append(f"              ... and {len(used) - 4 * SHOWN:,} more")
+    small = [names[i] for i in used if 0 < train[i] < TINY]
+    told.warn(f"{level} classes of fewer than {TINY} train images", small)
+    meant = " (as it should be, if new ones are to be found)" if level == "fine" else ""
+    unseen = [names[i] for i in used if not train[i]]
+    told.warn(f"{level} classes of test images alone{meant}", unseen)
     return counts
 
 
-def _fine_under_two(found: Found, facts: dict, warnings: list[str]) -> None:
+def _fine_under_two(found: Found, told: _Told) -> None:
     pairs = torch.cat(
         [
             torch.stack([part.fine, part.coarse], 1)
@@ -261,20 +253,16 @@ def _fine_under_two(found: Found, facts: dict, warnings: list[str]) -> None:
         if slash:
             under.setdefault(fine_name, []).append(coarse_name)
     twice = [f"{name}: {', '.join(coarse)}" for name, coarse in under.items() if len(coarse) > 1]
-    facts["fine_under_two_coarse"] = twice
-    if twice:
-        warnings.append(
-            "fine classes under two coarse ones or more (wrong labels? In a tree they count as "
-            f"different classes), {len(twice):,}:" + _list(twice)
-        )
+    told.facts["fine_under_two_coarse"] = twice
+    told.warn(
+        "fine classes under two coarse ones or more (wrong labels? In a tree they count as "
+        "different classes)",
+        twice,
+    )
 
 
-def _duplicates(found: Found, seen: Mapping[str, _Seen], facts: dict, warnings: list[str]) -> None:
-    train, test = found.parts["train"], found.parts["test"]
-
-    def pair(a: int, b: int) -> str:
-        return f"{train.pictures.name(a)}  =  {test.pictures.name(b)}"
-
+def _duplicates(found: Found, seen: Mapping[str, _Seen], told: _Told) -> None:
+    train, test = (found.parts[part] for part in ("train", "test"))
     first: dict[bytes, int] = {}
     for row, digest in seen["train"].digests.items():
         first.setdefault(digest, row)
@@ -288,7 +276,7 @@ def _duplicates(found: Found, seen: Mapping[str, _Seen], facts: dict, warnings: 
         for row, d in seen["train"].digests.items()
         if train.coarse[first[d]] != train.coarse[row]
     ]
-    facts["duplicates"] = {
+    told.facts["duplicates"] = {
         "exact_across_splits": len(exact),
         "near_across_splits": len(near),
         "exact_within_train": within,
@@ -296,28 +284,23 @@ def _duplicates(found: Found, seen: Mapping[str, _Seen], facts: dict, warnings: 
         "pairs": [[train.pictures.name(a), test.pictures.name(b)] for a, b in [*exact, *near]],
     }
     for what, pairs in (("the same as", exact), ("nearly the same as", near)):
-        if pairs:
-            warnings.append(
-                f"test pictures {what} a train picture, {len({row for _, row in pairs}):,}:"
-                + _list([pair(a, b) for a, b in pairs])
-            )
-    if conflicting:
-        warnings.append(
-            f"train pictures the same as another of a different coarse class, "
-            f"{len(conflicting):,}:"
-            + _list(
-                [f"{train.pictures.name(a)}  =  {train.pictures.name(b)}" for a, b in conflicting]
-            )
+        told.warn(
+            f"test pictures {what} a train picture",
+            [f"{train.pictures.name(a)}  =  {test.pictures.name(b)}" for a, b in pairs],
         )
+    told.warn(
+        "train pictures the same as another of a different coarse class",
+        [f"{train.pictures.name(a)}  =  {train.pictures.name(b)}" for a, b in conflicting],
+    )
     if within:
-        warnings.append(f"train pictures that are there more than once: {within:,}")
+        told.warnings.append(f"train pictures that are there more than once: {within:,}")
 
 
-def _settings(config: Config, count: int, facts: dict, lines: list[str]) -> None:
+def _settings(config: Config, count: int, told: _Told) -> None:
     size = config.image_size
     stem = config.stem if config.stem != "auto" else ("small" if size <= SMALL_IMAGE else "large")
     bank = min(config.bank_size, count)
-    facts["settings"] = {
+    told.facts["settings"] = {
         "image_size": size,
         "stem": stem,
         "bank_size": bank,
@@ -325,14 +308,14 @@ def _settings(config: Config, count: int, facts: dict, lines: list[str]) -> None
         "query_view": config.query_view,
         "key_view": config.key_view,
     }
-    packed = "packed RGB" in facts.get("kinds", ())
+    packed = "packed RGB" in told.facts.get("kinds", ())
     large = "read from the pack" if packed else "pictures read from disk in each epoch"
     kept = "images in memory" if size <= SMALL_IMAGE else large
-    lines += [
+    told.lines += [
         f"training    would use views of {size} px ({config.query_view} and {config.key_view}), "
         f"{kept},",
         f"              a ResNet's {stem} stem, a bank of {bank:,} and batches of "
         f"{config.batch_size}",
     ]
     if size > SMALL_IMAGE and not packed:
-        lines.append("              `maskcon data pack` makes every epoch cheaper")
+        told.lines.append("              `maskcon data pack` makes every epoch cheaper")

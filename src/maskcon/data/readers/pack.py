@@ -8,7 +8,7 @@ back at any time.
 
 import json
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from maskcon.data.pictures import Pictures, choose, content_hash
+from maskcon.data.scan import each
 from maskcon.data.table import Found, Part
 from maskcon.errors import InputError, TrainingError
 from maskcon.runtime.files import parse_json, replacing
@@ -136,28 +137,15 @@ def write(
     }
     schema = _COLUMNS.with_metadata({_KEY: json.dumps(about)})
     count = sum(map(len, found.parts.values()))
-    done, skipped = 0, []
+    skipped: list[str] = []
     try:
-        with (
-            replacing(out) as file,
-            pa.ipc.new_file(file, schema) as writer,
-            ThreadPoolExecutor(workers) as pool,
-        ):
+        with replacing(out) as file, pa.ipc.new_file(file, schema) as writer:
             for split, part in found.parts.items():
-                for start in range(0, len(part), ROWS):
-                    progress.update(f"packing: {done:,} of {count:,} ({done / count:.0%})")
-                    rows = range(start, min(start + ROWS, len(part)))
-                    packed = pool.map(lambda row, part=part: _row(part, row, size), rows)
-                    batch = []
-                    for row in packed:
-                        if isinstance(row, InputError):
-                            if not skip_unreadable:
-                                raise InputError(f"{row}: mend it, or give --skip-unreadable")
-                            skipped.append(str(row))
-                        else:
-                            batch.append({**row, "split": split})
+                for batch, errors in _batches(part, split, size, workers, progress):
+                    if errors and not skip_unreadable:
+                        raise InputError(f"{errors[0]}: mend it, or give --skip-unreadable")
+                    skipped += errors
                     writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-                    done += len(batch)
     except TrainingError as error:
         raise TrainingError(
             f"{error}. A pack needs some {size * size * 4 / 2**20:.2f} "
@@ -165,14 +153,30 @@ def write(
         ) from error
     finally:
         progress.close()
-    return done, skipped
+    return count - len(skipped), skipped
 
 
-def _row(part: Part, row: int, size: int) -> dict[str, Any] | InputError:
-    try:
-        pixels = shrink(part.pictures, row, size)
-    except InputError as error:
-        return error
+def _batches(
+    part: Part, split: str, size: int, workers: int, progress: Progress
+) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
+    """What a pack has of `ROWS` pictures at a time, and why others of them cannot be read."""
+
+    def work(row: int) -> dict[str, Any]:
+        return {"split": split, **_row(part, row, size)}
+
+    batch, errors = [], []
+    for row, packed in each(work, len(part), workers, progress, f"packing {split} pictures"):
+        if isinstance(packed, InputError):
+            errors.append(str(packed))
+        else:
+            batch.append(packed)
+        if (row + 1) % ROWS == 0 or row + 1 == len(part):
+            yield batch, errors
+            batch, errors = [], []
+
+
+def _row(part: Part, row: int, size: int) -> dict[str, Any]:
+    pixels = shrink(part.pictures, row, size)
     return {
         "name": part.pictures.name(row),
         "coarse": int(part.coarse[row]),
