@@ -63,7 +63,7 @@ def test_the_map_is_true():
     block = text.split("<!-- map: begin -->")[1].split("<!-- map: end -->")[0]
     named, room = set(), ""
     for line in block.splitlines():
-        found = re.match(r"^( *)([a-z_]+)(/?)  ", line + "  ")
+        found = re.match(r"^( *)([a-z0-9_]+)(/?)  ", line + "  ")
         if found is None or len(found[1]) > 10:  # a second line of words
             continue
         indent, name, is_room = found.groups()
