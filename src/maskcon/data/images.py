@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -148,8 +148,29 @@ class Images(Protocol):
         ...
 
 
+class _Shown(Protocol):
+    """What images that can be looked at have in common."""
+
+    has_pictures: ClassVar[bool] = True
+
+    def crop_rule(self: Images, crop_scale: float = 1.0, flip: bool = False) -> CropRule:
+        """How views of them are cut."""
+        return CropRule(crop_scale, flip, self.sizes)
+
+    def plain(self: Images, *, size: int, workers: int, batch_size: int = 0) -> Iterator[Tensor]:
+        """`Images.plain`."""
+        step = batch_size or self.batch_size
+        plan, numbers = RowsInOrder(self.crop_rule(), "plain", step), range(-(-len(self) // step))
+        for _, (view,) in self.squares(plan, numbers, size=size, workers=workers, exact=True):
+            yield view  # good until the next is asked for
+
+    def described(self, size: int) -> str:
+        """What a network sees of each."""
+        return f"views of {size} px"
+
+
 @dataclass(frozen=True, eq=False)
-class InMemory:
+class InMemory(_Shown):
     """Images of one size.
 
     Attributes:
@@ -157,7 +178,6 @@ class InMemory:
     """
 
     pixels: Tensor
-    has_pictures = True
     batch_size = BATCH
 
     def __len__(self) -> int:
@@ -207,10 +227,6 @@ class InMemory:
         """The same on a device."""
         return InMemory(self.pixels.to(device))
 
-    def crop_rule(self, crop_scale: float = 1.0, flip: bool = False) -> CropRule:
-        """How views of them are cut."""
-        return CropRule(crop_scale, flip, self.sizes)
-
     def views(
         self,
         plan: Plan,
@@ -242,10 +258,6 @@ class InMemory:
             taken = self.pixels[batch.rows.to(self.pixels.device)]
             yield batch.rows, [cut(taken, crops, size) for crops in batch.crops]
 
-    def plain(self, *, size: int, workers: int, batch_size: int = 0) -> Iterator[Tensor]:
-        """`Images.plain`."""
-        return _plain(self, size, workers, batch_size)
-
     def probe(self, count: int, size: int) -> Tensor:
         """The first as squares: uint8 [n, 3, size, size]."""
         first = self.take(slice(count))
@@ -259,13 +271,9 @@ class InMemory:
         """One of them, uint8 [3, H, W]."""
         return self.pixels[row]
 
-    def described(self, size: int) -> str:
-        """What a network sees of each."""
-        return f"views of {size} px"
-
 
 @dataclass(frozen=True, eq=False)
-class OnDisk:
+class OnDisk(_Shown):
     """Pictures that stay where they are, and were all read once.
 
     Attributes:
@@ -277,7 +285,6 @@ class OnDisk:
     pictures: Pictures
     sizes: Tensor
     digest: str
-    has_pictures = True
     side = LARGE
     batch_size = LARGE_BATCH
     normalisation = IMAGENET_STATISTICS  # what pretrained networks were trained with
@@ -297,10 +304,6 @@ class OnDisk:
     def to(self, device: torch.device) -> "OnDisk":
         """The same: it is views alone that go to a device."""
         return self
-
-    def crop_rule(self, crop_scale: float = 1.0, flip: bool = False) -> CropRule:
-        """How views of them are cut."""
-        return CropRule(crop_scale, flip, self.sizes)
 
     def views(
         self,
@@ -323,10 +326,6 @@ class OnDisk:
             self.pictures, self.sizes, plan, numbers, size=size, workers=workers, exact=exact
         )
 
-    def plain(self, *, size: int, workers: int, batch_size: int = 0) -> Iterator[Tensor]:
-        """`Images.plain`."""
-        return _plain(self, size, workers, batch_size)
-
     def probe(self, count: int, size: int) -> Tensor:
         """The first as squares: uint8 [n, 3, size, size]."""
         return torch.stack([self.picture(row, size) for row in range(min(count, len(self)))])
@@ -342,10 +341,6 @@ class OnDisk:
         square = torch.empty(size, size, 3, dtype=torch.uint8)
         cut_picture(self.pictures, row, (height, width), [(0, 0, height, width)], [square])
         return square.permute(2, 0, 1)
-
-    def described(self, size: int) -> str:
-        """What a network sees of each."""
-        return f"views of {size} px"
 
 
 @dataclass(frozen=True, eq=False)
@@ -573,11 +568,3 @@ def _draws(plan: Plan, number: int, part: slice) -> list[list[Tensor]]:
     random = plan.changes(number)
     drawn = [VIEWS[kind].draw(plan.batch_size, random) for kind in plan.kinds]
     return [[x[part] for x in of_view] for of_view in drawn]
-
-
-def _plain(images: InMemory | OnDisk, size: int, workers: int, batch_size: int) -> Iterator[Tensor]:
-    step = batch_size or images.batch_size
-    plan = RowsInOrder(images.crop_rule(), "plain", step)
-    numbers = range(-(-len(images) // step))
-    for _, (view,) in images.squares(plan, numbers, size=size, workers=workers, exact=True):
-        yield view  # good until the next is asked for

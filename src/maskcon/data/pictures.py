@@ -209,52 +209,13 @@ class Arrays:
         return "array RGB"
 
 
-class Chosen:
-    """Some rows of other pictures, in an order of their own."""
+class Elsewhere(Protocol):
+    """What pictures that other pictures hold have in common; subclasses say which and where."""
 
-    def __init__(self, pictures: Pictures, rows: np.ndarray):
-        self.pictures, self.rows = pictures, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
+    def _at(self, row: int) -> tuple[Pictures, int]: ...
 
     def name(self, row: int) -> str:
         """The name among the others."""
-        return self.pictures.name(int(self.rows[row]))
-
-    def size(self, row: int) -> tuple[int, int]:
-        """Height and width."""
-        return self.pictures.size(int(self.rows[row]))
-
-    def decode(self, row: int, reduce: int = 1) -> np.ndarray:
-        """RGB, uint8 [H, W, 3]."""
-        return self.pictures.decode(int(self.rows[row]), reduce)
-
-    def digest(self, row: int) -> bytes:
-        """Tells different contents apart."""
-        return self.pictures.digest(int(self.rows[row]))
-
-    def kind(self, row: int) -> str:
-        """Format and mode."""
-        return self.pictures.kind(int(self.rows[row]))
-
-
-class Joined:
-    """Several lots of pictures, one after the other."""
-
-    def __init__(self, lots: Sequence[Pictures]):
-        self.lots = lots
-        self.starts = np.cumsum([0, *map(len, lots)])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def _at(self, row: int) -> tuple[Pictures, int]:
-        lot = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self.lots[lot], row - int(self.starts[lot])
-
-    def name(self, row: int) -> str:
-        """The name in its own lot."""
         pictures, own = self._at(row)
         return pictures.name(own)
 
@@ -277,6 +238,34 @@ class Joined:
         """Format and mode."""
         pictures, own = self._at(row)
         return pictures.kind(own)
+
+
+class Chosen(Elsewhere):
+    """Some rows of other pictures, in an order of their own."""
+
+    def __init__(self, pictures: Pictures, rows: np.ndarray):
+        self.pictures, self.rows = pictures, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _at(self, row: int) -> tuple[Pictures, int]:
+        return self.pictures, int(self.rows[row])
+
+
+class Joined(Elsewhere):
+    """Several lots of pictures, one after the other."""
+
+    def __init__(self, lots: Sequence[Pictures]):
+        self.lots = lots
+        self.starts = np.cumsum([0, *map(len, lots)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def _at(self, row: int) -> tuple[Pictures, int]:
+        lot = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.lots[lot], row - int(self.starts[lot])
 
 
 def choose(pictures: Pictures, rows: np.ndarray) -> Pictures:

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from maskcon.data.pictures import Pictures, content_hash
+from maskcon.data.pictures import Elsewhere, Pictures, content_hash
 
 SIDE = 64  # of a thumbnail in an index, in pixels: about 2 kB
 QUALITY = 85
@@ -20,7 +20,7 @@ def thumbnail(picture: np.ndarray, side: int) -> bytes:
     return file.getvalue()
 
 
-class Seen:
+class Seen(Elsewhere):
     """Pictures that leave a digest of their pixels and a thumbnail when they are decoded.
 
     The digest tells the picture, not the file: a PNG and the same pixels in a table have one.
@@ -37,13 +37,8 @@ class Seen:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def name(self, row: int) -> str:
-        """What to call the picture in front of people."""
-        return self.pictures.name(row)
-
-    def size(self, row: int) -> tuple[int, int]:
-        """Height and width."""
-        return self.pictures.size(row)
+    def _at(self, row: int) -> tuple[Pictures, int]:
+        return self.pictures, row
 
     def decode(self, row: int, reduce: int = 1) -> np.ndarray:
         """RGB, uint8 [H, W, 3], in full size, so that the digest is always the same."""
@@ -51,14 +46,6 @@ class Seen:
         small = thumbnail(picture, self.side) if self.side else None
         self._seen[row] = content_hash(picture), small
         return picture
-
-    def digest(self, row: int) -> bytes:
-        """Tells different contents apart."""
-        return self.pictures.digest(row)
-
-    def kind(self, row: int) -> str:
-        """Format and mode."""
-        return self.pictures.kind(row)
 
     def take(self, row: int) -> tuple[bytes, bytes | None]:
         """(digest of the pixels, thumbnail) of a row that was decoded; forgotten afterwards."""
