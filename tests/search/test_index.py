@@ -343,7 +343,10 @@ def test_the_sheet_escapes_names(run, shop, photos, tmp_path):
     assert len(images) == 4 + 4 * 7
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in images)
     assert not any(name.startswith("on") for _, a in page.elements for name in a)
-    assert not any(tag in ("script", "link", "iframe") for tag, _ in page.elements)
+    assert not any(tag in ("script", "iframe") for tag, _ in page.elements)
+    assert [link["href"] for link in page.of("link")] == ["data:,"]
+    (policy,) = (m["content"] for m in page.of("meta") if "http-equiv" in m)
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert EVIL in "".join(page.text)
     assert any(image["alt"].endswith(EVIL) for image in images)
     evil = sheet.Card('"><script>', b"", "<b>label</b>", 2.0)

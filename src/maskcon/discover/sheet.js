@@ -1,7 +1,7 @@
 "use strict";
 const inputs = [...document.querySelectorAll("input")];
 const count = document.getElementById("count");
-const key = "maskcon groups " + document.body.dataset.key;
+const key = "maskcon groups " + document.getElementById("groups").dataset.key;
 
 // What was written stays when the page is closed, where the browser lets files remember.
 function remembered() {

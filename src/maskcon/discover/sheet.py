@@ -3,7 +3,6 @@
 The page needs no network and no other file: pictures, style and script are in it.
 """
 
-import base64
 import json
 import shlex
 from html import escape
@@ -14,6 +13,8 @@ from maskcon.data.thumbnails import thumbnail
 from maskcon.discover.naming import Group
 from maskcon.discover.place import Discovery
 from maskcon.errors import InputError
+from maskcon.runtime.pages import data_uri
+from maskcon.runtime.pages import page as page_of
 from maskcon.runtime.progress import Progress
 
 TYPICAL, OUTLIERS = 12, 4  # pictures of each group
@@ -38,10 +39,8 @@ def page(found: Discovery, command: str, *, workers: int, progress: Progress) ->
         for d, division in enumerate(found.divisions)
     )
     here = Path(__file__)
-    return _PAGE.format(
-        title=escape(found.name),
-        style=here.with_suffix(".css").read_text(encoding="utf-8"),
-        script=here.with_suffix(".js").read_text(encoding="utf-8"),
+    body = _BODY.format(
+        name=escape(found.name),
         images=len(found.pictures),
         groups=len(found.groups),
         classes=len(found.divisions),
@@ -50,7 +49,9 @@ def page(found: Discovery, command: str, *, workers: int, progress: Progress) ->
         sections="".join(sections),
         command=escape(command),
         key=escape(json.dumps([found.name, [_first(found, g) for g in found.groups]])),
-    ).encode()
+    )
+    style, script = (here.with_suffix(end).read_text("utf-8") for end in (".css", ".js"))
+    return page_of(f"groups of {found.name}", body, style=style, script=script).encode()
 
 
 def _example(found: Discovery) -> str:
@@ -76,8 +77,7 @@ def _encoded(found: Discovery, rows: list[int], workers: int, progress: Progress
     """Small pictures as data URIs, by row; "" where one cannot be read any more."""
 
     def encode(i: int) -> str:
-        content = thumbnail(found.pictures.decode(rows[i]), SIDE)
-        return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+        return data_uri(thumbnail(found.pictures.decode(rows[i]), SIDE))
 
     done = each(encode, len(rows), workers, progress, "drawing the sheet")
     return {rows[i]: "" if isinstance(uri, InputError) else uri for i, uri in done}
@@ -138,19 +138,8 @@ def _picture(found: Discovery, row: int, uri: str, kind: str) -> str:
     return f'<img src="{uri}" alt="{kind}: {name}" title="{name}" loading="lazy">'
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>groups of {title}</title>
-<style>
-{style}</style>
-</head>
-<body data-key="{key}">
-<header>
-<h1>Groups of {title}</h1>
+_BODY = """<header>
+<h1>Groups of {name}</h1>
 <p>{images:,} images in {classes:,} coarse classes fall into {groups:,} groups. Each shows its
 most typical pictures first and its outliers last, in a frame. Write a name where you know one
 (Enter goes on to the next); groups of one coarse class with the same name become one. Where a group
@@ -162,10 +151,5 @@ holds several kinds, run again with more: <code>{example}</code>.</p>
 <span class="facts">then</span> <code>{command} <b>names.csv</b></code>
 </div>
 <nav aria-label="coarse classes">{links}</nav>
-<main>
-{sections}</main>
-<script>
-{script}</script>
-</body>
-</html>
-"""
+<main id="groups" data-key="{key}">
+{sections}</main>"""

@@ -1,7 +1,6 @@
 """All of a run as one page that asks nothing of any network."""
 
 import base64
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,6 +21,7 @@ from maskcon.report.findings import Confusion, Query, best_and_worst, confusions
 from maskcon.report.near_duplicates import NearDuplicates, near_duplicates
 from maskcon.report.sprites import Sheets, sheets
 from maskcon.runs.results import without_learning
+from maskcon.runtime import pages
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator, seed_of
 
@@ -121,7 +121,7 @@ def _parts(
     title = f"{run['config']['method']} on {data}"
     sample = "" if shown.mapped == len(album) else f" of {len(album):,}, drawn at random,"
     return {
-        "title": escape(title),
+        "title": title,
         "header": sections.header(run, album, data, judged),
         "curves": sections.curves(metrics, without_learning(run)),
         "recall": sections.recall(judged, album),
@@ -183,27 +183,18 @@ def _column(values: np.ndarray, kind: str) -> str:
 
 
 def assemble(parts: Mapping[str, str], block: str, uris: Sequence[str]) -> str:
-    """The frame, filled; its policy allows its own style and script, by hash, and no network.
+    """The frame, filled, as a page.
 
     Args:
-        parts: HTML, by the frame's names.
+        parts: HTML, by the frame's names; "title" is text.
         block: JSON without "<".
         uris: of the sheets of pictures.
     """
     folder = resources.files("maskcon.report")
     style = folder.joinpath("page.css").read_text("utf-8")
     script = "\n".join(folder.joinpath(name).read_text("utf-8") for name in ("map.js", "page.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; script-src {_hash(script)}; "
-        f"style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
-    )
     images = "\n".join(f'<img class="sheet" hidden alt="" src="{uri}">' for uri in uris)
     frame = Template(folder.joinpath("page.html").read_text("utf-8"))
-    return frame.substitute(
-        parts, policy=policy, style=style, script=script, block=block, images=images
-    )
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+    title, shown = parts["title"], {**parts, "title": escape(parts["title"])}
+    body = frame.substitute(shown, block=block, images=images)
+    return pages.page(title, body, style=style, script=script)

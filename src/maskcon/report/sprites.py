@@ -1,6 +1,5 @@
 """Small pictures, thousands in one file, as data URIs."""
 
-import base64
 import io
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskcon.data.images import Images
+from maskcon.runtime.pages import data_uri
 
 LARGE, SMALL = 64, 32  # sides of thumbnails, of up to FEW pictures and of more
 FEW = 2000
@@ -70,5 +70,5 @@ def packed(squares: Tensor) -> Sheets:
         content = io.BytesIO()
         picture = Image.fromarray(sheet.reshape(lines * cell, columns * cell, 3))
         picture.save(content, "JPEG", quality=QUALITY, subsampling=0)
-        uris.append("data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode())
+        uris.append(data_uri(content.getvalue()))
     return Sheets(side, cell, columns, columns, tuple(uris))

@@ -4,10 +4,11 @@ The page loads nothing and runs nothing: thumbnails are data URIs, and whatever 
 label contains is escaped.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from maskcon.runtime import pages
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --soft: #646c76; --page: #f6f6f4;
@@ -33,8 +34,8 @@ img { display: block; width: 100%; height: 100%; object-fit: contain; }
 .score { display: flex; justify-content: space-between; margin-top: .4rem;
   font-variant-numeric: tabular-nums; }
 .rank { color: var(--soft); }
-.bar { height: 3px; background: var(--line); border-radius: 2px; margin: .2rem 0 .35rem; }
-.bar i { display: block; height: 100%; background: var(--bar); border-radius: 2px; }
+.bar { display: block; width: 100%; height: 3px; background: var(--line); border-radius: 2px;
+  margin: .2rem 0 .35rem; fill: var(--bar); }
 .label { font-weight: 600; overflow-wrap: anywhere; }
 .path { color: var(--soft); font-size: 12px; overflow-wrap: anywhere; }
 @media (max-width: 620px) { section { flex-direction: column; } .query { flex-basis: auto; } }
@@ -67,23 +68,8 @@ def page(title: str, about: str, found: Sequence[tuple[Card, Sequence[Card]]]) -
         found: queries, each with its hits, nearest first.
     """
     sections = "\n".join(_section(query, hits) for query, hits in found)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{escape(title)}</h1>
-<p class="about">{escape(about)}</p>
-{sections}
-</body>
-</html>
-"""
+    head = f'<h1>{escape(title)}</h1>\n<p class="about">{escape(about)}</p>'
+    return pages.page(title, f"{head}\n{sections}", style=_STYLE)
 
 
 def _section(query: Card, hits: Sequence[Card]) -> str:
@@ -102,12 +88,11 @@ def _hit(rank: int, hit: Card) -> str:
     label = f'<div class="label">{escape(hit.label)}</div>' if hit.label else ""
     return f"""<li class="hit"><div class="frame">{_image(hit)}</div>
 <div class="score"><span class="rank">{rank}</span><span>{hit.score:.3f}</span></div>
-<div class="bar"><i style="width:{width:.1%}"></i></div>
+<svg class="bar" aria-hidden="true"><rect width="{width:.1%}" height="3"/></svg>
 {label}<div class="path">{escape(hit.path)}</div></li>"""
 
 
 def _image(card: Card) -> str:
     if card.thumbnail is None:
         return '<span class="none">no thumbnail</span>'
-    content = base64.b64encode(card.thumbnail).decode()
-    return f'<img alt="{escape(card.path)}" src="data:image/jpeg;base64,{content}">'
+    return f'<img alt="{escape(card.path)}" src="{pages.data_uri(card.thumbnail)}">'
