@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskcon.data import DataSet, Features, Images, Split
+from maskcon.data import DataSet, Features, Images, InMemory, Split
 from maskcon.data.plans import Plan, RowsInOrder
 from maskcon.errors import InputError, TrainingError
 from maskcon.model.preprocessing import Preprocessing
@@ -125,7 +125,9 @@ class Frozen:
         for name, value in sorted(self.backbone.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        used = FORMAT, split.images.digest, len(split), self.preprocessing, self.precision.name
+        in_memory = isinstance(split.images, InMemory)  # named by their labels, too, since 0.1
+        pictures = split.fingerprint() if in_memory else split.images.digest
+        used = FORMAT, pictures, len(split), self.preprocessing, self.precision.name
         cut = (view, self.crop_scale, self.flip, self.seed) if view else ()
         names = getattr(self.backbone, "names", ())  # of the blocks that a vector is made of
         told = repr((*used, *cut, names))
