@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def headed(folder: Path, backbone: str = "resnet10w16") -> Path:
     from maskcon.model.residual_head import HeadShape
 
     torch.manual_seed(0)
-    shape = HeadShape(parts=(128,), kept=16, hidden=32, share=1.0)
+    shape = HeadShape(parts=(128,), components=16, hidden=32, scale=1.0)
     architecture = Architecture(
         backbone=backbone, stem="small", heads=("z",), projection=8, classes=2, head=shape
     )
@@ -528,7 +529,8 @@ def test_as_typed(run, tmp_path, monkeypatch):
     assert isinstance(done.exception, InputError)
     done = CliRunner().invoke(cli, ["export", str(run), "--to", "pth"])
     assert done.exit_code == 2
-    assert "'pth' is not one of 'onnx', 'safetensors', 'hf', 'timm', 'atlas'" in done.output
+    said = " ".join(done.output.replace("│", " ").split())
+    assert "'pth' is not one of 'onnx', 'safetensors', 'hf', 'timm', 'atlas'" in said
     done = CliRunner().invoke(
         cli, ["export", str(run), "--to", "safetensors", "-o", "b.safetensors"]
     )
@@ -564,3 +566,26 @@ def test_the_page_on_exports_runs(run, pictures, tmp_path, monkeypatch):
         Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(name)
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(block, {})
+
+
+def test_an_installed_package_adds_a_form(installed, run, tmp_path):
+    source = """
+from maskcon.export import Target
+
+def write(request, *, shout=False):
+    text = f"{request.encoder.width} {len(request.images)}"
+    request.out.write_text(text.upper() + "!" * shout)
+    return {"bytes": len(text)}
+
+MINE = Target("mine.txt", "two numbers", write, ("shout",))
+"""
+    installed("forms", source, {"maskcon.exporters": {"mine": "forms:MINE"}})
+    done = commands.export(run, to="mine", out=tmp_path / "a.txt", shout=True)
+    assert (tmp_path / "a.txt").read_text() == "128 40!"
+    assert done["compared_on"] == "40 test images of glyphs"
+    with pytest.raises(InputError, match="--to onnx does not take shout"):
+        commands.export(run, to="onnx", shout=True)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    words = [sys.executable, "-m", "maskcon", "export", "--help"]
+    said = subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert b"mine: two numbers" in b" ".join(said.stdout.split())

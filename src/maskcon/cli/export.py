@@ -7,14 +7,14 @@ import rich_click as click
 
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
-from maskcon.export import TARGETS
+from maskcon.export import targets
 
-FORMS = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
+FORMS = "; ".join(f"{name}: {target.summary}" for name, target in targets().items())
 
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--to", required=True, type=click.Choice(list(TARGETS)), help=FORMS)
+@click.option("--to", required=True, type=click.Choice(list(targets())), help=FORMS)
 @click.option("-o", "--out", type=PATH, help="file or folder [RUN/encoder.onnx and so on]")
 @click.option("--overwrite", is_flag=True, help="replace an earlier export")
 @click.option("--data", help="pictures for atlas, or to compare on [the run's own]")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from maskcon.commands.sources import find_set, name_of, own_data, resolved
@@ -14,7 +15,7 @@ from maskcon.data import Found, hold
 from maskcon.data.sets import glyphs
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.export import TARGETS, place
+from maskcon.export import Request, Target, place, targets
 from maskcon.runs import folder as runs
 from maskcon.runtime.progress import Progress, Silent
 
@@ -38,7 +39,8 @@ def export(
 
     Args:
         run: a run folder, or any folder with encoder.safetensors and encoder.json.
-        to: "onnx", "safetensors", "hf", "timm" or "atlas": see `maskcon.export.TARGETS`.
+        to: "onnx", "safetensors", "hf", "timm", "atlas", or what an installed package adds: see
+            `maskcon.export.targets`.
         out: the file, or the folder of "hf"; by default one with a name of its own in the run
             folder.
         data: pictures of the table of "atlas", or to compare on; by default the run's own.
@@ -59,19 +61,29 @@ def export(
         TrainingError: the disk is full or read-only.
     """
     progress = progress or Silent()
-    own, options = _split(to, options)
-    encoder, folder = _encoder(Path(run), own.pop("device", "auto") if to == "atlas" else None)
-    paths = place.settle(
-        TARGETS[to], folder, None if out is None else Path(out), overwrite=overwrite
-    )
+    target = _target(to)
+    own, options = _split(to, target, options)
+    device = None if target.compared else own.pop("device", "auto")
+    encoder, folder = _encoder(Path(run), device)
+    paths = place.settle(target, folder, None if out is None else Path(out), overwrite=overwrite)
     if isinstance(data, str | Path) and Path(data).resolve() in [p.resolve() for p in paths]:
         raise InputError(f"{data} is the data itself: give another -o")
+    known = runs.read(folder)["config"] if data is None and not target.compared else {}
     try:
-        if to == "atlas":
-            said = _atlas(encoder, folder, data, paths[0], progress, options, own)
-        else:
+        images, compared_on = torch.empty(0), ""
+        if target.compared:
             images, compared_on = _pictures(encoder, folder, data, options, progress)
-            said = _write(to, encoder, images, folder, paths[0], progress, own)
+        request = Request(
+            encoder,
+            folder,
+            paths[0],
+            images,
+            find=lambda: _find(folder, data, options, progress, download=True),
+            skip_unreadable=options.get("skip_unreadable", known.get("skip_unreadable", False)),
+            progress=progress,
+        )
+        said = target.make(request, **own)
+        if target.compared:
             said["compared_on"] = compared_on
     finally:
         progress.close()
@@ -93,73 +105,35 @@ def _encoder(run: Path, device: str | None) -> tuple[Encoder, Path]:
     return encoder, folder
 
 
-def _split(to: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the form, and those that say how to read data; without those not given."""
-    if to not in TARGETS:
+def _target(to: str) -> Target:
+    known = targets()
+    if to not in known:
         raise InputError(
-            f"there is no target {to!r}{similar(str(to), list(TARGETS))}: choose one of "
-            f"{', '.join(TARGETS)}"
+            f"there is no target {to!r}{similar(str(to), list(known))}: choose one of "
+            f"{', '.join(known)}"
         )
+    return known[to]
+
+
+def _split(
+    to: str, target: Target, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the form, and those that say how to read data; without those not given."""
     given = {name: value for name, value in options.items() if value is not None}
-    own = {name for target in TARGETS.values() for name in target.options} | {"device"}
-    takes = (*TARGETS[to].options, *["device"] * (to == "atlas"))
+    own = {name for other in targets().values() for name in other.options}
     for name in given:
-        if name in own and name not in takes:
+        if name in own and name not in target.options:
             raise InputError(
                 f"--to {to} does not take {name}: it takes "
-                f"{', '.join(takes) or 'no options of its own'}"
+                f"{', '.join(target.options) or 'no options of its own'}"
             )
         if name not in own and name not in READING_FIELDS:
-            known = [*takes, *READING_FIELDS]
+            known = [*target.options, *READING_FIELDS]
             raise InputError(
                 f"unknown option {name!r}{similar(name, known)}: expected one of {', '.join(known)}"
             )
     form = {name: value for name, value in given.items() if name in own}
     return form, reading({name: value for name, value in given.items() if name not in own})
-
-
-def _write(
-    to: str,
-    encoder: Encoder,
-    images: Tensor,
-    folder: Path,
-    out: Path,
-    progress: Progress,
-    own: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Each form, imported where it is asked for: their libraries are slow to import."""
-    if to == "onnx":
-        from maskcon.export import onnx_file
-
-        return onnx_file.write(encoder, images, out, progress)
-    if to == "safetensors":
-        from maskcon.export import weights
-
-        return weights.write(encoder, images, out)
-    if to == "timm":
-        from maskcon.export import timm_file
-
-        return timm_file.write(encoder, images, out)
-    from maskcon.export import hub
-
-    return hub.write(encoder, images, folder, out, **own)
-
-
-def _atlas(
-    encoder: Encoder,
-    folder: Path,
-    data: str | Path | Found | None,
-    out: Path,
-    progress: Progress,
-    options: Mapping[str, Any],
-    own: Mapping[str, Any],
-) -> dict[str, Any]:
-    from maskcon.export import atlas
-
-    found = _find(folder, data, options, progress, download=True)
-    trained = runs.read(folder)["config"] if data is None else {}
-    skip = options.get("skip_unreadable", trained.get("skip_unreadable", False))
-    return atlas.write(encoder, found, out, progress, skip_unreadable=skip, **own)
 
 
 def _find(

@@ -5,7 +5,6 @@ for neighbours, the ids being rows counted from zero. See https://apple.github.i
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ import torch
 
 from maskcon.data import Found
 from maskcon.data.thumbnails import thumbnail as shrunk
-from maskcon.encoder import Encoder, joined
+from maskcon.encoder import joined
 from maskcon.errors import InputError, unreadable
 from maskcon.eval.projection import MAPS, places
 from maskcon.eval.retrieval import nearest_others
+from maskcon.export import Request
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import seed_of
@@ -28,12 +28,8 @@ TSNE_POINTS = 5000  # t-SNE of more takes minutes
 
 
 def write(
-    encoder: Encoder,
-    found: Found,
-    out: Path,
-    progress: Progress,
+    request: Request,
     *,
-    skip_unreadable: bool = False,
     projection: str = "auto",
     neighbours: int = 15,
     thumbnail: int = 64,
@@ -43,11 +39,7 @@ def write(
     """Embed every picture of a set and write the table.
 
     Args:
-        encoder: of the run.
-        found: the set; all of its splits.
-        out: the file, .parquet.
-        progress: told how it goes.
-        skip_unreadable: leave out pictures that cannot be read, in place of an error.
+        request: the encoder, and the set, of which all splits are in the table.
         projection: of x and y: one of `maskcon.eval.projection.MAPS`, or "auto", which is t-SNE
             of up to 5,000 pictures and PCA of more.
         neighbours: of each picture, fewer where there are not so many.
@@ -62,10 +54,11 @@ def write(
         InputError: a picture cannot be read, there is but one, or a number is out of range.
     """
     _check(projection, neighbours, thumbnail, seed)
+    found, progress = request.find(), request.progress
     pictures = joined(found)
-    made = encoder.embed_readable(pictures, progress=progress)
+    made = request.encoder.embed_readable(pictures, progress=progress)
     rows, embedded, skipped = made.rows, made.vectors, [why for _, why in made.errors]
-    if skipped and not skip_unreadable:
+    if skipped and not request.skip_unreadable:
         raise unreadable(skipped, len(pictures), "mend or remove them")
     count = len(rows)
     if count < 3:
@@ -87,7 +80,7 @@ def write(
     if vectors:
         flat = pa.array(embedded.reshape(-1))
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, embedded.shape[1])
-    with files.replacing(out) as file:
+    with files.replacing(request.out) as file:
         pyarrow.parquet.write_table(pa.table(columns), file)
     return {
         "images": count,
@@ -95,7 +88,7 @@ def write(
         "projection": projection,
         "neighbours": k,
         "columns": list(columns),
-        "bytes": out.stat().st_size,
+        "bytes": request.out.stat().st_size,
     }
 
 

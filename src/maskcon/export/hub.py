@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
 
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.export import timm_file, weights
+from maskcon.export import Request, timm_file, weights
 from maskcon.export.agreement import Agreement
 from maskcon.export.describe import describe
 from maskcon.export.place import MARK
@@ -30,16 +29,11 @@ BILINEAR = 2  # Pillow's number of it, which image processors have
 TASK = "image-feature-extraction"
 
 
-def write(
-    encoder: Encoder, images: Tensor, run: Path, out: Path, *, license: str = "unknown"
-) -> dict[str, Any]:
+def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
     """Fill the folder, and see that what it holds gives the encoder's vectors.
 
     Args:
-        encoder: on the processor, in float32.
-        images: squares to compare on, uint8 [N, 3, S, S].
-        run: the run folder, with run.json and README.md.
-        out: the folder.
+        request: the encoder, pictures to compare on, and the run folder with its card.
         license: of the weights, as the hub calls it, such as "mit" or "cc-by-4.0".
 
     Returns:
@@ -48,6 +42,7 @@ def write(
     Raises:
         InputError: the run has not finished, so that there is no card.
     """
+    encoder, images, run, out = request.encoder, request.images, request.run, request.out
     record = runs.read(run)
     if not (run / "README.md").exists() or not record.get("results"):
         raise InputError(

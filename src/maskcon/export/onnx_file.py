@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.torch_version import TorchVersion
 
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
+from maskcon.export import Request
 from maskcon.export.agreement import BATCH, Agreement, vectors_of
 from maskcon.export.describe import describe
 from maskcon.runtime import files
@@ -52,14 +52,11 @@ class FromLevels(nn.Module):
         return nn.functional.normalize(feature, dim=1)
 
 
-def write(encoder: Encoder, images: Tensor, out: Path, progress: Progress) -> dict[str, Any]:
+def write(request: Request) -> dict[str, Any]:
     """Export, compare with the encoder, and only then write the file.
 
     Args:
-        encoder: on the processor, in float32.
-        images: squares to compare on, uint8 [N, 3, S, S].
-        out: the file.
-        progress: told how it goes.
+        request: the encoder, and pictures to compare on.
 
     Returns:
         "agreement", "opset", "bytes", and "images_per_second" of "onnxruntime" and "torch" at
@@ -70,6 +67,7 @@ def write(encoder: Encoder, images: Tensor, out: Path, progress: Progress) -> di
             not agree with the encoder.
     """
     _need_packages()
+    encoder, images, progress = request.encoder, request.images, request.progress
     network = FromLevels(encoder).eval()
     progress.update("exporting the graph")
     content = _graph(network, encoder)
@@ -81,7 +79,7 @@ def write(encoder: Encoder, images: Tensor, out: Path, progress: Progress) -> di
     agreement = Agreement.between(vectors_of(encoder, images), found).check("the ONNX graph")
     batch = levels.repeat(-(-BATCH // len(levels)), 1, 1, 1)[:BATCH]
     speeds = _speeds({"onnxruntime": run, "torch": _in_its_layout(network)}, batch, progress)
-    files.write(out, content)
+    files.write(request.out, content)
     return {
         "agreement": agreement,
         "opset": OPSET,

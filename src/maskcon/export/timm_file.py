@@ -1,7 +1,6 @@
 """Weights that timm loads by the name of its own network of the same make."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
+from maskcon.export import Request
 from maskcon.export.describe import describe
 from maskcon.export.weights import SMALL_STEM, agreement_of, state_of, write_state
 
@@ -118,13 +118,12 @@ def checked(encoder: Encoder, images: Tensor) -> tuple[str, Any]:
     return model, agreement_of(encoder, network, images).check(f"timm's {model}")
 
 
-def write(encoder: Encoder, images: Tensor, out: Path) -> dict[str, Any]:
+def write(request: Request) -> dict[str, Any]:
     """Write a checkpoint of timm, after seeing that timm's network gives the same vectors.
 
     Args:
-        encoder: on the processor, in float32.
-        images: squares to compare on, uint8 [N, 3, S, S].
-        out: the file, .safetensors; its .json, with timm's configuration, comes beside it.
+        request: the encoder, and pictures to compare on. Beside the file comes a .json with timm's
+            configuration.
 
     Returns:
         "agreement", "model" (timm's name), "bytes", "load": Python that loads it.
@@ -132,7 +131,8 @@ def write(encoder: Encoder, images: Tensor, out: Path) -> dict[str, Any]:
     Raises:
         InputError: timm has no such network.
     """
-    model, agreement = checked(encoder, images)
+    encoder, out = request.encoder, request.out
+    model, agreement = checked(encoder, request.images)
     load = lines(encoder, model, out.name)
     facts = {**describe(encoder), **config(encoder, model), "small_stem": small_stem(encoder)}
     return {

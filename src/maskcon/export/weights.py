@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
+from maskcon.export import Request
 from maskcon.export.agreement import Agreement, vectors_of
 from maskcon.export.describe import describe
 from maskcon.model.backbones import NARROW
@@ -47,13 +48,11 @@ def write_state(
     return {"bytes": len(content), "load": here}
 
 
-def write(encoder: Encoder, images: Tensor, out: Path) -> dict[str, Any]:
+def write(request: Request) -> dict[str, Any]:
     """Write the backbone's weights, after seeing that a new backbone takes them.
 
     Args:
-        encoder: on the processor, in float32.
-        images: squares to compare on, uint8 [N, 3, S, S].
-        out: the file, .safetensors; its .json comes beside it.
+        request: the encoder, and pictures to compare on. Beside the file comes a .json.
 
     Returns:
         "agreement", "bytes" and "load": Python that loads it.
@@ -61,11 +60,12 @@ def write(encoder: Encoder, images: Tensor, out: Path) -> dict[str, Any]:
     Raises:
         InputError: a new backbone does not give the same vectors.
     """
+    encoder, out = request.encoder, request.out
     architecture = encoder.network.architecture
     state = state_of(encoder)
     backbone = Network(architecture).backbone
     backbone.load_state_dict(state)
-    agreement = agreement_of(encoder, backbone, images).check("the new backbone")
+    agreement = agreement_of(encoder, backbone, request.images).check("the new backbone")
     facts = {**describe(encoder), "weights": "of the backbone alone, by its own names"}
     return {"agreement": agreement, **write_state(out, state, facts, lines(encoder, out.name))}
 
