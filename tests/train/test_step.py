@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maskcon.config import Config, resolve
 from maskcon.data import DataSet
+from maskcon.data.images import InMemory
 from maskcon.data.plans import StepPlan
 from maskcon.errors import InputError
 from maskcon.methods import METHODS, Output
@@ -161,7 +162,8 @@ def test_views_of_several_steps_together_are_those_of_one_after_the_other(kinds,
 
     def made(together: int) -> list[tuple[Tensor, list[Tensor]]]:
         plan = StepPlan(rule, kinds, 16, 0)
-        stream = images.views(plan, range(3, 14), size=16, workers=1, device=CPU, together=together)
+        grouped = type("Grouped", (InMemory,), {"together": lambda self, batch_size: together})
+        stream = grouped(images.pixels).views(plan, range(3, 14), size=16, workers=1, device=CPU)
         return [(rows.clone(), [view.clone() for view in of_step]) for rows, of_step in stream]
 
     alone = made(1)

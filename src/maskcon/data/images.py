@@ -164,6 +164,47 @@ class _Shown(Protocol):
         for _, (view,) in self.squares(plan, numbers, size=size, workers=workers, exact=True):
             yield view  # good until the next is asked for
 
+    def together(self, batch_size: int) -> int:
+        """Batches whose views are changed in one go."""
+        ...
+
+    def squares(
+        self, plan: BatchPlan, numbers: range, *, size: int, workers: int, exact: bool = False
+    ) -> Squares:
+        """`Images.squares`."""
+        ...
+
+    def views(
+        self,
+        plan: Plan,
+        numbers: range,
+        *,
+        size: int,
+        workers: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> Squares:
+        """`Images.views`: squares of several batches together, changed as each batch draws it.
+
+        Each batch draws its own random numbers, so how many are taken together changes nothing
+        but the speed.
+        """
+        part, together = ranks.part(plan.batch_size), self.together(plan.batch_size)
+        groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]
+        joined = _Together(plan, groups, part)
+        made = self.squares(joined, range(len(groups)), size=size, workers=workers)
+        for group, (rows, cuts) in zip(groups, made, strict=True):
+            count = len(rows) // len(group)
+            drawn = [_draws(plan, number, part) for number in group]  # [batch][view]
+            rows = rows.to(device, non_blocking=True)
+            changed = []
+            for place, (kind, squares) in enumerate(zip(plan.kinds, cuts, strict=True)):
+                there = squares.to(device, non_blocking=True)
+                changed.append(VIEWS[kind].apply(there, [one[place] for one in drawn]))
+            for start in range(0, len(rows), count):
+                batch = slice(start, start + count)
+                yield rows[batch], [view[batch] for view in changed]
+
     def described(self, size: int) -> str:
         """What a network sees of each."""
         return f"views of {size} px"
@@ -227,27 +268,9 @@ class InMemory(_Shown):
         """The same on a device."""
         return InMemory(self.pixels.to(device))
 
-    def views(
-        self,
-        plan: Plan,
-        numbers: range,
-        *,
-        size: int,
-        workers: int,
-        device: torch.device,
-        ranks: Ranks = ALONE,
-        together: int | None = None,
-    ) -> Squares:
-        """`Images.views`.
-
-        Several batches are changed in one go on a GPU, which does an operation to a thousand
-        images in the time that it takes to start it. Each draws its own random numbers all the
-        same, so how many are taken `together` changes nothing but the speed.
-        """
-        if together is None:
-            on_gpu = self.pixels.device.type == "cuda"
-            together = max(1, TOGETHER // plan.batch_size) if on_gpu else 1
-        return _views(self, plan, numbers, size, workers, device, ranks, together)
+    def together(self, batch_size: int) -> int:
+        """So many batches as a GPU changes in the time that it takes to start it."""
+        return max(1, TOGETHER // batch_size) if self.pixels.device.type == "cuda" else 1
 
     def squares(
         self, plan: BatchPlan, numbers: range, *, size: int, workers: int, exact: bool = False
@@ -305,18 +328,9 @@ class OnDisk(_Shown):
         """The same: it is views alone that go to a device."""
         return self
 
-    def views(
-        self,
-        plan: Plan,
-        numbers: range,
-        *,
-        size: int,
-        workers: int,
-        device: torch.device,
-        ranks: Ranks = ALONE,
-    ) -> Squares:
-        """`Images.views`."""
-        return _views(self, plan, numbers, size, workers, device, ranks, together=1)
+    def together(self, batch_size: int) -> int:
+        """One: workers have the next ones ready."""
+        return 1
 
     def squares(
         self, plan: BatchPlan, numbers: range, *, size: int, workers: int, exact: bool = False
@@ -532,35 +546,6 @@ class _Together:
             torch.cat([one.rows[self.part] for one in parts]),
             tuple(Crops.of([one.part(self.part) for one in view]) for view in crops),
         )
-
-
-def _views(
-    images: InMemory | OnDisk,
-    plan: Plan,
-    numbers: range,
-    size: int,
-    workers: int,
-    device: torch.device,
-    ranks: Ranks,
-    together: int,
-) -> Squares:
-    """Squares of `together` batches at a time, changed as each batch draws it."""
-    part = ranks.part(plan.batch_size)
-    groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]
-    joined = images.squares(
-        _Together(plan, groups, part), range(len(groups)), size=size, workers=workers
-    )
-    for group, (rows, cuts) in zip(groups, joined, strict=True):
-        count = len(rows) // len(group)
-        drawn = [_draws(plan, number, part) for number in group]  # [batch][view]
-        rows = rows.to(device, non_blocking=True)
-        changed = []
-        for place, (kind, squares) in enumerate(zip(plan.kinds, cuts, strict=True)):
-            there = squares.to(device, non_blocking=True)
-            changed.append(VIEWS[kind].apply(there, [one[place] for one in drawn]))
-        for start in range(0, len(rows), count):
-            batch = slice(start, start + count)
-            yield rows[batch], [view[batch] for view in changed]
 
 
 def _draws(plan: Plan, number: int, part: slice) -> list[list[Tensor]]:
