@@ -13,7 +13,7 @@ from maskcon.commands.sources import resolved
 from maskcon.data import DataSet, Features, find, load
 from maskcon.data.sets import glyphs
 from maskcon.methods import METHODS
-from maskcon.model import network as model
+from maskcon.model import backbones
 from maskcon.runtime import distributed as ranks
 from maskcon.runtime.distributed import Ranks
 from maskcon.train.state import Training
@@ -57,7 +57,7 @@ def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], o
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     # On processors the statistics of batch norms are those of a part of the batch.
-    model.NARROW["plain"] = Plain  # type: ignore[assignment]
+    backbones.NARROW["plain"] = Plain  # type: ignore[assignment]
     nn.BatchNorm1d = nn.LayerNorm  # type: ignore[assignment,misc] # of heads on vectors
     for name in ("wcl", "wcl_crops"):
         METHODS[name] = replace(METHODS[name], deep=False)
