@@ -37,7 +37,8 @@ class Disk:
         folder: that is looked at.
         last: number of the call at which the process ends; -1 is none.
         end: how. "killed": everything that was written stays. "torn": of the file that was to be
-            flushed, half stays. "power cut": only what was flushed stays.
+            flushed, half stays, and what was flushed before. "power cut": only what was flushed
+            stays.
     """
 
     def __init__(self, folder: Path, last: int, end: End):
@@ -67,7 +68,9 @@ class Disk:
     def _call(self, flushed: Path | None) -> None:
         if self.calls == self.last:
             if self.end == "torn" and flushed is not None and flushed.is_file():
-                os.truncate(flushed, flushed.stat().st_size // 2)
+                there = flushed.stat()
+                before = len(self.contents.get(there.st_ino, b""))  # is on the disk already
+                os.truncate(flushed, max(before, there.st_size // 2))
             if self.end == "power cut":
                 self._lose_power()
             os.kill(os.getpid(), signal.SIGKILL)
