@@ -313,6 +313,8 @@ def locked(path: Path, what: str = "", *, wait: float = 0.0) -> Iterator[None]:
         TrainingError: the folder of the lock file cannot be written.
     """
     file = path.with_name(path.name + LOCK)
+    if not file.absolute().parent.is_dir():  # which the lock would make in silence
+        raise TrainingError(f"{what or path} cannot be written: {file.parent} is no folder")
     lock = FileLock(file, fallback_to_soft=False)
     try:
         lock.acquire(timeout=wait)
