@@ -149,7 +149,7 @@ def test_features_are_computed_once(folders, tiny, monkeypatch):
     encoder = Encoder.load(folders[0])
     calls = []
 
-    def counted(self, split):
+    def counted(self, network, split):
         calls.append(split)
         return torch.nn.functional.normalize(split.images.pixels.flatten(1).float(), dim=1)
 

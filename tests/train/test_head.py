@@ -298,6 +298,9 @@ def test_a_frozen_backbone_with_a_head_in_one_encoder(frozen, pictures, weights)
     # from pictures what the run measured on its vectors, which are kept as 16-bit floats
     judged = commands.eval(frozen, data=pictures, precision="fp32")
     assert judged["recall@1"] == pytest.approx(run["results"]["recall@1"], abs=0.051)
+    assert judged["frozen"]["recall@5"] == pytest.approx(
+        run["results"]["frozen"]["recall@5"], abs=0.051
+    )
     encoder = maskcon.Encoder.load(frozen, precision="fp32")
     test = pictures.parts["test"].pictures.images
     assert encoder.embed(test).shape == (40, encoder.width)

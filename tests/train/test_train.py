@@ -618,3 +618,9 @@ def test_another_method_does_not_resume(tmp_path):
     command(tmp_path / "run", epochs=2)
     with pytest.raises(InputError, match="is one of maskcon and cannot go on with grafit"):
         commands.train(out=tmp_path / "run", resume=True, method="grafit")
+
+
+def test_a_share_to_test_with_where_there_is_a_split_is_refused(tiny, tmp_path):
+    with pytest.raises(InputError, match=r"--test-share has no effect: .* a test split of its own"):
+        commands.train(out=tmp_path / "x", data=as_found(tiny), test_share=0.4)
+    assert not (tmp_path / "x").exists()

@@ -21,7 +21,7 @@ def print_evaluation(results: Mapping[str, Any]) -> None:
     intervals = results.get("intervals") or {}
     if not intervals:  # no fine labels, or no recall
         if "pixels" in results:
-            _print_recall({"features": results, "raw pixels": results["pixels"]})
+            _print_recall({"features": results, **_beside(results)})
     else:
         _print_intervals(results, intervals)
     others = {
@@ -63,7 +63,15 @@ def _print_intervals(results: Mapping[str, Any], intervals: Mapping[str, Any]) -
             ["own coarse class", *(_share(results.get(k)) for k in within)],
             ["  95 %", *(_span(intervals.get(k)) for k in within)],
         ]
-    show([*table, ["raw pixels", *(_share(results["pixels"].get(k)) for k in ks)]])
+    beside = _beside(results).items()
+    show([*table, *([name, *(_share(row.get(k)) for k in ks)] for name, row in beside)])
+
+
+def _beside(results: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
+    """Recall that learning must beat."""
+    from maskcon.runs.results import without_learning
+
+    return without_learning({"results": results, "config": {}})
 
 
 def _figure(name: str, value: float) -> str:

@@ -11,7 +11,7 @@ from maskcon.data import Found, Split
 from maskcon.errors import InputError
 from maskcon.eval.projection import MAPS
 from maskcon.eval.recall import recall_of
-from maskcon.model.network import Network
+from maskcon.model.network import Network, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
 from maskcon.report.album import Album, short_names
@@ -20,7 +20,6 @@ from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import check_output, parse_json, write
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.train.frozen import without_head
 from maskcon.vectors.encode import embed
 
 POINTS = 10_000  # on the map; more make a larger file

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
 from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Found, Split, fitting_size
-from maskcon.errors import Interrupted, TrainingError
+from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
 from maskcon.report import card
 from maskcon.runs import checkpoint
@@ -84,7 +84,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train in a folder that is this run's alone."""
     freezing.check(config)
-    config, sets = _read(config, data, ranks, progress)
+    config, sets = _read(config, data, not resume, ranks, progress)
     begun = resume and checkpoint.has_checkpoint(folder)
     if begun and not (config.freeze or config.unfreeze):  # whose weights are in the checkpoint
         config = replace(config, init="scratch")
@@ -139,11 +139,16 @@ class _Sets(NamedTuple):
 
 
 def _read(
-    config: Config, data: str | Path | Found | None, ranks: Ranks, progress: Progress
+    config: Config, data: str | Path | Found | None, new: bool, ranks: Ranks, progress: Progress
 ) -> tuple[Config, _Sets]:
     """The data, and the configuration with what was left open chosen for them."""
     with ranks.main_first():  # which may download
         found = data if isinstance(data, Found) else find_set(config, progress)
+    if new and "test" in found.parts and config.test_share != Config.test_share:
+        raise InputError(
+            f"--test-share has no effect: {found.name} has a test split of its own; leave it out. "
+            "It belongs to data without one"
+        )
     fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
     found = split_set(found, config, progress)
     config = config.settled(len(found.parts["train"]), fits)

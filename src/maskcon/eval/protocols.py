@@ -15,7 +15,7 @@ from maskcon.eval.diagnostics import diagnostics
 from maskcon.eval.finetune import fine_tuned
 from maskcon.eval.knn import nearest_across, vote
 from maskcon.eval.recall import pixel_recall, recall_of
-from maskcon.model.network import Network
+from maskcon.model.network import Network, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
@@ -60,21 +60,30 @@ class Subject:
     def embed(self) -> None:
         """Compute the features that all need; of several `ranks` each must call this."""
         _ = self.features
+        _ = self.frozen
         if self.train is not None:
             _ = self.train_features
 
     @cached_property
     def features(self) -> Tensor:
         """Of the test images [N, F], unit length; computed once."""
-        return self._embed(self.test)
+        return self._embed(self.network, self.test)
+
+    @cached_property
+    def frozen(self) -> Tensor | None:
+        """The same by the frozen network alone; None where no head was trained on one."""
+        head, bare = self.network.architecture.head, self.network.backbone
+        if head is None or head.components == 0 or getattr(bare, "trunk", None) is None:
+            return None
+        return self._embed(without_head(self.network), self.test)
 
     @cached_property
     def train_features(self) -> Tensor:
         """Of the train images, computed once."""
-        return self._embed(self.taught)
+        return self._embed(self.network, self.taught)
 
-    def _embed(self, split: Split) -> Tensor:
-        network, images = self.network, split.images
+    def _embed(self, network: Network, split: Split) -> Tensor:
+        images = split.images
         workers, progress = self.workers, self.progress
         found = embed(
             network, images, self.preprocessing, self.precision, workers, progress, self.ranks
@@ -107,9 +116,11 @@ Protocol = Callable[[Subject], dict[str, Any]]
 
 def _recall(subject: Subject) -> dict[str, Any]:
     test = subject.test
-    pixels = pixel_recall(test, subject.workers)
+    beside = {"pixels": pixel_recall(test, subject.workers)}
+    if subject.frozen is not None:
+        beside["frozen"] = recall_of(subject.frozen, test)
     if test.fine is None:
-        return {**recall_of(subject.features, test), "pixels": pixels}
+        return {**recall_of(subject.features, test), **beside}
     found = recall.hits(subject.features, test.fine, test.coarse)
     average, r_precision = precision.query_precisions(subject.features, test.fine)
     of_query: dict[str, Tensor] = dict(found)
@@ -122,7 +133,7 @@ def _recall(subject: Subject) -> dict[str, Any]:
         **{name: of_query[name].nanmean().item() for name in of_query if name not in found},
         "intervals": {k: list(v) for k, v in intervals.items()},  # as JSON has them
         "by_coarse": {subject.coarse_names[c]: values for c, values in by_coarse.items()},
-        "pixels": pixels,
+        **beside,
     }
 
 

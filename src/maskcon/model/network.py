@@ -169,3 +169,16 @@ class Network(nn.Module):
     def describe(self) -> dict[str, Any]:
         """The architecture as plain data, for encoder.json."""
         return asdict(self.architecture)
+
+
+def without_head(network: Network) -> Network:
+    """The frozen network of an encoder alone, which the head has to beat."""
+    was = network.architecture
+    assert was.head is not None
+    assert isinstance(network.backbone, Headed)
+    shape = replace(was.head, components=0)
+    bare = Network(replace(was, backbone=VECTORS, head=shape, heads=(), frozen=()))
+    assert isinstance(bare.backbone, Headed)
+    bare.backbone.trunk = network.backbone.trunk
+    bare.architecture = replace(was, head=shape, heads=())
+    return bare.eval().to(next(network.parameters()).device)

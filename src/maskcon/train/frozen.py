@@ -13,9 +13,8 @@ from maskcon.data.images import IMAGENET_STATISTICS, of_tensor
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import negatives_before, recall
 from maskcon.model.backbones import layered
-from maskcon.model.network import Headed, Network
+from maskcon.model.network import Network, without_head
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.model.residual_head import VECTORS
 from maskcon.model.saved import save_encoder
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress
@@ -143,19 +142,6 @@ def judge(
         if training.ranks.is_main:
             save_encoder(folder, frozen, asdict(training.preprocessing))
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
-
-
-def without_head(network: Network) -> Network:
-    """The frozen encoder alone."""
-    was = network.architecture
-    assert was.head is not None
-    assert isinstance(network.backbone, Headed)
-    shape = replace(was.head, components=0)
-    bare = Network(replace(was, backbone=VECTORS, head=shape, heads=(), frozen=()))
-    assert isinstance(bare.backbone, Headed)
-    bare.backbone.trunk = network.backbone.trunk
-    bare.architecture = replace(was, head=shape, heads=())
-    return bare.eval().to(next(network.parameters()).device)
 
 
 @torch.no_grad()
