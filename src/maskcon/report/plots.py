@@ -127,14 +127,11 @@ def neighbours(data: DataSet, features: Tensor) -> Any:
     found = nearest_others(features, count).ids
     queries = _spread(split.coarse, QUERIES)
     figure = _figure(1.0 * (count + 1.6), 1.12 * len(queries) + 0.5)
-    grid = figure.subplots(len(queries), count + 1, squeeze=False)
-    for row, query in zip(grid, queries, strict=True):
-        _picture(row[0], split.images.picture(query, THUMBNAIL))
-        row[0].set_ylabel(
-            _name(data, query), rotation=0, ha="right", va="center", fontsize=8, labelpad=6
-        )
-        for ax, neighbour in zip(row[1:], found[query].tolist(), strict=True):
-            _picture(ax, split.images.picture(neighbour, THUMBNAIL))
+    ax = figure.subplots()  # one for all: a hundred of them take seconds to lay out
+    for row, query in enumerate(queries):
+        _picture(ax, row, 0, split.images.picture(query, THUMBNAIL), "black", 1)
+        ax.text(-0.05, row, _name(data, query), ha="right", va="center", fontsize=8)
+        for column, neighbour in enumerate(found[query].tolist(), 1):
             same_coarse = bool(split.coarse[neighbour] == split.coarse[query])
             if split.fine is None:
                 mark, colour = ("✓", NEAR) if same_coarse else ("✗", WRONG)
@@ -142,9 +139,13 @@ def neighbours(data: DataSet, features: Tensor) -> Any:
                 mark, colour = "✓", RIGHT
             else:
                 mark, colour = ("~", NEAR) if same_coarse else ("✗", WRONG)
-            for spine in ax.spines.values():
-                spine.set(color=colour, linewidth=2.5)
-            ax.set_title(f"{mark} {_name(data, neighbour)}", fontsize=6.5, color=colour, pad=2)
+            picture = split.images.picture(neighbour, THUMBNAIL)
+            _picture(ax, row, column, picture, colour, 2.5)
+            name = f"{mark} {_name(data, neighbour)}"
+            at = (column + 0.47, row - 0.45)
+            ax.text(*at, name, ha="center", va="bottom", fontsize=6.5, color=colour)
+    ax.set(xlim=(0, count + 1), ylim=(len(queries) - 0.5, -0.62), aspect=1.12)
+    ax.set_axis_off()
     key = (
         "✓ same coarse class"
         if split.fine is None
@@ -163,9 +164,15 @@ def _spread(coarse: Tensor, count: int) -> list[int]:
     return order[torch.argsort(rank, stable=True)][:count].tolist()
 
 
-def _picture(ax: Any, image: Tensor) -> None:
-    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
+def _picture(ax: Any, row: int, column: int, image: Tensor, colour: str, width: float) -> None:
+    """A picture in its place of the grid, with a frame."""
+    from matplotlib.patches import Rectangle
+
+    left, right, bottom, top = column, column + 0.94, row + 0.42, row - 0.42
+    extent = (left, right, bottom, top)
+    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", extent=extent)
+    size = (right - left, top - bottom)
+    ax.add_patch(Rectangle((left, bottom), *size, fill=False, color=colour, linewidth=width))
 
 
 def _name(data: DataSet, row: int) -> str:
