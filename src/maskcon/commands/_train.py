@@ -20,6 +20,7 @@ from maskcon.runtime.device import deterministic, hardware
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train import frozen as freezing
+from maskcon.train.explain import explained
 from maskcon.train.loop import fit
 from maskcon.train.state import Training
 
@@ -106,10 +107,12 @@ def _train(
             runs.write_lists(folder, sets.found, sets.loaded)
 
     ranks.main_only(begin)
-    with _recorded(record):
-        outcome = fit(training, sets.seen, FolderRecorder(folder), resume=begun, progress=progress)
-        outcome |= freezing.judge(training, sets.held, sets.seen.test, folder, progress)
-    features = training.features(sets.seen.test.images, progress).cpu()
+    kept = FolderRecorder(folder)
+    with _recorded(record, kept):
+        outcome = fit(training, sets.seen, kept, resume=begun, progress=progress)
+        with explained(training, kept, progress):
+            outcome |= freezing.judge(training, sets.held, sets.seen.test, folder, progress)
+            features = training.features(sets.seen.test.images, progress).cpu()
     if not ranks.is_main:
         return run
     pixels = pixel_recall(sets.loaded.test, config.readers)
@@ -172,13 +175,14 @@ def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> di
             "results": {},
         }
     run = runs.read(folder)
-    run.pop("error", None)
+    for name in ("error", "steps_kept"):
+        run.pop(name, None)
     run.setdefault("resumed", []).append(made)
     return run
 
 
 @contextlib.contextmanager
-def _recorded(record: Callable[..., None]) -> Iterator[None]:
+def _recorded(record: Callable[..., None], kept: FolderRecorder) -> Iterator[None]:
     """Record how a training ended that did not finish."""
     try:
         yield
@@ -188,7 +192,7 @@ def _recorded(record: Callable[..., None]) -> Iterator[None]:
         raise
     except TrainingError as error:
         with contextlib.suppress(TrainingError):  # a full disk: the first error matters
-            record("failed", error=str(error))
+            record("failed", error=str(error), steps_kept=kept.steps_kept())
         raise
 
 

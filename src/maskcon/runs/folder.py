@@ -29,8 +29,8 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """See that a run can go into the folder, and change nothing.
 
     Raises:
-        InputError: it exists and neither was asked for; there is no run to resume; or
-            overwriting would delete files that are no run.
+        InputError: it exists, has steps to go on from and neither was asked for; there is no run
+            to resume; or overwriting would delete files that are no run.
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")
@@ -48,7 +48,7 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
         folder,
         folder=True,
         earlier=[folder] if holds else [],
-        overwrite=overwrite,
+        overwrite=overwrite or (holds and _nothing_kept(folder)),
         instead="--resume to go on",
     )
     if holds and not (folder / RUN_FILE).exists():
@@ -56,6 +56,14 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"{folder} holds files that are no run, and is not overwritten: delete it yourself, or "
             "give another --out"
         )
+
+
+def _nothing_kept(folder: Path) -> bool:
+    """Whether a run failed there before there was anything to go on from."""
+    with contextlib.suppress(InputError):
+        run = read(folder)
+        return run.get("status") == "failed" and run.get("steps_kept") == 0
+    return False
 
 
 @contextmanager

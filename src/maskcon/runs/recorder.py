@@ -89,10 +89,16 @@ class FolderRecorder:
 
     def kept(self) -> str:
         """What there is to go on from."""
-        if not checkpoint.has_checkpoint(self.folder):
-            return "no checkpoint was written yet"
-        step = checkpoint.newest_checkpoint(self.folder, Silent())["training"]["steps"]
+        step = self.steps_kept()
+        if not step:
+            return "no epoch was finished, so that there is nothing to keep"
         return f"the last good checkpoint, of step {step}, is kept in {self.folder}"
+
+    def steps_kept(self) -> int:
+        """The steps of the newest checkpoint; 0 where there is none."""
+        if not checkpoint.has_checkpoint(self.folder):
+            return 0
+        return int(checkpoint.newest_checkpoint(self.folder, Silent())["training"]["steps"])
 
     def close(self) -> None:
         """Close the metrics."""

@@ -27,7 +27,7 @@ def explained(training: Training, record: "Recorder", progress: Progress) -> Ite
     try:
         yield
     except DivergedError as error:
-        raise TrainingError(_advice(str(error), training, record)) from error
+        raise DivergedError(_advice(str(error), training, record)) from error
     except TrainingError as error:  # a file that could not be written, or read
         mend = "Make room" if isinstance(error.__cause__, OSError) else "Mend that"
         raise TrainingError(f"{error}. {mend}, then go on with --resume") from error

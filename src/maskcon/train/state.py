@@ -213,8 +213,7 @@ class Training:
             DivergedError: a loss that was not taken yet, or a feature, is not finite.
         """
         self._losses.check_finite(self.steps)
-        if not self.features(of_tensor(self._probe)).isfinite().all():
-            raise DivergedError(f"the features are not finite after step {self.steps - 1}")
+        self.features(of_tensor(self._probe))
 
     def features(self, images: Images, progress: Progress | None = None) -> Tensor:
         """Features of the query encoder: float32 [N, F], unit length."""
@@ -223,12 +222,19 @@ class Training:
     def features_of(
         self, encoder: Network, images: Images, progress: Progress | None = None
     ) -> Tensor:
-        """Features of an encoder, computed as the run computes."""
+        """Features of an encoder, computed as the run computes.
+
+        Raises:
+            DivergedError: one is not finite.
+        """
         self._settle()
         workers = self.config.readers
-        return embed(
+        found = embed(
             encoder, images, self.preprocessing, self.precision, workers, progress, self.ranks
         )
+        if not found.isfinite().all():
+            raise DivergedError(f"the features are not finite after step {self.steps - 1}")
+        return found
 
     def recall_of(self, features: Tensor, split: Split) -> dict[str, float]:
         """`maskcon.eval.recall.recall_of`, the work shared."""
