@@ -15,7 +15,7 @@ import torch
 from maskcon import commands
 from maskcon.config import Config, resolve
 from maskcon.data import DATA_SETS, DataSet, NamedSet
-from maskcon.errors import InputError, Interrupted, TrainingError
+from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.methods import METHODS, Method, Step, mixing
 from maskcon.methods.objective import Objective
 from maskcon.methods.schedules import learning_rate
@@ -353,6 +353,23 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
     assert all(value.isfinite().all() for value in saved["encoder"].values())
     resumed = run(tmp_path, tiny, resume=True)
     assert equal(resumed.state_dict(), run(tmp_path / "whole", tiny).state_dict())
+
+
+def test_divergence_that_an_evaluation_sees(tmp_path, tiny):
+    few: dict[str, Any] = {
+        "backbone": "resnet10w16",
+        "epochs": 1,
+        "warmup_epochs": 0,
+        "precision": "fp32",
+    }
+    out, found = tmp_path / "run", as_found(tiny)
+    few["batch_size"] = len(tiny.train)  # one step, whose loss is fine
+    with pytest.raises(DivergedError, match=r"not finite after .* Start again with a lower --lr"):
+        commands.train(data=found, out=out, lr=1e30, **few)
+    assert runs.read(out)["status"] == "failed"
+    assert commands.train(data=found, out=out, **few)["status"] == "finished"
+    with pytest.raises(InputError, match="exists"):
+        commands.train(data=found, out=out, **few)
 
 
 def test_a_real_divergence_is_noticed(tmp_path, tiny):

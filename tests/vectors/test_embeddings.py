@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 import maskcon
@@ -23,7 +24,7 @@ from maskcon.errors import InputError
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.file import Embeddings
 from maskcon.vectors.journal import Journal, key_of
-from tests.conftest import Told, untrained_run
+from tests.conftest import Told, picture_tree, untrained_run
 
 SUFFIXES = (".parquet", ".npz", ".csv")
 
@@ -228,6 +229,32 @@ def test_the_runs_own_data_keep_its_split(photos, tmp_path):
         assert test == [expected.name(row) for row in range(len(expected))]
         assert test
         assert len(back) == 16
+
+
+def test_all_splits_or_one(run, tiny, tmp_path):
+    for name, part in (("train", tiny.train), ("test", tiny.test), ("val", tiny.test)):
+        few = part.take(torch.arange(0, len(part), 8))
+        picture_tree(tmp_path / "set" / name, few)
+    whole = commands.embed(run, tmp_path / "set", out=tmp_path / "all.parquet")["images"]
+    numbers = [
+        commands.embed(run, tmp_path / "set", out=tmp_path / f"{name}.parquet", split=name)[
+            "images"
+        ]
+        for name in ("train", "test", "validation")
+    ]
+    assert whole == sum(numbers)
+    assert numbers[1] == numbers[2]
+    made = commands.index(run, tmp_path / "set", out=tmp_path / "x.index")
+    assert made["pictures"] == whole
+    made = commands.index(run, tmp_path / "set", out=tmp_path / "v.index", split="val")
+    assert made["pictures"] == numbers[2]
+    (tmp_path / "set" / "val").rename(tmp_path / "loose")
+    with pytest.raises(InputError, match="has no validation split, only train, test"):
+        commands.embed(run, tmp_path / "set", out=tmp_path / "no.parquet", split="val")
+    with pytest.raises(InputError, match="expected all, train, test, validation"):
+        commands.embed(run, tmp_path / "set", out=tmp_path / "no.parquet", split="dev")
+    with pytest.raises(InputError, match="has the vectors already"):
+        commands.index(run, tmp_path / "all.parquet", out=tmp_path / "n.index", split="test")
 
 
 def test_unreadable_pictures(run, photos, tmp_path):

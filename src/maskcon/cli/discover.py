@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH, data_options, encoder_options, given
+from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 from maskcon.cli.tables import show
 
 SIZES = 8  # groups whose sizes the table shows
@@ -16,7 +16,7 @@ SIZES = 8  # groups whose sizes the table shows
 @click.argument("run", type=PATH)
 @click.argument("data", required=False)
 @click.option("--out", "-o", type=PATH, required=True, help="the folder to write the groups to")
-@click.option("--split", type=click.Choice(["all", "train", "test"]), default="all", help="[all]")
+@split_option
 @click.option("--groups", help="their number, such as 5 or cats=4,dogs=7 [estimated]")
 @click.option("--known", type=PATH, help="a table of paths and fine labels of a few pictures")
 @click.option("--names", type=PATH, help="names.csv, as sheet.html writes it")

@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.echo import echo, echo_skipped
-from maskcon.cli.options import PATH, data_options, encoder_options, given
+from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 
 
 @click.command()
@@ -15,6 +15,7 @@ from maskcon.cli.options import PATH, data_options, encoder_options, given
 @click.option(
     "-o", "--out", type=PATH, required=True, help="the file, NAME.parquet, NAME.npz or NAME.csv"
 )
+@split_option
 @click.option("--overwrite", is_flag=True, help="replace the file that is there")
 @click.option("--batch-size", type=int, help="pictures that are embedded together [256]")
 @data_options

@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.echo import echo, echo_skipped
-from maskcon.cli.options import PATH, data_options, encoder_options, given
+from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 
 SHOWN = 20  # paths that are printed
 
@@ -16,6 +16,7 @@ SHOWN = 20  # paths that are printed
 @click.argument("source", metavar="RUN|INDEX", type=PATH)
 @click.argument("data", required=False)
 @click.option("-o", "--out", type=PATH, help="the index, such as shop.index")
+@split_option
 @click.option("--add", is_flag=True, help="add to the index; the same path takes its old place")
 @click.option("--remove", multiple=True, help="a path or pattern, such as 'old/*'; may be repeated")
 @click.option("--kind", help="exact; hnsw: approximate; auto: exact up to 200,000 pictures [auto]")

@@ -75,6 +75,13 @@ def encoder_options(command: Callable) -> Callable:
     return command
 
 
+def split_option(command: Callable) -> Callable:
+    """Which pictures of a set a command takes that takes all."""
+    return click.option("--split", help="of the data: all, train, test or validation [all]")(
+        command
+    )
+
+
 def panels() -> list[Any]:
     """The groups that the help of `train_options` has: titles, and the flags of each."""
     flags: dict[str, list[str]] = {group: [] for group in OPTION_GROUPS}

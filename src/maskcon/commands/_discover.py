@@ -16,17 +16,16 @@ from maskcon.commands._embed import all_readable
 from maskcon.commands.sources import chosen_set, name_of
 from maskcon.config import Config, similar
 from maskcon.data import Found
-from maskcon.data.pictures import Joined, Pictures, choose
+from maskcon.data.pictures import Pictures, choose
+from maskcon.data.table import of_split
 from maskcon.discover import Division, naming, place, sheet
 from maskcon.discover import discover as divide
 from maskcon.discover import known as labels
 from maskcon.discover.judging import judged
 from maskcon.discover.kmeans import UNKNOWN
-from maskcon.encoder import Encoder
+from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
 from maskcon.runtime.progress import Progress, Silent
-
-SPLITS = ("all", "train", "test")
 
 
 def discover(  # longer than a screen for the sake of what it says of its options
@@ -54,7 +53,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
         run: a run folder, or the encoder.safetensors in it.
         data: a data set's name or path, or arrays; by default the run's own.
         out: the folder; made if need be, in one that is there.
-        split: "all", "train" or "test".
+        split: "all", "train", "test" or "validation".
         groups: their number in every coarse class; or in some, {"cats": 4} or "cats=4,dogs=7".
             The others are estimated.
         known: a table of paths and fine labels, which name groups and are left out, a fifth at
@@ -77,12 +76,13 @@ def discover(  # longer than a screen for the sake of what it says of its option
     progress = progress or Silent()
     folder = Path(out)
     place.refuse(folder, overwrite)
-    _check(split, known, names)
+    _check(known, names)
     machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
     encoder = Encoder.load(run, **machine)
     found, config = chosen_set(Path(run), data, options, progress)
+    found = of_split(found, split)
     numbers = _numbers(groups, found.coarse_names)
-    seen = _seen(encoder, found, split, known, config, progress)
+    seen = _seen(encoder, found, known, config, progress)
     divisions = divide(
         seen.x,
         seen.coarse,
@@ -111,10 +111,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
     return place.summary(result)
 
 
-def _check(split: str, known: str | Path | None, names: str | Path | None) -> None:
+def _check(known: str | Path | None, names: str | Path | None) -> None:
     """Raise `InputError` before any work is done in vain."""
-    if split not in SPLITS:
-        raise InputError(f"split is {split!r}: expected one of {', '.join(SPLITS)}")
     for table in (known, names):
         if table is not None and not Path(table).is_file():
             raise InputError(f"there is no table {table}")
@@ -143,15 +141,14 @@ class _Seen(NamedTuple):
 def _seen(
     encoder: Encoder,
     found: Found,
-    split: str,
     known: str | Path | None,
     config: Config,
     progress: Progress,
 ) -> _Seen:
-    """Embed the splits that are asked for."""
+    """Embed a set."""
     for note in found.notes:
         progress.note(note)
-    whole, coarse, fine, splits = _joined(found, split)
+    whole, coarse, fine, splits = _joined(found)
     told = None
     if known is not None:
         called = [whole.name(row) for row in range(len(whole))]
@@ -171,17 +168,12 @@ def _seen(
     )
 
 
-def _joined(found: Found, split: str) -> tuple[Pictures, Tensor, Tensor | None, list[str]]:
-    """Pictures, coarse and fine labels and the split of each, of the splits that are asked for."""
-    parts = {name: part for name, part in found.parts.items() if split in ("all", name)}
-    if not parts:
-        raise InputError(
-            f"{found.name} has no {split} split, only {', '.join(found.parts)}: leave out --split"
-        )
-    every = [part.pictures for part in parts.values()]
+def _joined(found: Found) -> tuple[Pictures, Tensor, Tensor | None, list[str]]:
+    """Pictures, coarse and fine labels and the split of each."""
+    parts = found.parts
     fine = [part.fine for part in parts.values() if part.fine is not None]
     return (
-        every[0] if len(every) == 1 else Joined(every),
+        joined(found),
         torch.cat([part.coarse for part in parts.values()]),
         torch.cat(fine) if len(fine) == len(parts) else None,
         [name for name, part in parts.items() for _ in range(len(part))],

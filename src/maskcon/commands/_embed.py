@@ -29,6 +29,7 @@ def embed(
     data: str | Path | Found | None = None,
     *,
     out: str | Path,
+    split: str = "all",
     overwrite: bool = False,
     batch_size: int = BATCH,
     device: str = "auto",
@@ -46,6 +47,7 @@ def embed(
         data: a data set's name or path, a folder of pictures without labels, a picture, or
             arrays; by default the run's own data, split as it was in training.
         out: the file, .parquet, .npz or .csv.
+        split: the pictures to take: "all", or those of "train", "test" or "validation".
         overwrite: replace the file.
         batch_size: pictures that go through the network together.
         device: as `Encoder.load` takes it.
@@ -69,7 +71,7 @@ def embed(
             lambda: check_output(out, suffixes=embeddings.SUFFIXES, overwrite=overwrite)
         )
         encoder = Encoder.load(run, device=device, precision=precision)
-        given = labelled(data, folder_of(run), options, told)
+        given = labelled(data, folder_of(run), split, options, told)
         return _embed(Path(out), encoder, given, folder_of(run), batch_size, ranks, told)
 
 

@@ -35,6 +35,7 @@ def index(  # longer than a screen for the sake of what it says of its options
     data: str | Path | Found | None = None,
     *,
     out: str | Path | None = None,
+    split: str = "all",
     add: bool = False,
     remove: Sequence[str] = (),
     kind: str | None = None,
@@ -58,6 +59,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         source: a run folder, or the encoder.safetensors in it; or an index.
         data: as `embed` takes it, or a file that `embed` wrote, of the same encoder.
         out: the index; by default `source`, if that is one.
+        split: the pictures to take: "all", or those of "train", "test" or "validation".
         add: add to the index; pictures whose path is there already take its place.
         remove: paths, or patterns such as "old/*" (`Index.remove`).
         kind: exact; hnsw (approximate, with FAISS); or auto: exact up to 200,000 pictures, or
@@ -111,7 +113,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         if before is not None:
             same_encoder(before.about, about, file)
         side = SIDE if thumbnails else 0
-        made = _entries(encoder, about, data, side, batch_size, options, progress)
+        made = _entries(encoder, about, data, split, side, batch_size, options, progress)
         wanted = kind or (before.about.kind if before is not None else "auto")
         return _written(before, replace(about, kind=wanted), made, file, progress)
 
@@ -217,6 +219,7 @@ def _entries(
     encoder: Encoder,
     about: About,
     data: str | Path | Found | None,
+    split: str,
     side: int,
     batch_size: int,
     options: Mapping[str, Any],
@@ -227,6 +230,8 @@ def _entries(
         path = Path(data)
         identity = embeddings.identity(path)
         if identity is not None:
+            if split != "all":
+                raise InputError(f"{path} has the vectors already: give --split to `maskcon embed`")
             there = replace(about, identity=identity)
             same_encoder(there, about, path)
             config = resolved(reading(options), None)
@@ -236,7 +241,7 @@ def _entries(
                 f"{path} does not say which encoder made its vectors, so no picture can be "
                 "compared with them: give a file of `maskcon embed`, or the pictures"
             )
-    given = labelled(data, Path(about.run), options, progress)
+    given = labelled(data, Path(about.run), split, options, progress)
     seen = Seen(given.pictures, side)
     made = encoder.embed_readable(
         seen, batch_size=batch_size, progress=progress, workers=given.config.workers

@@ -14,6 +14,7 @@ from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
 from maskcon.data.readers import folder
+from maskcon.data.table import of_split
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runtime.progress import Progress
@@ -43,7 +44,11 @@ class Labelled:
 
 
 def labelled(
-    data: str | Path | Found | None, run: Path, options: Mapping[str, Any], progress: Progress
+    data: str | Path | Found | None,
+    run: Path,
+    split: str,
+    options: Mapping[str, Any],
+    progress: Progress,
 ) -> Labelled:
     """Pictures and labels of a data set, or pictures alone.
 
@@ -52,6 +57,7 @@ def labelled(
             have no labels; arrays; or None for the data that the run was trained with.
         run: the run folder. Its own data are read as they were in training: the same columns, and
             the same split where the set has none.
+        split: the pictures to take: "all", or those of "train", "test" or "validation".
         options: fields `READING_FIELDS` of Config.
         progress: told what a person should know.
 
@@ -65,10 +71,15 @@ def labelled(
             raise InputError(f"{run} does not say what it was trained with: give DATA")
         data = trained["data"]
     path = None if isinstance(data, Found) else Path(data)
+    loose = None
     if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
-        return _unlabelled([path], str(path), resolved(given, None))
-    if path is not None and path.is_dir() and not is_set(path):
-        return _below(path, resolved(given, None))
+        loose = _unlabelled([path], str(path), resolved(given, None))
+    elif path is not None and path.is_dir() and not is_set(path):
+        loose = _below(path, resolved(given, None))
+    if loose is not None:
+        if split != "all":
+            raise InputError(f"{data} has no splits: leave out --split")
+        return loose
     config = resolved({"data": name_of(data), **given}, None)
     own = trained.get("data") == config.data
     if own:
@@ -78,7 +89,8 @@ def labelled(
         found = data if isinstance(data, Found) else find_set(config, progress)
     except InputError as error:
         columns = any(name in given for name in COLUMN_FIELDS)
-        if path is None or columns or not (path.is_dir() and folder.found(path)):
+        chosen = columns or split != "all"
+        if path is None or chosen or not (path.is_dir() and folder.found(path)):
             raise
         progress.note(f"{error}\nso all pictures below {path} are taken without labels")
         return _below(path, config)
@@ -87,7 +99,7 @@ def labelled(
     if own and "test" not in found.parts:
         found = found.with_test(config.test_share, config.seed)
         progress.note("split as it was in training: train and test")
-    return _named(found, config)
+    return _named(of_split(found, split), config)
 
 
 def _trained(run: Path) -> dict[str, Any]:

@@ -102,9 +102,9 @@ def find_set(config: Config, progress: Progress) -> Found:
 
 def split_set(found: Found, config: Config, progress: Progress) -> Found:
     """The set with a test split, and what there is to say of it."""
+    found = found.with_test(config.test_share, config.seed)
     for note in found.notes:
         progress.note(note)
-    found = found.with_test(config.test_share, config.seed)
     if found.made_split:
         progress.note(
             f"{found.name} has no test split: {len(found.parts['test']):,} images drawn from seed "

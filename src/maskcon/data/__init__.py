@@ -117,7 +117,7 @@ def _confined(found: Found, path: Path) -> Found:
 def fitting_size(found: Found) -> int:
     """The side at which to train: of `IMAGE_SIZES` the smallest that most pictures fill."""
     sides = []
-    for part in found.parts.values():
+    for part in (found.parts[name] for name in ("train", "test") if name in found.parts):
         rows = np.linspace(0, len(part) - 1, min(SAMPLE, len(part))).astype(int)
         for row in rows:
             try:

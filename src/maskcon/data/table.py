@@ -25,6 +25,7 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "eval"), "validation"),
 }
+PARTS = ("train", "test", "validation")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Found:
 
     Attributes:
         name: of the set.
-        parts: "train" and "test"; or only one of them, where the set is not split.
+        parts: "train" and "test"; or only one of them, where the set is not split. Beside a test
+            part there may be one of "validation", which neither trains nor tests.
         coarse_names, fine_names: of the classes; no fine names where nobody labelled them.
         notes: what a person should know of how it was read.
         made_split: the test part was drawn from the train part, by `with_test`.
@@ -75,7 +77,7 @@ class Found:
             check_labels(self, part, len(rows), rows.coarse, rows.fine)
 
     def with_test(self, share: float, seed: int) -> "Found":
-        """The same with a test part; where there is none, one is drawn from the seed.
+        """The train and the test part alone; where there is no test part, one is drawn.
 
         From each class (fine where known, else coarse) a share of the images, rounded, but
         at least two of four or more and never one, so that a test image has another to find.
@@ -86,7 +88,10 @@ class Found:
         if "train" not in self.parts:
             raise InputError(f"{self.name} has test images alone: nothing to train on")
         if "test" in self.parts:
-            return self
+            left_out = "validation" in self.parts
+            said = ("the validation split is left out: there is a test split",) * left_out
+            parts = {name: self.parts[name] for name in ("train", "test")}
+            return replace(self, parts=parts, notes=self.notes + said) if left_out else self
         whole = self.parts["train"]
         label = whole.coarse if whole.fine is None else whole.fine
         random = generator(seed, "split")
@@ -110,19 +115,33 @@ class Found:
 
 
 def settle(parts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The train and the test part, in this order, of parts by the values of `SPLITS`; and a note.
+    """Parts by the values of `SPLITS`, in the order of `PARTS`; and a note.
 
-    A validation part stands in for a test part that is not there, and is left out otherwise.
+    A validation part stands in for a test part that is not there.
     """
     parts, notes = dict(parts), tuple[str, ...]()
-    validation = parts.pop("validation", None)
-    if validation is not None:
-        if "test" in parts:
-            notes = ("the validation split is left out: there is a test split",)
-        else:
-            parts["test"] = validation
-            notes = ("the validation split serves as the test split",)
-    return {name: parts[name] for name in ("train", "test") if name in parts}, notes
+    if "validation" in parts and "test" not in parts:
+        parts["test"] = parts.pop("validation")
+        notes = ("the validation split serves as the test split",)
+    return {name: parts[name] for name in PARTS if name in parts}, notes
+
+
+def of_split(found: Found, split: str) -> Found:
+    """A set with one of its parts alone, by any of its names in `SPLITS`; or with "all".
+
+    Raises:
+        InputError: there is no such part.
+    """
+    if split == "all":
+        return found
+    name = SPLITS.get(split.lower())
+    if name is None:
+        raise InputError(f"split is {split!r}: expected all, {', '.join(PARTS)}")
+    if name not in found.parts:
+        raise InputError(
+            f"{found.name} has no {name} split, only {', '.join(found.parts)}: leave out --split"
+        )
+    return replace(found, parts={name: found.parts[name]})
 
 
 def _by_class(label: Tensor) -> list[Tensor]:

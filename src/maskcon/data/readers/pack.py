@@ -19,7 +19,7 @@ from PIL import Image
 
 from maskcon.data.pictures import Pictures, choose, content_hash
 from maskcon.data.scan import each
-from maskcon.data.table import Found, Part
+from maskcon.data.table import PARTS, Found, Part
 from maskcon.errors import InputError, TrainingError
 from maskcon.runtime.files import parse_json, replacing
 from maskcon.runtime.progress import Progress
@@ -252,7 +252,7 @@ def _found(path: Path) -> Found:
         fine_labels = torch.tensor(table["fine"].to_pylist(), dtype=torch.long)
     split = np.array(table["split"].to_pylist(), object)
     parts = {}
-    for name in ("train", "test"):
+    for name in PARTS:
         rows = np.flatnonzero(split == name)
         if len(rows):
             chosen = torch.from_numpy(rows)
