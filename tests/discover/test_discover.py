@@ -18,7 +18,6 @@ from maskcon.discover import discover, known, naming, spreadsheet
 from maskcon.discover.groups import left_out, typical
 from maskcon.discover.judging import judged, matched
 from maskcon.discover.kmeans import UNKNOWN, confidence, grouped
-from maskcon.discover.number import number_of
 from maskcon.discover.spectral import spectral, unit
 from maskcon.errors import InputError
 from tests.conftest import Outline, untrained_run, wait
@@ -136,22 +135,25 @@ def test_left_out_tells_what_new_images_would_get():
 
 def test_number():
     x, _ = blobs((100, 100, 100, 100))
-    found = number_of(x)
-    assert (found.number, found.structure, found.how) == (4, "clear", "estimated")
-    assert found.low <= 4 <= found.high
+    features, coarse = torch.from_numpy(x), torch.zeros(400, dtype=torch.long)
+    (found,) = discover(features, coarse)
+    assert (found.number, found.found.structure) == (4, "kinds or visits")
+    assert found.found.low <= 4 <= found.found.high
     cloud = unit(np.random.default_rng(0).normal(size=(300, 16))).astype(np.float32)
-    assert (number_of(cloud, subsamples=0).number, number_of(cloud, subsamples=0).structure) == (
-        1,
-        "none",
-    )
-    assert number_of(x, given=7).number == 7
-    assert number_of(x, names=6, subsamples=0).how == "known"
-    assert number_of(x, names=6, subsamples=0).number == 6
-    assert number_of(x[:9]).structure == "too few images"
-    assert number_of(np.repeat(x[:1], 50, 0)).structure == "all alike"
-    assert number_of(np.repeat(x[:2], 50, 0), given=5).number == 2  # only two images differ
+    (whole,) = discover(torch.from_numpy(cloud), coarse[:300])
+    assert (whole.number, whole.found.structure) == (1, "none")
+    assert discover(features, coarse, numbers={0: 7})[0].number == 7
+    assert discover(features, coarse, granularity={0: 9})[0].number == 9
+    told = torch.full((400,), UNKNOWN)
+    told[:60] = torch.arange(60) % 6
+    assert discover(features, coarse, known=told)[0].number >= 6
+    assert discover(features[:9], coarse[:9])[0].found.structure == "too few images"
+    equal = features[:1].repeat(50, 1)
+    assert discover(equal, coarse[:50])[0].number == 1
+    two = features[:2].repeat(50, 1)
+    assert discover(two, coarse[:100], numbers={0: 5})[0].number == 2  # only two images differ
     with pytest.raises(InputError, match="0 groups were asked for"):
-        number_of(x, given=0)
+        discover(features, coarse, numbers={0: 0})
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -453,6 +455,11 @@ def test_a_picture_that_cannot_be_read(run, photos, tmp_path):
         (["--split", "test"], "photos has no test split, only train"),
         (["--known", "none.csv"], "there is no table none.csv"),
         (["--names", "none.csv"], "there is no table none.csv"),
+        (["--answers", "none.csv"], "there is no table none.csv"),
+        (["--ask"], "--ask needs a table to write answers to"),
+        (["--granularity", "fine"], "granularity is 'fine': expected finer, coarser or a number"),
+        (["--granularity", "0"], "expected finer, coarser, or a number of groups from 1"),
+        (["--granularity", "3", "--groups", "3"], "has both --groups and --granularity"),
     ],
 )
 def test_nonsense(run, photos, tmp_path, words, message):

@@ -18,6 +18,9 @@ SIZES = 8  # groups whose sizes the table shows
 @click.option("--out", "-o", type=PATH, required=True, help="the folder to write the groups to")
 @split_option
 @click.option("--groups", help="their number, such as 5 or cats=4,dogs=7 [estimated]")
+@click.option("--granularity", help="finer, coarser, or groups of a tree: 5 or cats=finer,dogs=7")
+@click.option("--answers", type=PATH, help="a table of answers: left, right, same or different")
+@click.option("--ask", is_flag=True, help="ask which pictures are of one kind; needs --answers")
 @click.option("--known", type=PATH, help="a table of paths and fine labels of a few pictures")
 @click.option("--names", type=PATH, help="names.csv, as sheet.html writes it")
 @click.option("--pictures", is_flag=True, help="write pictures that are no files as PNG")
@@ -36,6 +39,8 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
     from maskcon import commands
     from maskcon.runtime.progress import screen
 
+    if options.pop("ask"):
+        options["ask"] = _ask
     with screen() as progress:
         found = commands.discover(run, data, out=out, progress=progress, **given(options))
     _print_classes(found["coarse"])
@@ -43,7 +48,17 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
         _print_known(found["known"])
     if "judged" in found:
         _print_judged(found["judged"])
-    echo(f"\n{out}: groups.csv, summary.json, sheet.html (open it to look and to name)")
+    echo(f"\n{out}: groups.csv, summary.json, trees.npz, sheet.html (open it to look and to name)")
+
+
+def _ask(left: list[str], right: list[str], picture: Path, number: int) -> str:
+    """Ask about two lots of pictures, which are also drawn in a file; a verdict, back or stop."""
+    echo(f"\nquestion {number}: are these two of the same kind? {picture} shows them")
+    for side, names in (("left", left), ("right", right)):
+        echo(f"  {side}: {', '.join(names)}")
+    keys = {"s": "same", "d": "different", "u": "unsure", "b": "back", "q": "stop"}
+    words = "[s]ame, [d]ifferent, [u]nsure, take [b]ack the last answer, [q]uit"
+    return keys[click.prompt(words, type=click.Choice(list(keys)), show_choices=False)]
 
 
 def _print_classes(classes: list[dict[str, Any]]) -> None:
@@ -59,10 +74,10 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
     table.append(["all", f"{images:,}", f"{groups:,}", "", "", ""])
     echo()
     show(table, left=(0, 3, 4, 5))
-    if any(c["structure"] == "none" for c in classes):
+    if any(c["structure"] == "kinds or visits" for c in classes):
         echo(
-            "structure none: such a class shows no more groups than a cloud without any would, so "
-            "it is left whole; --groups divides it"
+            "kinds or visits: vectors alone cannot tell kinds from pictures that were taken "
+            "together; --ask asks you about those that matter most"
         )
 
 

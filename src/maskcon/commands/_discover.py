@@ -2,10 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,14 +18,19 @@ from maskcon.config import Config, similar
 from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
 from maskcon.data.table import of_split
-from maskcon.discover import Division, naming, place, sheet
+from maskcon.discover import Answer, Division, Questions, naming, place, sheet
+from maskcon.discover import answers as replies
 from maskcon.discover import discover as divide
 from maskcon.discover import known as labels
 from maskcon.discover.judging import judged
 from maskcon.discover.kmeans import UNKNOWN
+from maskcon.discover.questions import Verdict
 from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
+from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, Silent
+
+Ask = Callable[[list[str], list[str], Path, int], str]
 
 
 def discover(  # longer than a screen for the sake of what it says of its options
@@ -35,6 +40,9 @@ def discover(  # longer than a screen for the sake of what it says of its option
     out: str | Path,
     split: str = "all",
     groups: int | str | Mapping[str, int] | None = None,
+    granularity: int | str | Mapping[str, int | str] | None = None,
+    answers: str | Path | None = None,
+    ask: Ask | None = None,
     known: str | Path | None = None,
     names: str | Path | None = None,
     pictures: bool = False,
@@ -56,6 +64,12 @@ def discover(  # longer than a screen for the sake of what it says of its option
         split: "all", "train", "test" or "validation".
         groups: their number in every coarse class; or in some, {"cats": 4} or "cats=4,dogs=7".
             The others are estimated.
+        granularity: "finer", "coarser" or the number of groups to take from the tree, in every
+            coarse class; or in some, {"cats": "finer"} or "cats=finer,dogs=7".
+        answers: a table of answers, with columns left, right (pictures) and answer (same,
+            different, unsure); `ask` adds to it.
+        ask: is given the names of two lots of pictures, an image file that shows them and the
+            question's number; returns the answer, "back" or "stop".
         known: a table of paths and fine labels, which name groups and are left out, a fifth at
             a time, to measure with.
         names: a table of groups and names, as the page writes it.
@@ -76,18 +90,22 @@ def discover(  # longer than a screen for the sake of what it says of its option
     progress = progress or Silent()
     folder = Path(out)
     place.refuse(folder, overwrite)
-    _check(known, names)
+    _check(known, names, answers, ask)
     machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
     encoder = Encoder.load(run, **machine)
     found, config = chosen_set(Path(run), data, options, progress)
     found = of_split(found, split)
     numbers = _numbers(groups, found.coarse_names)
+    cuts = _granularity(granularity, found.coarse_names, numbers)
     seen = _seen(encoder, found, known, config, progress)
+    told = _answers(seen, answers, ask, seed, progress)
     divisions = divide(
         seen.x,
         seen.coarse,
         numbers=numbers,
         known=None if seen.told is None else seen.told.label,
+        answers=told,
+        granularity=cuts,
         seed=seed,
         progress=progress,
     )
@@ -103,7 +121,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
         judged=_judged(seen, divisions, seed, progress),
         facts={"version": maskcon.__version__, **facts},
     )
-    again = _command(run, data, folder, split, groups, known, seed, options)
+    tables = {"known": known, "answers": answers}
+    again = _command(run, data, folder, split, groups, granularity, tables, seed, options)
     workers = config.readers
     written = sheet.page(result, again, workers=workers, progress=progress)
     place.write(folder, result, written, pictures=pictures, workers=workers, progress=progress)
@@ -111,9 +130,16 @@ def discover(  # longer than a screen for the sake of what it says of its option
     return place.summary(result)
 
 
-def _check(known: str | Path | None, names: str | Path | None) -> None:
+def _check(
+    known: str | Path | None,
+    names: str | Path | None,
+    answers: str | Path | None,
+    ask: Ask | None,
+) -> None:
     """Raise `InputError` before any work is done in vain."""
-    for table in (known, names):
+    if ask is not None and answers is None:
+        raise InputError("--ask needs a table to write answers to: give --answers FILE")
+    for table in (known, names, None if ask else answers):
         if table is not None and not Path(table).is_file():
             raise InputError(f"there is no table {table}")
 
@@ -182,35 +208,123 @@ def _joined(found: Found) -> tuple[Pictures, Tensor, Tensor | None, list[str]]:
 
 def _numbers(groups: int | str | Mapping[str, int] | None, coarse: Sequence[str]) -> dict[int, int]:
     """Numbers of groups by coarse label, of what was given."""
-    if groups is None:
+    found = _by_class("groups", groups, coarse)
+    for label, number in found.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(
+                f"{number!r} groups of {coarse[label]} were asked for; give one or more"
+            )
+    return {label: int(number) for label, number in found.items()}
+
+
+def _granularity(
+    given: int | str | Mapping[str, int | str] | None,
+    coarse: Sequence[str],
+    numbers: Mapping[int, int],
+) -> dict[int, int | str]:
+    """How fine each coarse class is cut, by label, of what was given."""
+    found = _by_class("granularity", given, coarse)
+    for label, value in found.items():
+        fits = value in ("finer", "coarser") or (isinstance(value, int) and value >= 1)
+        if not fits or isinstance(value, bool):
+            raise InputError(
+                f"the granularity of {coarse[label]} is {value!r}: expected finer, coarser, or a "
+                "number of groups from 1"
+            )
+        if label in numbers:
+            raise InputError(
+                f"{coarse[label]} has both --groups and --granularity: give one of them"
+            )
+    return found
+
+
+def _by_class(
+    what: str, given: int | str | Mapping[str, Any] | None, coarse: Sequence[str]
+) -> dict[int, Any]:
+    """Values by coarse label, of one value for all or of some classes' values."""
+    if given is None:
         return {}
-    if isinstance(groups, str):
-        groups = _parsed(groups)
-    if isinstance(groups, int):
-        groups = dict.fromkeys(coarse, groups)
-    unknown = next((name for name in groups if name not in coarse), None)
+    if isinstance(given, str):
+        given = _parsed(what, given)
+    if not isinstance(given, Mapping):
+        given = dict.fromkeys(coarse, given)
+    unknown = next((name for name in given if name not in coarse), None)
     if unknown is not None:
         raise InputError(
-            f"groups of {unknown!r} were asked for, and there is no such coarse class"
+            f"{what} of {unknown!r} were asked for, and there is no such coarse class"
             f"{similar(unknown, coarse)}: there are {', '.join(coarse)}"
         )
-    for name, number in groups.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(f"{number!r} groups of {name} were asked for; give one or more")
-    return {coarse.index(name): number for name, number in groups.items()}
+    return {coarse.index(name): value for name, value in given.items()}
 
 
-def _parsed(text: str) -> int | dict[str, int]:
-    """The number of "5", or the numbers of "cats=4,dogs=7"; names may hold commas."""
-    if re.fullmatch(r"\s*\d+\s*", text):
-        return int(text)
-    found = list(re.finditer(r"\s*(.+?)\s*=\s*(\d+)\s*(?:,|$)", text))
+def _parsed(what: str, text: str) -> Any:
+    """The value of "5" or "finer", or those of "cats=4,dogs=finer"; names may hold commas."""
+    words = r"\d+" if what == "groups" else r"\d+|finer|coarser"
+    if one := re.fullmatch(rf"\s*({words})\s*", text):
+        return _value(one[1])
+    found = list(re.finditer(rf"\s*(.+?)\s*=\s*({words})\s*(?:,|$)", text))
     if not found or "".join(match[0] for match in found) != text:
+        kind = "a number" if what == "groups" else "finer, coarser or a number"
         raise InputError(
-            f"groups is {text!r}: expected a number for every coarse class, such as 5, or numbers "
-            "for some, such as cats=4,dogs=7"
+            f"{what} is {text!r}: expected {kind} for every coarse class, such as 5, or for some, "
+            "such as cats=4,dogs=7"
         )
-    return {match[1]: int(match[2]) for match in found}
+    return {match[1]: _value(match[2]) for match in found}
+
+
+def _value(word: str) -> int | str:
+    return int(word) if word.isdecimal() else word
+
+
+def _answers(
+    seen: _Seen, table: str | Path | None, ask: Ask | None, seed: int, progress: Progress
+) -> list[Answer]:
+    """The answers of a table, and those that a person gives now, which are added to it."""
+    if table is None:
+        return []
+    path = Path(table)
+    found: list[Answer] = []
+    names = [seen.pictures.name(row) for row in range(len(seen.pictures))]
+    if path.exists():
+        found, unmatched = replies.read(path, names, seen.coarse.tolist())
+        progress.note(f"{path}: {len(found):,} answers")
+        if unmatched:
+            progress.note(
+                f"{len(unmatched):,} of its pictures are none of the data: {unmatched[0]}"
+            )
+    if ask is None:
+        return found
+    questions = Questions.of(seen.x, seen.coarse, seed=seed)
+    if seen.told is not None:
+        questions.name(seen.told.label.numpy())
+    for a in found:
+        questions.tell(a.a, a.b, a.verdict)
+    _asked(questions, seen.pictures, names, path, ask)
+    return list(questions.answers)
+
+
+def _asked(
+    questions: Questions, pictures: Pictures, names: list[str], path: Path, ask: Ask
+) -> None:
+    """Ask until nothing is open or the person stops; each answer is in the table at once."""
+    given = 0
+    while (question := questions.next()) is not None:
+        sides = [rows.tolist() for rows in (question.shown_left, question.shown_right)]
+        picture = path.with_name(f"{path.name}.question.png")
+        files.write(picture, sheet.question(pictures, *sides))
+        left, right = ([names[row] for row in rows] for rows in sides)
+        verdict = ask(left, right, picture, given + 1)
+        if verdict == "stop":
+            break
+        if verdict == "back":
+            if given:
+                questions.take_back()
+                replies.take_back(path)
+                given -= 1
+            continue
+        questions.answer(question, cast("Verdict", verdict))
+        replies.append(path, left[0], right[0], verdict)
+        given += 1
 
 
 def _told(path: Path, called: list[str], progress: Progress) -> labels.Known:
@@ -276,17 +390,20 @@ def _command(
     folder: Path,
     split: str,
     groups: int | str | Mapping[str, int] | None,
-    known: str | Path | None,
+    granularity: int | str | Mapping[str, int | str] | None,
+    tables: Mapping[str, str | Path | None],
     seed: int,
     options: Mapping[str, Any],
 ) -> str:
     """The command that makes the same groups again, for the page to show."""
     words = ["maskcon", "discover", str(run)] + ([] if data is None else [name_of(data)])
     words += ["-o", str(folder), "--overwrite"]
-    if isinstance(groups, Mapping):
-        groups = ",".join(f"{name}={number}" for name, number in groups.items())
-    flags = {"split": None if split == "all" else split, "groups": groups, "known": known}
-    flags |= {"seed": seed or None, **options}
+    flags: dict[str, Any] = {"split": None if split == "all" else split}
+    for flag, given in {"groups": groups, "granularity": granularity}.items():
+        flags[flag] = given
+        if isinstance(given, Mapping):
+            flags[flag] = ",".join(f"{name}={value}" for name, value in given.items())
+    flags |= {**tables, "seed": seed or None, **options}
     for name, value in flags.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):

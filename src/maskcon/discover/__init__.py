@@ -1,6 +1,10 @@
 """Fine groups inside coarse classes: what people came for.
 
-    spectral    a coarse class as rows in which its groups lie apart
+    tree        which pictures of a coarse class join first, and how each merge looks
+    sameness    how likely the two sides of a merge are different kinds; usual, its prior
+    questions   what a person is asked, and the groups that follow from the answers
+    answers     answers as a table that people and programs write
+    spectral    a coarse class as rows in which its groups lie apart, for a number that is given
     kmeans      groups of such rows, some of which may be named already
     number      how many groups a coarse class has, and how sure that is
     groups      the groups of every coarse class: members, confidence, typical and outlier ones
@@ -11,9 +15,10 @@
     sheet       one page to look at and to name the groups on
     spreadsheet tables that people write
 
-The first four know arrays alone: `discover(features, coarse)` needs no file and no network.
+`discover(features, coarse)` and `Questions` know arrays alone: they need no file and no network.
 """
 
 from maskcon.discover.groups import Division, discover
+from maskcon.discover.questions import Answer, Question, Questions
 
-__all__ = ["Division", "discover"]
+__all__ = ["Answer", "Division", "Question", "Questions", "discover"]

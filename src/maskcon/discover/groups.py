@@ -1,20 +1,22 @@
 """The groups of every coarse class: how many, who is in them, and how sure that is."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon.discover.kmeans import UNKNOWN, grouped
-from maskcon.discover.number import Number, number_of
-from maskcon.discover.spectral import spectral
+from maskcon.discover.kmeans import UNKNOWN, confidence, grouped
+from maskcon.discover.number import FEWEST, HOW, Number
+from maskcon.discover.questions import GRANULARITY, Answer, Questions
+from maskcon.discover.spectral import spectral, unit
+from maskcon.discover.tree import Grown, Tree, grow
+from maskcon.errors import InputError
 from maskcon.eval.retrieval import nearest_others
-from maskcon.eval.rows import by_class, check_rows
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.eval.rows import check_rows
+from maskcon.runtime.progress import Progress
 
-MOST = 30  # groups that an estimate may find in a coarse class
 NEAREST = 10  # of an image's group, that say how typical it is
 FOLDS = 5  # in which known images are left out
 SMALL_GROUP = 8  # images; a group of fewer has no outliers
@@ -34,6 +36,8 @@ class Division:
         rank: 1 for the most typical image of each group, 2 for the next [n].
         outlier: images that are far from all others of their group, bool [n].
         names: known label of each group, `UNKNOWN` where there is none [k].
+        grown: the tree of the class.
+        strength: how likely each merge of the tree joins different kinds [n - 1].
         tested, right: known images that were left out, and those of them that came into the
             group of their name.
     """
@@ -47,6 +51,8 @@ class Division:
     rank: np.ndarray
     outlier: np.ndarray
     names: tuple[int, ...]
+    grown: Grown
+    strength: np.ndarray
     tested: int = 0
     right: int = 0
 
@@ -62,14 +68,15 @@ def discover(
     *,
     numbers: Mapping[int, int] | None = None,
     known: Tensor | None = None,
-    most: int = MOST,
-    subsamples: int = 10,
+    answers: Sequence[Answer] = (),
+    granularity: Mapping[int, int | str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Division, ...]:
-    """Divide each coarse class into groups, their number estimated.
+    """Divide each coarse class into groups.
 
-    The number is `number_of`'s, the groups are k-means of the rows that `spectral` makes.
+    A class is cut out of its tree where `Questions` says that kinds differ. With a number that is
+    given, or with known labels, groups are k-means of the rows that `spectral` makes.
 
     Args:
         features: [N, F] of unit length.
@@ -77,8 +84,8 @@ def discover(
         numbers: of groups, by coarse label, in place of an estimate.
         known: fine label of each image where it is known, `UNKNOWN` (-1) elsewhere [N]. A group
             is made for each that occurs in a coarse class, so there are at least as many.
-        most: groups that an estimate may find.
-        subsamples: for the interval of each number.
+        answers: of a person, on pairs of images.
+        granularity: by coarse label, "finer" or "coarser", or the number of the tree's groups.
         seed: of all that is drawn.
         progress: told how far it is.
 
@@ -86,35 +93,101 @@ def discover(
         one division for each coarse label that occurs, in their order.
 
     Raises:
-        InputError: features or labels that cannot be judged.
+        InputError: features or labels that cannot be judged, or fewer than one group asked for.
     """
     check_rows(features, coarse, known, name="embedded", least=1)
-    say = (progress or Silent()).update
+    for number in (*(numbers or {}).values(), *(granularity or {}).values()):
+        if isinstance(number, int) and number < 1:
+            raise InputError(f"{number} groups were asked for; give one or more")
+    grown = grow(features, coarse, seed=seed, progress=progress)
+    labels = np.full(len(features), UNKNOWN) if known is None else known.cpu().numpy()
+    return _divisions(features, grown, labels, numbers or {}, answers, granularity or {}, seed)
+
+
+def _divisions(
+    features: Tensor,
+    grown: Sequence[Grown],
+    labels: np.ndarray,
+    numbers: Mapping[int, int],
+    answers: Sequence[Answer],
+    granularity: Mapping[int, int | str],
+    seed: int,
+) -> tuple[Division, ...]:
+    questions = Questions(grown)
+    questions.name(labels)
+    for a in answers:
+        questions.tell(a.a, a.b, a.verdict)
+    cuts = {name: questions.cut(shift) for name, shift in GRANULARITY.items()}
+    strength, asked = questions.different(), questions.asked()
     x = features.detach().cpu().float().numpy()
-    labels = None if known is None else known.cpu().numpy()
     divisions = []
-    classes = by_class(coarse.cpu())
-    for i, members in enumerate(classes, 1):
-        say(f"dividing coarse classes: {i} of {len(classes)}, {len(members):,} images")
-        rows = members.numpy()
-        label = int(coarse[rows[0]])
-        told = np.full(len(rows), UNKNOWN) if labels is None else labels[rows]
-        number = number_of(
-            x[rows],
-            given=(numbers or {}).get(label),
-            names=len(np.unique(told[told != UNKNOWN])),
-            most=most,
-            subsamples=subsamples,
-            seed=seed,
+    for c, g in enumerate(grown):
+        wanted = granularity.get(g.label, "usual")
+        whole = len(g.rows) < FEWEST and not asked[c]
+        if isinstance(wanted, int):
+            nodes = g.tree.into(wanted)
+        else:
+            nodes = np.array([2 * g.tree.leaves - 2]) if whole else cuts[wanted][c]
+        low, high = (len(nodes) if whole else len(cuts[w][c]) for w in ("coarser", "finer"))
+        how: HOW = "answered" if asked[c] else "too few images" if whole else "estimated"
+        number = Number(
+            len(nodes),
+            min(low, len(nodes)),
+            max(high, len(nodes)),
+            _weakest(g.tree, nodes, strength[c]),
+            "given" if isinstance(wanted, int) else how,
         )
-        divisions.append(_divided(label, rows, x[rows], number, told, seed))
+        told = labels[g.rows]
+        if g.label in numbers or (told != UNKNOWN).any():
+            number = _asked_for(x[g.rows], number, numbers.get(g.label), told)
+            divisions.append(_clustered(g, x[g.rows], number, told, seed, strength[c]))
+        else:
+            divisions.append(_cut(g, x[g.rows], number, nodes, strength[c]))
     return tuple(divisions)
 
 
-def _divided(
-    label: int, rows: np.ndarray, x: np.ndarray, number: Number, told: np.ndarray, seed: int
+def _asked_for(x: np.ndarray, found: Number, given: int | None, told: np.ndarray) -> Number:
+    """The number that was given, or no fewer than there are names."""
+    different, names = len(np.unique(x, axis=0)), len(np.unique(told[told != UNKNOWN]))
+    if given is not None:
+        number = min(given, different)
+        found = Number(number, number, number, None, "given")
+    names = min(names, different)
+    if names > found.number:
+        return Number(names, min(found.low, names), max(found.high, names), None, "known")
+    return found
+
+
+def _weakest(tree: Tree, nodes: np.ndarray, different: np.ndarray) -> float | None:
+    """The lowest probability among the merges above the nodes; None where there is none."""
+    above = np.zeros(tree.leaves - 1, bool)
+    groups = set(nodes.tolist())
+    stack = [2 * tree.leaves - 2]
+    while stack:
+        node = stack.pop()
+        if node not in groups:
+            above[node - tree.leaves] = True
+            stack += tree.joined[node - tree.leaves].tolist()
+    return float(different[above].min()) if above.any() else None
+
+
+def _cut(
+    grown: Grown, x: np.ndarray, number: Number, nodes: np.ndarray, strength: np.ndarray
 ) -> Division:
-    """One coarse class in so many groups."""
+    """One coarse class, its groups being nodes of its tree."""
+    found = grown.groups(nodes)
+    z = unit(x - x.mean(0))
+    sums = np.zeros((len(nodes), z.shape[1]))
+    np.add.at(sums, found, z)
+    sure = confidence(z @ unit(sums).T, found)
+    order = np.argsort(-np.bincount(found, minlength=len(nodes)), kind="stable")
+    return _division(grown, x, number, np.argsort(order)[found], sure, strength)
+
+
+def _clustered(
+    grown: Grown, x: np.ndarray, number: Number, told: np.ndarray, seed: int, strength: np.ndarray
+) -> Division:
+    """One coarse class in so many groups, some of them known."""
     k = number.number
     z = spectral(x, k, seed=seed)
     names = np.unique(told[told != UNKNOWN])
@@ -124,21 +197,34 @@ def _divided(
     order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
     place = np.full(k, UNKNOWN)
     place[order] = np.arange(len(order))
-    group = place[found.group]
-    rank, outlier = typical(x, group)
     right, tested = left_out(z, k, known, seed)
+    made = _division(grown, x, number, place[found.group], found.confidence, strength)
+    called = tuple(int(names[g]) if g < len(names) else UNKNOWN for g in order)
+    return replace(made, names=called, tested=tested, right=right)
+
+
+def _division(
+    grown: Grown,
+    x: np.ndarray,
+    number: Number,
+    group: np.ndarray,
+    confidence: np.ndarray,
+    strength: np.ndarray,
+) -> Division:
+    rank, outlier = typical(x, group)
+    k = int(group.max()) + 1
     return Division(
-        label=label,
-        rows=rows,
-        number=len(order),
+        label=grown.label,
+        rows=grown.rows,
+        number=k,
         found=number,
         group=group,
-        confidence=found.confidence,
+        confidence=confidence,
         rank=rank,
         outlier=outlier,
-        names=tuple(int(names[g]) if g < len(names) else UNKNOWN for g in order),
-        tested=tested,
-        right=right,
+        names=(UNKNOWN,) * k,
+        grown=grown,
+        strength=strength,
     )
 
 

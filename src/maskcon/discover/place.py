@@ -1,5 +1,6 @@
 """The folder of groups: groups.csv, which trains and labels, and summary.json."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from maskcon.discover.groups import Division
 from maskcon.discover.kmeans import UNKNOWN
 from maskcon.discover.known import Known
 from maskcon.discover.naming import Group
+from maskcon.discover.questions import LEAST, smaller
 from maskcon.errors import InputError
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
 
 TABLE, SUMMARY, SHEET, PICTURES = "groups.csv", "summary.json", "sheet.html", "pictures"
+TREES = "trees.npz"
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ def summary(found: Discovery) -> dict[str, Any]:
                 "low": division.found.low,
                 "high": division.found.high,
                 "how": division.found.how,
-                "excess": division.found.excess,
+                "different": division.found.different,
                 "structure": division.found.structure,
+                "tree": merges(division),
                 "groups": [
                     {
                         "id": group.id,
@@ -153,9 +157,41 @@ def summary(found: Discovery) -> dict[str, Any]:
     return result
 
 
+def merges(division: Division) -> list[list[float]]:
+    """The merges of a class's tree that groups may come of, the last first.
+
+    Each has its number in trees.npz, the pictures on its two sides, its height, and how likely
+    it joins different kinds.
+    """
+    tree = division.grown.tree
+    a, b = tree.joined.T
+    count, least = tree.stop - tree.start, smaller(tree)
+    return [
+        [m, int(count[a[m]]), int(count[b[m]]), float(tree.merges[m, 2]), float(strength)]
+        for m, strength in reversed(list(enumerate(division.strength)))
+        if least[m] >= LEAST
+    ]
+
+
+def trees(found: Discovery) -> bytes:
+    """trees.npz: the tree of each coarse class c.
+
+    "c/merges" is a linkage as `scipy.cluster.hierarchy` has it, "c/strength" how likely each merge
+    joins different kinds, "c/rows" the row of groups.csv, from 0, that each leaf is.
+    """
+    content = {"names": np.array([found.coarse[d.label] for d in found.divisions])}
+    for c, division in enumerate(found.divisions):
+        content[f"{c}/merges"] = division.grown.tree.merges
+        content[f"{c}/strength"] = division.strength
+        content[f"{c}/rows"] = division.grown.images
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **content)
+    return file.getvalue()
+
+
 def refuse(folder: Path, overwrite: bool) -> None:
     """Raise `InputError` where the folder cannot be written to."""
-    earlier = [folder / name for name in (TABLE, SUMMARY, SHEET)]
+    earlier = [folder / name for name in (TABLE, SUMMARY, SHEET, TREES)]
     files.check_output(folder, folder=True, earlier=earlier, overwrite=overwrite)
     if (folder / "run.json").exists():
         raise InputError(f"{folder} is a run folder: give the groups one of their own")
@@ -170,7 +206,7 @@ def write(
     workers: int,
     progress: Progress,
 ) -> None:
-    """Write the folder: groups.csv, summary.json, sheet.html and perhaps pictures/.
+    """Write the folder: groups.csv, summary.json, sheet.html, trees.npz and perhaps pictures/.
 
     Args:
         folder: where; made if need be, in a folder that is there.
@@ -203,6 +239,7 @@ def write(
     with files.together() as new:
         new.write(folder / TABLE, table(found, named))
         new.write(folder / SHEET, sheet)
+        new.write(folder / TREES, trees(found))
         new.write_json(folder / SUMMARY, summary(found))
 
 

@@ -3,11 +3,16 @@
 The page needs no network and no other file: pictures, style and script are in it.
 """
 
+import io
 import json
 import shlex
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
+from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.thumbnails import thumbnail
 from maskcon.discover.naming import Group
@@ -18,7 +23,7 @@ from maskcon.runtime.pages import page as page_of
 from maskcon.runtime.progress import Progress
 
 TYPICAL, OUTLIERS = 12, 4  # pictures of each group
-SIDE = 96  # of a picture in pixels
+SIDE, GAP = 96, 12  # of a picture in pixels; between the lots of a question
 
 
 def page(found: Discovery, command: str, *, workers: int, progress: Progress) -> bytes:
@@ -52,6 +57,23 @@ def page(found: Discovery, command: str, *, workers: int, progress: Progress) ->
     )
     style, script = (here.with_suffix(end).read_text("utf-8") for end in (".css", ".js"))
     return page_of(f"groups of {found.name}", body, style=style, script=script).encode()
+
+
+def question(pictures: Pictures, left: Sequence[int], right: Sequence[int]) -> bytes:
+    """A PNG of two lots of pictures, one in each row, with a line between.
+
+    Raises:
+        InputError: a picture cannot be read.
+    """
+    wide = max(len(left), len(right))
+    page = Image.new("RGB", (wide * SIDE, 2 * SIDE + GAP), "white")
+    for top, rows in ((0, left), (SIDE + GAP, right)):
+        for i, row in enumerate(rows):
+            small = Image.open(io.BytesIO(thumbnail(pictures.decode(row), SIDE)))
+            page.paste(small, (i * SIDE, top))
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
 
 
 def _example(found: Discovery) -> str:
@@ -95,9 +117,10 @@ def _section(
     low, high = division.found.low, division.found.high
     between = f" ({low} to {high})" if low < high else ""
     words = {
-        "clear": "groups show clearly",
-        "faint": "groups show faintly",
-        "none": "no groups show",
+        "clear": "different kinds, by answers and vectors",
+        "uncertain": "some groups may be one kind: answer more questions",
+        "kinds or visits": "kinds, or visits to one kind: only a person can tell",
+        "none": "left whole",
         "given": "their number was given",
         "known": "as many names are known",
     }

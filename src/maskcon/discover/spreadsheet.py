@@ -59,10 +59,13 @@ def read(
     ]
 
 
-def write(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+def write(head: Sequence[str], lines: Iterable[Sequence[object]]) -> bytes:
     """A table as the bytes of a .csv."""
+    return rows([head, *lines])
+
+
+def rows(lines: Iterable[Sequence[object]]) -> bytes:
+    """Lines of a .csv as bytes."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue().encode()
