@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon.commands.sources import find_set, name_of, own_data, resolved
+from maskcon.commands.sources import find_set, name_of, own_data, own_split, resolved
 from maskcon.config import READING_FIELDS, reading, similar
 from maskcon.data import Found, hold
 from maskcon.data.sets import glyphs
@@ -156,7 +156,7 @@ def _find(
     before = runs.read(folder)["config"]
     config = own_data(before, options)
     config = replace(config, download=config.download and download)
-    return find_set(config, progress).with_test(config.test_share, config.seed)
+    return own_split(find_set(config, progress), folder, config, progress)
 
 
 def _pictures(

@@ -12,7 +12,7 @@ from maskcon.data import DataSet, Found, Split, fitting_size
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
 from maskcon.report import card
-from maskcon.runs import checkpoint
+from maskcon.runs import checkpoint, pictures
 from maskcon.runs import folder as runs
 from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime import distributed
@@ -85,7 +85,8 @@ def _train(
 ) -> dict[str, Any]:
     """Train in a folder that is this run's alone."""
     freezing.check(config)
-    config, sets = _read(config, data, not resume, ranks, progress)
+    known = pictures.read(folder) if resume else None
+    config, sets = _read(config, data, not resume, known, ranks, progress)
     begun = resume and checkpoint.has_checkpoint(folder)
     if begun and not (config.freeze or config.unfreeze):  # whose weights are in the checkpoint
         config = replace(config, init="scratch")
@@ -105,6 +106,7 @@ def _train(
         record("running")
         if not begun:
             runs.write_lists(folder, sets.found, sets.loaded)
+            pictures.write(folder, sets.digests)
 
     ranks.main_only(begin)
     kept = FolderRecorder(folder)
@@ -133,16 +135,23 @@ class _Sets(NamedTuple):
         loaded: read.
         seen: what is trained on: the same, or vectors of a frozen backbone.
         held: train images left out to judge a head on.
+        digests: of the pictures that were found.
     """
 
     found: Found
     loaded: DataSet
     seen: DataSet
     held: Split | None
+    digests: pictures.Digests
 
 
 def _read(
-    config: Config, data: str | Path | Found | None, new: bool, ranks: Ranks, progress: Progress
+    config: Config,
+    data: str | Path | Found | None,
+    new: bool,
+    known: pictures.Digests | None,
+    ranks: Ranks,
+    progress: Progress,
 ) -> tuple[Config, _Sets]:
     """The data, and the configuration with what was left open chosen for them."""
     with ranks.main_first():  # which may download
@@ -154,12 +163,15 @@ def _read(
         )
     fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
     found = split_set(found, config, progress)
+    digests = pictures.of_parts(found, progress, ranks)
+    if known is not None:
+        found = pictures.arranged(found, known, digests, progress)
     config = config.settled(len(found.parts["train"]), fits)
     seen = loaded = load_set(found, config, progress, ranks)
     if config.computes_vectors:
         with ranks.main_first():  # which keeps them for the others
             seen = freezing.vectors_of(loaded, config, progress)
-    return config, _Sets(found, loaded, *freezing.set_apart(seen, config))
+    return config, _Sets(found, loaded, *freezing.set_apart(seen, config), digests)
 
 
 def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> dict[str, Any]:
@@ -175,6 +187,7 @@ def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> di
             "results": {},
         }
     run = runs.read(folder)
+    run["config"] |= {name: getattr(training.config, name) for name in ("data", "features")}
     for name in ("error", "steps_kept"):
         run.pop(name, None)
     run.setdefault("resumed", []).append(made)

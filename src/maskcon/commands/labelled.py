@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from maskcon.commands.sources import find_set, name_of, own_data, resolved
+from maskcon.commands.sources import find_set, name_of, own_data, own_split, resolved
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
@@ -97,7 +97,7 @@ def labelled(
     for note in found.notes:
         progress.note(note)
     if own and "test" not in found.parts:
-        found = found.with_test(config.test_share, config.seed)
+        found = own_split(found, run, config, progress)
         progress.note("split as it was in training: train and test")
     return _named(of_split(found, split), config)
 

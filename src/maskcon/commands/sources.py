@@ -11,6 +11,7 @@ from maskcon.data import Columns, DataSet, Found, data_sets, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
+from maskcon.runs import pictures
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress
 from maskcon.vectors import as_data as featured
@@ -69,10 +70,11 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
             f"{given['method']}: start a new run"
         )
     config = resolved({**before, **given}, None)
+    moved = _moved(before, config)
     changed = [
         f"{name} is {before.get(name)!r}, not {value!r}"
         for name, value in config.as_dict().items()
-        if value != before.get(name) and name not in MACHINE_FIELDS
+        if value != before.get(name) and name not in {*MACHINE_FIELDS, *moved}
     ]
     if changed:
         raise InputError(
@@ -80,6 +82,20 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
             "Resume without them, or start a new run"
         )
     return config
+
+
+def _moved(before: Mapping[str, Any], config: Config) -> list[str]:
+    """Fields whose files lie elsewhere now. If they are the same, their content tells."""
+
+    def elsewhere(name: str) -> bool:
+        paths = [os.fspath(before.get(name) or ""), os.fspath(getattr(config, name) or "")]
+        return all(map(os.path.isabs, paths))
+
+    gone = not os.path.exists(before.get("init") or "")  # noqa: PTH110 - it is text
+    return [
+        *filter(elsewhere, ("data", "features")),
+        *filter(elsewhere, ("init",) if gone else ()),
+    ]
 
 
 def find_set(config: Config, progress: Progress) -> Found:
@@ -139,9 +155,27 @@ def chosen_set(
 def judged_set(
     run: Path, data: str | Path | Found | None, options: Mapping[str, Any], progress: Progress
 ) -> tuple[Found, Config]:
-    """`chosen_set`; the run's own is split as it was in training where it has no test split."""
+    """`chosen_set`, to judge a run on: what it was trained on is told by content, and left out."""
     found, config = chosen_set(run, data, options, progress)
+    known = pictures.read(run)
+    if known is not None:
+        return pictures.judged(found, known, progress, own=data is None), config
+    if "test" not in found.parts:
+        progress.note(
+            f"{run} does not say which pictures it was trained on"
+            + ("; they may be among those that are judged" if data is not None else "")
+        )
     return (split_set(found, config, progress) if data is None else found), config
+
+
+def own_split(found: Found, run: Path, config: Config, progress: Progress) -> Found:
+    """All pictures of a run's own set, split as it was in training."""
+    if "test" in found.parts:
+        return found
+    known = pictures.read(run)
+    if known is None:
+        return found.with_test(config.test_share, config.seed)
+    return pictures.split_again(found, known, progress)
 
 
 def hold_part(

@@ -13,6 +13,7 @@ RUN_FILES = frozenset(
     {
         *("run.json", "metrics.jsonl", "last.ckpt", "encoder.safetensors", "encoder.json"),
         *("README.md", "curves.png", "map.png", "neighbours.png", "split.csv", "skipped.csv"),
+        "pictures.safetensors",
     }
 )
 

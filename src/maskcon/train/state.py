@@ -65,7 +65,7 @@ class Training:
         self.method = self.objective.method
         self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
-        self.fingerprint = data.train.fingerprint()
+        self.fingerprints = {"data": data.train.fingerprint(), "test": data.test.fingerprint()}
         self._probe = images.probe(config.batch_size, config.image_size)
         label, names = build.labels_of(config, data)
 
@@ -250,7 +250,7 @@ class Training:
         self._settle()
         state = {
             "format": CHECKPOINT_FORMAT,
-            "data": self.fingerprint,
+            **self.fingerprints,
             "steps": self.steps,
             "last": self.last,
             "best": self.best,
@@ -272,11 +272,13 @@ class Training:
                 f"the checkpoint has format {state.get('format')}, this version of maskcon reads "
                 f"{CHECKPOINT_FORMAT}: resume with the version that wrote it"
             )
-        if state["data"] != self.fingerprint:
-            raise InputError(
-                "the data set is not the one that the run was started with: its images or labels "
-                "differ. Give --data-dir with the same files, or start a new run"
-            )
+        for name, now in self.fingerprints.items():
+            if state.get(name, now) != now:  # 0.1 noted nothing of the test split
+                raise InputError(
+                    "the data set is not the one that the run was started with: its images or "
+                    f"labels differ{' in the test split' if name == 'test' else ''}. Give "
+                    "--data-dir with the same files, or start a new run"
+                )
         self.encoder.load_state_dict({**_frozen(self.encoder), **state["encoder"]})
         if self.pair is not None:
             self.pair.key.load_state_dict({**_frozen(self.pair.key), **state["key"]})
