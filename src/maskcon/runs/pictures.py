@@ -133,11 +133,17 @@ def judged(found: Found, known: Digests, progress: Progress, *, own: bool) -> Fo
     seen = np.array([digest in trained for digest in now])
     new = np.array([digest not in trained and digest not in tested for digest in now])
     kept = ~(seen | new) if own and not given else ~seen
+    if seen.all() and not own:
+        progress.note(
+            f"the run was trained on all {len(part):,} pictures of {found.name}: what they show "
+            "says nothing of others"
+        )
+        return found
     _tell(found.name, seen if given or not own else seen & False, new, tested - {*now}, progress)
     if not kept.any():
         raise InputError(
-            f"the run was trained on all {len(part):,} pictures of {found.name}, or knows none of "
-            "them: give others with --data"
+            f"none of the {len(part):,} pictures of {found.name} is one that the run was tested "
+            "with: put those back, or give others with --data"
         )
     parts = {name: other for name, other in found.parts.items() if name == "train" and given}
     if not given and seen.any():
