@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +112,11 @@ class Encoder:
 
         Args:
             images: paths; arrays (uint8 [N, H, W, 3], [N, H, W], torch [N, 3, H, W], or a
-                sequence of [H, W, 3] of any sizes); Pillow images; the path of a folder or
-                table; or a set that `maskcon.data.find` or `from_arrays` returned, all of its
-                splits. An encoder with a head takes the vectors of the model behind it as well:
-                floats [n, F], and, if it was trained on vectors alone, a file of them.
+                sequence of [H, W, 3] of any sizes); Pillow images; bytes of image files; one
+                picture alone, as `maskcon.data.readers.arrays.pictures_of` takes it; the path of
+                a folder or table; or a set that `maskcon.data.find` or `from_arrays` returned, all
+                of its splits. An encoder with a head takes the vectors of the model behind it as
+                well: floats [n, F], and, if it was trained on vectors alone, a file of them.
             batch_size: pictures that go through the network together.
             progress: show a line on the terminal; or tell this object.
             workers: threads that read pictures; 0 is one for each core.
@@ -242,13 +243,14 @@ def _pictures(images: Any) -> Pictures:
             images = find(str(images))
     if isinstance(images, Found):
         return joined(images)
-    if not isinstance(images, np.ndarray | Tensor):
+    if isinstance(images, Iterable) and not isinstance(images, np.ndarray | Tensor | bytes):
         images = list(images)
         if images and all(isinstance(image, str | Path) for image in images):
             return Files(images)
-    if not len(images):
+    pictures = pictures_of(images)
+    if not len(pictures):
         raise InputError("there are no pictures to embed: give paths, arrays or a folder")
-    return pictures_of(images)
+    return pictures
 
 
 def joined(found: Found) -> Pictures:

@@ -52,7 +52,7 @@ def search(  # longer than a screen for the sake of what it says of its options
         index: a file of `index`.
         queries: a picture's path, a folder (all pictures below it), several of either; or arrays
             or Pillow images, as `Encoder.embed` takes them.
-        k: hits of each query.
+        k: hits of each query; all pictures of an index that holds fewer.
         run: the run folder with the encoder; by default the one that the index was made with.
         keep_self: do not leave the query out.
         html: a page with thumbnails to write.
@@ -77,7 +77,7 @@ def search(  # longer than a screen for the sake of what it says of its options
             check_output(file, option, overwrite=True)
     try:
         there = opened(Path(index), progress)
-        there.check(k)
+        k = there.bounded(k)
         asked = _queries(queries)
         encoder = _encoder(there, Path(index), run, device, precision)
         known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
@@ -131,10 +131,8 @@ def _queries(queries: Any) -> Pictures:
     """Whatever `search` takes, as pictures."""
     if isinstance(queries, str | Path):
         queries = [queries]
-    if isinstance(queries, np.ndarray) or hasattr(queries, "convert"):  # one picture, perhaps
-        single = not isinstance(queries, np.ndarray) or queries.shape[2:] == (3,)
-        return pictures_of([queries] if single else queries, "the queries")
-    if not isinstance(queries, Sequence) or not all(isinstance(q, str | Path) for q in queries):
+    sequence = isinstance(queries, Sequence) and not isinstance(queries, bytes)
+    if not sequence or not all(isinstance(query, str | Path) for query in queries):
         return pictures_of(queries, "the queries")
     paths: list[Path] = []
     for query in map(Path, queries):

@@ -85,6 +85,11 @@ def find(
         raise InputError(f"the run was trained on arrays, {data}: give them again, as data=")
     named = data_sets().get(data)
     if named is not None:
+        if Path(data).exists() and progress is not None:
+            progress.note(
+                f"{data} is the set of that name, not the {data} that is here: for that one say "
+                f"./{data}"
+            )
         path = data_dir or data_home() / data
         found = named.find(data, path, download=download, progress=progress)
     else:

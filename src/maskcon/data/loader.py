@@ -6,7 +6,9 @@ workers nor a resumption changes it.
 """
 
 import math
+import multiprocessing
 import signal
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,10 +69,21 @@ def batches(
                 raise TrainingError(f"{error}; it could be read when the run began")
             squares = source.slot(place)[:, : len(rows)]  # [views, N, size, size, 3]
             yield rows, [view.permute(0, 3, 1, 2) for view in squares]
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, TrainingError):
             raise
-        raise TrainingError(f"a process that reads pictures died: {error}") from error
+        raise TrainingError(f"a process that reads pictures died: {error}{_guard()}") from error
+
+
+def _guard() -> str:
+    """What a script needs where processes are started anew, which run it again."""
+    main = sys.modules.get("__main__")
+    if multiprocessing.get_start_method() == "fork" or not getattr(main, "__file__", None):
+        return ""
+    return (
+        ". A script that trains must begin to under: if __name__ == '__main__': (each process that "
+        "reads pictures runs the script again)"
+    )
 
 
 def _start_worker(worker: int) -> None:

@@ -1,11 +1,15 @@
 """Backbones: networks from images to features, by name, and their weights."""
 
+import contextlib
+import socket
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import safetensors.torch
 import torch
@@ -58,6 +62,7 @@ class NarrowResNet(nn.Module):
 NARROW: dict[str, Callable[[], NarrowResNet]] = {
     f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
 }
+PATIENCE = 1.5  # seconds that a host has to answer
 PROBE = 224  # pixels of an image that networks of all kinds take
 RESNETS = ("resnet18", "resnet34", "resnet50")
 
@@ -97,7 +102,7 @@ def build_backbone(
         model = name.removeprefix("timm/")
         if not timm.is_model(model):
             raise InputError(f"timm has no model {model!r}{similar(model, timm.list_models())}")
-        with _named(name):
+        with _named(name, imagenet):
             backbone = timm.create_model(model, pretrained=imagenet, num_classes=0)
         width = cast(int, backbone.num_features)
     elif name in RESNETS or name.startswith("torchvision/"):
@@ -106,7 +111,7 @@ def build_backbone(
         if model not in known:
             raise InputError(f"torchvision has no classifier {model!r}{similar(model, known)}")
         weights = "IMAGENET1K_V1" if imagenet else None  # V1 are those of the papers
-        with _named(name):
+        with _named(name, imagenet):
             backbone = torchvision.models.get_model(model, weights=weights)
         width = _drop_classifier(backbone, model)
     else:
@@ -124,9 +129,19 @@ def build_backbone(
     return backbone, width
 
 
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Turn whatever a library raises where it makes a network into an InputError."""
+@contextlib.contextmanager
+def _named(name: str, fetching: bool) -> Iterator[None]:
+    """Turn whatever a library raises where it makes a network into an InputError.
+
+    Where weights are wanted and their host cannot be reached, the libraries look on this machine
+    alone: they would try for a minute.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    if fetching and not _reachable(urlsplit(constants.ENDPOINT).hostname or ""):
+        constants.HF_HUB_OFFLINE = True
+        socket.setdefaulttimeout(PATIENCE)
     try:
         yield
     except Exception as error:
@@ -134,6 +149,26 @@ def _named(name: str) -> Iterator[None]:
             f"{name} cannot be made: {error}; weights are fetched from the network, so without "
             "it give --init scratch or the path of a weights file"
         ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = before[0]
+        socket.setdefaulttimeout(before[1])
+
+
+def _reachable(host: str) -> bool:
+    """Whether a host answers soon; where there is a proxy, it is left to that."""
+    answered: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, 443), timeout=PATIENCE).close()
+            answered.append(True)
+
+    if getproxies().get("https"):
+        return True
+    asking = threading.Thread(target=ask, daemon=True)  # names may take longer to look up
+    asking.start()
+    asking.join(PATIENCE)
+    return bool(answered)
 
 
 def _drop_classifier(network: nn.Module, model: str) -> int:

@@ -143,14 +143,17 @@ class Index:
         index = Index.of(self.about, self.vectors[kept], self.rows.take(kept))
         return index, [paths[row] for row in np.flatnonzero(gone)]
 
-    def check(self, k: int) -> None:
-        """Raise `InputError` where there are no k pictures to be found."""
+    def bounded(self, k: int) -> int:
+        """How many pictures there are to be found where k are asked for.
+
+        Raises:
+            InputError: none are asked for, or there are none.
+        """
         if not len(self):
             raise InputError("the index is empty: add pictures, maskcon index INDEX DATA --add")
-        if not 1 <= k <= len(self):
-            raise InputError(
-                f"k is {k}, and the index holds {len(self):,} pictures: give 1 to {len(self):,}"
-            )
+        if k < 1:
+            raise InputError(f"k is {k}: expected 1 or more")
+        return min(k, len(self))
 
     def search(
         self, queries: np.ndarray, k: int, without: Sequence[np.ndarray] | None = None
@@ -159,7 +162,7 @@ class Index:
 
         Args:
             queries: float32 [Q, F], unit length.
-            k: neighbours.
+            k: neighbours; no more than there are pictures are found.
             without: rows that each query leaves out.
 
         Returns:
@@ -168,7 +171,7 @@ class Index:
         Raises:
             InputError: the index is empty, k is not in 1..N, or the queries have another width.
         """
-        self.check(k)
+        k = self.bounded(k)
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1] or not len(queries):
             raise InputError(
                 f"queries are {list(queries.shape)}: expected [Q, {self.vectors.shape[1]}]"

@@ -29,7 +29,10 @@ def explained(training: Training, record: "Recorder", progress: Progress) -> Ite
     except DivergedError as error:
         raise DivergedError(_advice(str(error), training, record)) from error
     except TrainingError as error:  # a file that could not be written, or read
-        mend = "Make room" if isinstance(error.__cause__, OSError) else "Mend that"
+        full = isinstance(error.__cause__, OSError) and not isinstance(
+            error.__cause__, ConnectionError
+        )
+        mend = "Make room" if full else "Mend that"
         raise TrainingError(f"{error}. {mend}, then go on with --resume") from error
     except OSError as error:
         mend = "make room" if error.errno in FULL else "mend that"

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from maskcon.data.pictures import Arrays, rgb
+from maskcon.data.pictures import Arrays, decode, rgb
 from maskcon.data.table import Found, Part, numbered
 from maskcon.errors import InputError
+
+CHANNELS = (1, 3, 4)  # of a picture
 
 
 def from_arrays(
@@ -63,14 +65,37 @@ def from_arrays(
 
 
 def pictures_of(images: Any, name: str = "arrays") -> Arrays:
-    """Pictures without labels, of whatever `from_arrays` takes, and of Pillow images.
+    """Pictures without labels, of whatever `from_arrays` takes, or a single one.
+
+    Args:
+        images: several; each may also be a Pillow image, the bytes of an image file, or an array
+            with an alpha channel or its channels first. Or one picture: any of these, or uint8
+            [H, W], [H, W, 1], [H, W, 3], [H, W, 4], or a tensor [3, H, W].
+        name: what people know them as.
 
     Raises:
-        InputError: something has another type or shape.
+        InputError: something has another type or shape, or may be one picture as well as several.
     """
-    if not isinstance(images, Tensor | np.ndarray):
-        images = [rgb(image) if isinstance(image, Image.Image) else image for image in images]
+    if isinstance(images, np.ndarray) and images.ndim == 3 and not _is_one(images):
+        if images.shape[0] in (3, 4):
+            raise InputError(
+                f"{name} are an array {list(images.shape)}, which may be one picture with its "
+                "channels first or several grey ones: give [H, W, 3], or a list of pictures"
+            )
+    elif _is_one(images):
+        images = [images]
     return Arrays(_images(images, name), name)
+
+
+def _is_one(images: Any) -> bool:
+    """Whether something is one picture, not several."""
+    if isinstance(images, bytes | Image.Image):
+        return True
+    if not isinstance(images, np.ndarray | Tensor):
+        return False
+    # a tensor's channels come first, and several pictures have four axes
+    single = images.ndim == 3 and (isinstance(images, Tensor) or images.shape[2] in (1, 3, 4))
+    return images.ndim == 2 or single
 
 
 def _text(value: Any, level: str) -> str:
@@ -98,6 +123,7 @@ def _images(images: Any, part: str) -> Tensor | list[np.ndarray]:
             images.dtype != np.uint8
             or images.ndim not in (3, 4)
             or images.shape[3:] not in ((), (3,))
+            or (images.ndim == 3 and images.shape[2] in CHANNELS)  # one picture, not several
         ):
             raise InputError(
                 f"{part} images are an array of {images.dtype} {list(images.shape)}: expected "
@@ -106,15 +132,27 @@ def _images(images: Any, part: str) -> Tensor | list[np.ndarray]:
         if images.ndim == 3:
             images = np.repeat(images[..., None], 3, axis=3)
         return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    pictures = []
-    for row, image in enumerate(images):
-        image = np.asarray(image)
-        if image.ndim == 2:
-            image = np.repeat(image[..., None], 3, axis=2)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InputError(
-                f"{part} image {row} is of {image.dtype} {list(image.shape)}: expected uint8 "
-                "[H, W, 3] or [H, W]"
-            )
-        pictures.append(image)
-    return pictures
+    return [_picture(image, f"{part} image {row}") for row, image in enumerate(images)]
+
+
+def _picture(image: Any, name: str) -> np.ndarray:
+    """One picture, uint8 [H, W, 3], as the file with the same picture would be read."""
+    if isinstance(image, bytes):
+        return decode(image, name)
+    if isinstance(image, Image.Image):
+        return rgb(ImageOps.exif_transpose(image))
+    array = np.asarray(image.cpu() if isinstance(image, Tensor) else image)
+    if array.ndim == 3 and array.shape[0] in CHANNELS and array.shape[2] not in CHANNELS:
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if (
+        array.dtype != np.uint8
+        or not array.size
+        or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS))
+    ):
+        raise InputError(
+            f"{name} is of {array.dtype} {list(array.shape)}: expected uint8 [H, W, 3], [H, W, 4] "
+            "or [H, W]"
+        )
+    return rgb(Image.fromarray(np.ascontiguousarray(array)))

@@ -1,0 +1,62 @@
+"""One picture, in every way that a person may have it, is one picture and always the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import maskcon
+from maskcon.data.readers.arrays import from_arrays, pictures_of
+from maskcon.errors import InputError
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> Path:
+    """A picture that its EXIF says to turn."""
+    path = tmp_path_factory.mktemp("photo") / "phone.png"
+    noise = np.random.default_rng(0).integers(256, size=(20, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, exif=TURNED)
+    return path
+
+
+def test_every_way_in_gives_the_same_vector(run, photo):
+    encoder = maskcon.Encoder.load(run)
+    array = np.array(
+        Image.fromarray(np.array(Image.open(photo))).transpose(Image.Transpose.ROTATE_270)
+    )
+    ways = [
+        photo, str(photo), [photo], photo.read_bytes(), [photo.read_bytes()],
+        Image.open(photo), [Image.open(photo)], array, [array], array[None],
+        np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]),
+        torch.from_numpy(array).permute(2, 0, 1), torch.from_numpy(array).permute(2, 0, 1)[None],
+        [torch.from_numpy(array).permute(2, 0, 1)],
+    ]  # fmt: skip
+    expected = encoder.embed([photo])
+    for way in ways:
+        found = encoder.embed(way)
+        assert found.shape == expected.shape, type(way)
+        np.testing.assert_array_equal(found, expected, err_msg=str(type(way)))
+
+
+def test_grey_ways(run):
+    encoder = maskcon.Encoder.load(run)
+    grey = np.random.default_rng(1).integers(256, size=(16, 16), dtype=np.uint8)
+    expected = encoder.embed([Image.fromarray(grey)])
+    for way in (grey, grey[..., None], grey[None], [grey], Image.fromarray(grey)):
+        np.testing.assert_array_equal(encoder.embed(way), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (4, 16, 16)])
+def test_what_may_be_one_or_several_is_refused(shape):
+    with pytest.raises(InputError, match="one picture with its channels first or several grey"):
+        pictures_of(np.zeros(shape, np.uint8))
+
+
+def test_a_picture_with_labels_of_several_is_refused():
+    with pytest.raises(InputError, match="expected uint8"):
+        from_arrays(np.zeros((16, 16, 3), np.uint8), ["a"] * 16)
