@@ -292,6 +292,67 @@ def test_agrees_with_loops(name, hyper, oracle, seed):
     )
 
 
+def loop_graph_gradient(step: Step, t: float, neighbours: int) -> list[Tensor]:
+    """Of the graph heads of both views [N, D]: from each anchor alone, in closed form."""
+    gradients = []
+    for own, other in ((step.query.graph, step.key.graph), (step.key.graph, step.query.graph)):
+        group, gradient = loop_components(other), torch.zeros(N, D, dtype=torch.float64)
+        for i in range(N):
+            near = sorted(range(M), key=lambda j, i=i: -dot(other[i], step.bank_z[j]))
+            others = [j for j in range(N) if j != i]
+            compared = [own[j] for j in others] + [step.bank_z[j] for j in near[:neighbours]]
+            hot = [float(group[j] == group[i]) for j in others] + [1.0] * neighbours
+            found = softmax([dot(own[i], row) / t for row in compared])
+            for row, p, y in zip(compared, found, hot, strict=True):
+                gradient[i] += (p - y / sum(hot)) * row.double() / t / (2 * N)
+        gradients.append(gradient)
+    return gradients
+
+
+@pytest.mark.parametrize(("name", "neighbours"), [("wcl", 0), ("wcl_crops", 1), ("wcl_crops", 4)])
+def test_rows_that_a_graph_anchor_is_compared_with_have_no_gradient(name, neighbours):
+    step = make_step(3)
+    by_loops = loop_graph_gradient(step, 0.1, neighbours)
+    leaves = [step.query.graph.requires_grad_(), step.key.graph.requires_grad_()]
+    hyper = {"neighbours": neighbours} if neighbours else {}
+    METHODS[name].loss(step, t=0.1, **hyper).backward()
+    for leaf, expected in zip(leaves, by_loops, strict=True):
+        torch.testing.assert_close(leaf.grad.double(), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(ORACLES))
+def test_gradients_of_queries_agree_with_differences_of_the_loops(name):
+    """Keys, bank and targets stand still; NT-Xent's second view moves, as its first."""
+    hyper, oracle = ORACLES[name][0]
+    step = make_step(20)
+    heads = {"query.z": step.query.z, "query.logits": step.query.logits}
+    heads["mixed.query.z"] = step.mixed.query.z
+    if name.startswith("wcl"):
+        heads["key.z"] = step.key.z
+    for leaf in heads.values():
+        leaf.requires_grad_()
+    METHODS[name].loss(step, **hyper).backward()
+    for what, leaf in heads.items():
+        got = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        values, small = leaf.detach().double(), 1e-4
+        for place in ((0, 0), (N // 2, 1), (N - 1, 3)):
+            sides = []
+            for sign in (1, -1):
+                values[place] += sign * small
+                sides.append(oracle(at(step, what, values), **hyper))
+                values[place] -= sign * small
+            difference = (sides[0] - sides[1]) / (2 * small)
+            assert got[place].item() == pytest.approx(difference, abs=2e-5, rel=1e-3), (what, place)
+
+
+def at(step: Step, what: str, values: Tensor) -> Step:
+    """The step with other values of one head, such as "mixed.query.z"."""
+    part, _, rest = what.partition(".")
+    if not rest:
+        return replace(step, **{part: values})
+    return replace(step, **{part: at(getattr(step, part), rest, values)})
+
+
 # --- relations -------------------------------------------------------------------------------
 
 

@@ -188,7 +188,8 @@ def wcl(step: Step, *, t: Number) -> Tensor:
         pairs(z, z', t) + mean of both views' same_group(graph, components of the other, t)
 
     The components of the graph that joins each row to its nearest other row (`graph`) are
-    weak labels; those of one view group the other. Reference: WCL (Zheng et al., ICCV 2021).
+    weak labels; those of one view group the other. In the second loss only the anchor has
+    gradient, in the first both rows of a pair. Reference: WCL (Zheng et al., ICCV 2021).
     """
     return _weak(step, 0, t=t)
 

@@ -106,7 +106,8 @@ def same_group(
     neither.
 
     Args:
-        z: projections, unit length [N, D]; the gradient flows to all of them.
+        z: projections, unit length [N, D]; each has gradient as the anchor of its own loss,
+            none as a row that others are compared with (the released program of WCL).
         group: of each row [N].
         more: further positives of each row, unit length [N, K, D], without gradient; they are
             candidates of that row as well.
@@ -118,7 +119,7 @@ def same_group(
     """
     with torch.autocast(z.device.type, enabled=False):
         z = z.float()
-        logits = (z / t) @ z.T  # [N, N]
+        logits = (z / t) @ z.detach().T  # [N, N]
         diagonal = _diagonal(logits)
         positive = (group[:, None] == group) & ~diagonal
         total = logits.masked_fill(~positive, 0.0).sum(1)  # over the positives [N]
