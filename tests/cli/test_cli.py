@@ -270,6 +270,7 @@ def test_the_options_of_a_recipe_are_not_refused(tmp_path):
     ("number", "status", "message"),
     [
         (signal.SIGINT, 130, "stopped by SIGINT; a checkpoint is written; go on with --resume"),
+        (signal.SIGHUP, 129, "stopped by SIGHUP; a checkpoint is written; go on with --resume"),
         (signal.SIGTERM, 143, "stopped by SIGTERM; a checkpoint is written; go on with --resume"),
     ],
 )

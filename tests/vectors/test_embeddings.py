@@ -17,13 +17,14 @@ from PIL import Image
 
 import maskcon
 from maskcon import commands
+from maskcon.commands._embed import key_of
 from maskcon.config import Config
 from maskcon.data import find, from_arrays
 from maskcon.data.pictures import Files
 from maskcon.errors import InputError
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.file import Embeddings
-from maskcon.vectors.journal import Journal, key_of
+from maskcon.vectors.journal import Journal
 from tests.conftest import Told, picture_tree, untrained_run
 
 SUFFIXES = (".parquet", ".npz", ".csv")
@@ -313,7 +314,7 @@ def test_the_journal_leaves_out_what_is_not_whole(tmp_path, photos):
     made.add(keys[:4], vectors[:4])
     made.close()
     size = (tmp_path / "j").stat().st_size
-    record = 16 + 4 * 6
+    record = 16 + 4 * 6 + 4
     for kept, length in ((4, size), (3, size - 1), (3, size - record), (0, size - 4 * record)):
         os.truncate(tmp_path / "j", length)
         again = Journal(tmp_path / "j", {"identity": "a"}, 6)
@@ -327,9 +328,23 @@ def test_the_journal_leaves_out_what_is_not_whole(tmp_path, photos):
     np.testing.assert_array_equal(again.vectors(np.array([5, 0])), vectors[[5, 0]])
     with pytest.raises(InputError, match="not finite"):
         again.add(keys[:1], vectors[:1] * np.nan)
+    again.close()
+    content = bytearray((tmp_path / "j").read_bytes())
+    content[size - 4 * record + 20] ^= 1  # one bit of the first vector
+    (tmp_path / "j").write_bytes(content)
+    again = Journal(tmp_path / "j", {"identity": "a"}, 6)
+    assert again.places == {}
     again.close(delete=True)
-    (tmp_path / "j").write_bytes(b"{")  # broken off within the first line
-    Journal(tmp_path / "j", {"identity": "a"}, 6).close()
+    old = b'{"maskcon": "unfinished embeddings", "width": 6, "identity": "a"}\n'  # of 0.1
+    for content in (b"{", b"\0" * 99, old + b"x" * 99):  # broken off within the first line, ...
+        (tmp_path / "j").write_bytes(content)
+        made = Journal(tmp_path / "j", {"identity": "a"}, 6)
+        assert made.places == {}
+        made.close()
+    (tmp_path / "j").write_bytes(b"notes of a person")
+    with pytest.raises(InputError, match="no journal of maskcon"):
+        Journal(tmp_path / "j", {"identity": "a"}, 6)
+    assert (tmp_path / "j").read_bytes() == b"notes of a person"
     (tmp_path / "j").write_bytes(b"something else\n")
     with pytest.raises(InputError, match="no journal of maskcon"):
         Journal(tmp_path / "j", {"identity": "a"}, 6)
@@ -344,7 +359,7 @@ def test_a_full_disk(run, photos, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-        with pytest.raises(TrainingError, match=r"could not be written.*type the command again"):
+        with pytest.raises(TrainingError, match=r"could not be written.*make room for it"):
             commands.embed(run, photos, out=tmp_path / "e.parquet", batch_size=1)
         with pytest.raises(TrainingError, match=r"could not be written.*no earlier one"):
             embeddings.write(tmp_path / "e.npz", some(500))

@@ -35,7 +35,10 @@ for names in COMMANDS.values():
 def main() -> None:
     """Run the command line; errors that a person can cause are one message, no traceback."""
     # So that scratch files are removed; training, while it runs, has a handler of its own.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for name in ("SIGTERM", "SIGHUP"):  # the second is not on Windows, and nohup ignores it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         cli(prog_name=PROGRAM, standalone_mode=False)
     except click.Abort:

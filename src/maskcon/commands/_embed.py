@@ -1,5 +1,6 @@
 """From a trained encoder to vectors in a file."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,12 +17,10 @@ from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError, unreadable
 from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
-from maskcon.runtime.files import check_output, locked
+from maskcon.runtime.files import output
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors import file as embeddings
-from maskcon.vectors.journal import Journal, key_of
-
-KEPT = "; what was embedded is kept, and the same command goes on with it"
+from maskcon.vectors.journal import KEPT, KEY, Journal
 
 
 def embed(
@@ -65,11 +64,14 @@ def embed(
             pictures cannot be read; what was embedded is kept for the next call.
         TrainingError: the disk is full.
     """
-    with distributed.process_group() as ranks:
+    with distributed.process_group() as ranks, ExitStack() as stack:
         told = progress if progress and ranks.is_main else Silent()
-        ranks.main_only(
-            lambda: check_output(out, suffixes=embeddings.SUFFIXES, overwrite=overwrite)
-        )
+
+        def claim() -> None:
+            place = output(out, suffixes=embeddings.SUFFIXES, overwrite=overwrite)
+            stack.enter_context(place)
+
+        ranks.main_only(claim)
         encoder = Encoder.load(run, device=device, precision=precision)
         given = labelled(data, folder_of(run), split, options, told)
         return _embed(Path(out), encoder, given, folder_of(run), batch_size, ranks, told)
@@ -91,7 +93,6 @@ def _embed(
         journals: list[Journal] = []
 
         def begin() -> None:
-            stack.enter_context(locked(out))
             path = out.with_name(out.name + ".part")
             journals.append(Journal(path, made_with, encoder.width))
             stack.callback(journals[0].close)
@@ -112,7 +113,7 @@ def _embed(
             for name, reason in part.errors:
                 progress.note(reason)
                 errors.append((name, reason))
-        all_readable(errors, len(places), given.config.skip_unreadable, KEPT)
+        all_readable(errors, len(places), given.config.skip_unreadable, f"; {KEPT}")
         kept = np.flatnonzero(places >= 0)
         given, places = given.take(kept), places[kept]
         progress.update(f"writing {out}")
@@ -150,6 +151,24 @@ def _resumed(journal: Journal, pictures: Pictures, progress: Progress) -> tuple[
             f"going on with {journal.path}: {count:,} of {len(pictures):,} images are embedded"
         )
     return places, int((places >= 0).sum())
+
+
+def key_of(pictures: Pictures, row: int) -> bytes:
+    """Tells a picture from others: its name, and its file's size and time, or its content.
+
+    Files are not read, so that going on with many costs little. A picture that cannot be read has
+    a key, too.
+    """
+    name = pictures.name(row)
+    try:
+        there = Path(name).stat()
+        mark = f"{there.st_size} {there.st_mtime_ns}".encode()
+    except (OSError, ValueError):
+        try:
+            mark = pictures.digest(row)
+        except InputError:
+            mark = b""
+    return hashlib.blake2b(name.encode() + b"\0" + mark, digest_size=KEY).digest()
 
 
 @dataclass(frozen=True)

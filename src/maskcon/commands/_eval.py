@@ -97,5 +97,5 @@ def _eval(
     results = {**judge(subject, chosen), "images": len(subject.test)}
     if json is not None:
         write_json(Path(json), results)
-    runs.note_evaluation(folder, found.name, results)
+    runs.note_evaluation(folder, found.name, results, trained)
     return results

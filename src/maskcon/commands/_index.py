@@ -20,7 +20,7 @@ from maskcon.data.scan import each
 from maskcon.data.thumbnails import SIDE, Seen
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
-from maskcon.runtime.files import check_output, locked
+from maskcon.runtime.files import locked, output
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
@@ -87,10 +87,8 @@ def index(  # longer than a screen for the sake of what it says of its options
     with ExitStack() as stack:
         stack.callback(progress.close)
         if is_index and data is None and not add:
-            if file != there:
-                check_output(file, overwrite=overwrite)
             if file != there or remove or kind is not None:
-                stack.enter_context(locked(file))
+                stack.enter_context(output(file, overwrite=overwrite or file == there))
             return _changed(there, file, remove, kind, progress)
         if remove:
             raise InputError(
@@ -99,9 +97,8 @@ def index(  # longer than a screen for the sake of what it says of its options
             )
         if is_index and (not add or file != there):
             raise InputError(f"{source} is an index: give --add, and no --out, to add to it")
-        if not add:
-            check_output(file, overwrite=overwrite, instead="--add to add to it")
-        stack.enter_context(locked(file))
+        there_too = overwrite or add
+        stack.enter_context(output(file, overwrite=there_too, instead="--add to add to it"))
         before = opened(file, progress, graph=False) if add else None
         run = before.about.run if before is not None and is_index else there
         if is_index and data is None:
@@ -181,7 +178,8 @@ def _changed(
     before = opened(source, progress)
     if not remove and kind in (None, before.about.kind) and file == source:
         if before.anew:
-            index_file.write(before, file)
+            with locked(file):  # and read again: another process may have added to it
+                index_file.write(opened(file, Silent()), file)
         return _described(before, file)
     about = replace(before.about, kind=kind or before.about.kind)
     _tell(about, len(before), progress)

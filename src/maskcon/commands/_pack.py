@@ -8,7 +8,7 @@ from maskcon.config import reading
 from maskcon.data import Found
 from maskcon.data.readers import pack as packs
 from maskcon.errors import InputError
-from maskcon.runtime.files import check_output, locked
+from maskcon.runtime.files import output
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -42,12 +42,11 @@ def pack(
     """
     progress = progress or Silent()
     out = Path(out)
-    check_output(out, "OUT", suffixes=(packs.SUFFIX,), overwrite=overwrite)
     if size < 1:
         raise InputError(f"size is {size}: expected pixels, 1 or more")
-    config = resolved({"data": name_of(data), **reading(options)}, None)
-    found = data if isinstance(data, Found) else find_set(config, progress)
-    with locked(out):
+    with output(out, "OUT", suffixes=(packs.SUFFIX,), overwrite=overwrite):
+        config = resolved({"data": name_of(data), **reading(options)}, None)
+        found = data if isinstance(data, Found) else find_set(config, progress)
         images, skipped = packs.write(
             found,
             out,

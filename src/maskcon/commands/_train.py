@@ -52,7 +52,7 @@ def train(
     Raises:
         InputError: something given cannot be used; nothing was changed.
         TrainingError: training had to stop; the last checkpoint is kept.
-        Interrupted: SIGINT or SIGTERM; a checkpoint was written.
+        Interrupted: SIGINT, SIGTERM or SIGHUP; a checkpoint was written.
     """
     folder = Path(out)
     if data is not None:

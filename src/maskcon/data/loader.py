@@ -87,8 +87,10 @@ def _guard() -> str:
 
 
 def _start_worker(worker: int) -> None:
-    """Leave Ctrl-C to the training process, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C and a closed terminal to the training process, which ends the workers."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # on Windows the second is not
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     reuse_memory()
 
 

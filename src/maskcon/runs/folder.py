@@ -138,10 +138,13 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
         files.write_json(path, {**content, "evaluations": noted} if noted else content)
 
 
-def note_evaluation(folder: Path, data: str, results: Mapping[str, Any]) -> None:
+def note_evaluation(
+    folder: Path, data: str, results: Mapping[str, Any], judged: Mapping[str, Any] | None = None
+) -> None:
     """Add the results of an evaluation to run.json, under the name of the data.
 
-    Those of other protocols stay. A folder that cannot be written is left as it is.
+    Those of other protocols stay. A folder that cannot be written is left as it is, and so is the
+    record of another run than the one that was `judged`, which has taken its place meanwhile.
     """
     about = {"maskcon": metadata.version("maskcon"), "commit": source_commit()}
     with (
@@ -149,6 +152,8 @@ def note_evaluation(folder: Path, data: str, results: Mapping[str, Any]) -> None
         files.locked(folder / RUN_FILE, wait=files.WAIT),
     ):
         run = read(folder)
+        if judged is not None and judged.get("started") != run.get("started"):
+            return
         kept = run.setdefault("evaluations", {}).get(data, {})
         run["evaluations"][data] = {**kept, **results, "measured": about}
         files.write_json(folder / RUN_FILE, run)

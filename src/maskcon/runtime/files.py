@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -26,6 +27,7 @@ from maskcon.errors import InputError, TrainingError
 
 NEW, LOCK = ".new", ".lock"  # what the names of temporary files and of locks end in
 WAIT, FOREVER = 60.0, -1.0  # seconds to wait for another process: for a short change, for work
+GRACE = 0.5  # seconds for a process that was killed to be gone
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # file systems that have none
 UNPACKED = 100  # times its own size that a file may unpack to; deflate does 1,000 with zeros
 ALWAYS = 2**26  # bytes that any file may unpack to
@@ -317,7 +319,12 @@ def locked(path: Path, what: str = "", *, wait: float = 0.0) -> Iterator[None]:
         raise TrainingError(f"{what or path} cannot be written: {file.parent} is no folder")
     lock = FileLock(file, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=wait)
+        try:
+            lock.acquire(timeout=max(wait, GRACE) if wait >= 0 else wait)
+        except Timeout:
+            if not _is_dead(file):
+                raise
+            lock.acquire(timeout=WAIT)  # processes that it started have its files open still
     except Timeout as error:
         raise InputError(
             f"{what or path} is in use by {_holder(file)}: wait for it to end, or stop it first"
@@ -335,6 +342,20 @@ def locked(path: Path, what: str = "", *, wait: float = 0.0) -> Iterator[None]:
         with contextlib.suppress(OSError):  # on Windows a file that is open stays
             file.unlink()  # while it is held: who has opened it meanwhile sees that it is gone
         lock.release()
+
+
+def _is_dead(file: Path) -> bool:
+    """Whether the process that a lock file names was on this machine, and is no more."""
+    found = re.match(r"process (\d+) on (.*), since ", _holder(file))
+    if os.name == "nt" or found is None or found[2] != socket.gethostname():
+        return False  # on Windows asking for a process would end it
+    try:
+        os.kill(int(found[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False
 
 
 def _holder(file: Path) -> str:
@@ -387,6 +408,25 @@ def check_output(
         ways = ", ".join([f"give another {option}", *([instead] if instead else [])])
         raise InputError(f"{there[0]} exists: {ways}, or --overwrite")
     return path
+
+
+@contextmanager
+def output(path: str | Path, option: str = "--out", **how: Any) -> Iterator[Path]:
+    """A place to write to, which nobody else writes to meanwhile.
+
+    It is checked again when it is this process's: another may have been quicker.
+
+    Args:
+        path: of the file or folder.
+        option: by which it was given.
+        how: as `check_output` takes it.
+
+    Raises:
+        InputError: as `check_output` and `locked` do.
+    """
+    path = check_output(path, option, **how)
+    with locked(path):
+        yield check_output(path, option, **how)
 
 
 # --- reading what others wrote -------------------------------------------------------------------

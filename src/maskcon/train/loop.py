@@ -78,7 +78,7 @@ def fit(
         `training.best`, empty without fine labels.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM; the step at hand was finished and saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP; the step at hand was finished and saved.
         TrainingError: a loss that is not finite, or a file that cannot be written.
     """
     progress = progress or Silent()
@@ -146,7 +146,7 @@ def _evaluate(
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, so that a step is never cut; a second one acts at once."""
+    """Collect what asks a run to stop, so that a step is never cut; a second one acts at once."""
     received: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
@@ -154,7 +154,10 @@ def _signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # of a terminal that was closed; not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup has it
+        numbers.append(hangup)
     try:
         before = [signal.signal(number, handle) for number in numbers]
     except ValueError:  # not the main thread: whoever is there handles signals

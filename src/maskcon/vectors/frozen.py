@@ -5,8 +5,8 @@ pictures and how they are cut. A run with another method, seed or head finds it 
 was broken off goes on where it stopped.
 """
 
+import contextlib
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from maskcon.data import DataSet, Features, Images, InMemory, Split
 from maskcon.data.plans import Plan, RowsInOrder
-from maskcon.errors import InputError, TrainingError
+from maskcon.errors import InputError
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime import files
 from maskcon.runtime.device import Precision
 from maskcon.runtime.progress import Progress
 from maskcon.vectors.encode import Loaded, encode
+from maskcon.vectors.journal import KEY, Journal
 
 FORMAT = 1  # of what is computed; another number computes anew
 BATCH = 16  # squares at a time on a processor, whose caches hold the activations of no more
 GPU_BATCH = 256
 LARGEST = torch.finfo(torch.float16).max
-SYNC_EVERY = 5.0  # seconds of work that a crash may cost
 
 
 def cache_home() -> Path:
@@ -101,6 +101,7 @@ class Frozen:
             path = folder / f"{self._key(split, view)}.npy"
             if not path.exists():
                 where = f"{name} view {view + 1} of {views}" if views > 1 else name
+                progress.update(f"vectors, {where}: waiting for a run that computes the same")
                 with files.locked(path, f"the vectors {path}", wait=files.FOREVER):
                     if not path.exists():  # another run may have computed them meanwhile
                         self._compute(split.images, view, path, workers, progress, where)
@@ -144,42 +145,33 @@ class Frozen:
         where: str,
     ) -> None:
         """Write one view's vectors, going on with a file that was broken off."""
-        beside, count = path.with_suffix(".part"), len(images)
+        count, size = len(images), self.preprocessing.image_size
         batch_size = GPU_BATCH if self.precision.device.type == "cuda" else BATCH
-        row_bytes = 2 * self.width
-        try:
-            with files.appending(beside) as file:
-                whole = file.tell() // (row_bytes * batch_size)  # batches
-                file.truncate(whole * batch_size * row_bytes)
-                plan = self._plan(images, view, batch_size)
-                numbers = range(whole, -(-count // batch_size))
-                size = self.preprocessing.image_size
-                cut = images.squares(plan, numbers, size=size, workers=workers, exact=view == 0)
-                synced = time.perf_counter()
-                for _, vectors in encode(
-                    self.backbone,
-                    (Loaded(rows, images) for rows, (images,) in cut),
-                    self.preprocessing,
-                    self.precision,
-                    count=count,
-                    first=whole * batch_size,
-                    doing=f"vectors, {where}",
-                    progress=progress,
-                ):
-                    # beyond float16's range nothing is a sensible vector, infinities least
-                    file.write(vectors.clamp(-LARGEST, LARGEST).half().cpu().numpy().tobytes())
-                    if time.perf_counter() - synced > SYNC_EVERY:
-                        file.flush()
-                        synced = time.perf_counter()
-            values = np.fromfile(beside, np.float16).reshape(count, self.width)
+        keys = [row.to_bytes(KEY) for row in range(count)]
+        about = {"vectors": path.stem, "rows": count}
+        journal = Journal(path.with_suffix(".part"), about, self.width, "<f2", ours=True)
+        with contextlib.closing(journal):
+            missing = (row for row, key in enumerate(keys) if key not in journal.places)
+            first = next(missing, count) // batch_size * batch_size  # batches stay as they were
+            numbers = range(first // batch_size, -(-count // batch_size))
+            plan = self._plan(images, view, batch_size)
+            cut = images.squares(plan, numbers, size=size, workers=workers, exact=view == 0)
+            for batch, vectors in encode(
+                self.backbone,
+                (Loaded(rows, images) for rows, (images,) in cut),
+                self.preprocessing,
+                self.precision,
+                count=count,
+                first=first,
+                doing=f"vectors, {where}",
+                progress=progress,
+            ):
+                # beyond float16's range nothing is a sensible vector, infinities least
+                half = vectors.clamp(-LARGEST, LARGEST).half().cpu().numpy()
+                journal.add([keys[row] for row in batch.rows], half)
             with files.replacing(path) as new:
-                np.save(new, values)
-            beside.unlink()
-        except OSError as error:
-            raise TrainingError(
-                f"vectors could not be written to {path.parent}: {error}; make room, or give "
-                "another --cache-dir. What is there is kept, and the same command goes on with it"
-            ) from error
+                np.save(new, journal.vectors(np.array([journal.places[key] for key in keys])))
+            journal.close(delete=True)
 
     def _plan(self, images: Images, view: int, batch_size: int) -> Plan:
         rule = images.crop_rule(self.crop_scale, self.flip)
