@@ -40,6 +40,7 @@ CAUSES = {
     "… too few to leave some out to test with": f"{TRAIN} --data few.csv",
     "cifar100 is not in …": f"{TRAIN} --data cifar100 --data-dir empty",
     "… exists: give another --out, --resume to go on, or --overwrite": "train --out run",
+    "… is read, and lies in …: give another --out": "train --out run --overwrite --data run/mine",
     "… train images, fewer than a batch of …": f"{TRAIN} --data photos --batch-size 500",
     "method … does not take …": f"{TRAIN} --method supcon --tau 0.1",
     "… has no effect: …": f"{TRAIN} --method supce --ema 0.1",

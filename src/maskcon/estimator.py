@@ -24,9 +24,9 @@ from maskcon.methods import METHODS
 from maskcon.methods.objective import Objective
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.model.saved import save_encoder
+from maskcon.model.saved import DESCRIPTION, WEIGHTS, save_encoder
 from maskcon.runtime.device import Precision, pick_device
-from maskcon.runtime.files import make_folder
+from maskcon.runtime.files import check_output, make_folder
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.train.state import Training
 
@@ -168,14 +168,17 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return self.encoder_.embed(images)
         return self.encoder_.embed(images, progress=True)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the encoder for `maskcon.Encoder.load`, `maskcon export` and others.
 
         Args:
             folder: made if it is not there; gets encoder.safetensors and encoder.json.
+            overwrite: replace those that are there.
         """
         check_is_fitted(self)
         make_folder(Path(folder))
+        earlier = [Path(folder) / name for name in (WEIGHTS, DESCRIPTION)]
+        check_output(folder, "folder", folder=True, earlier=earlier, overwrite=overwrite)
         save_encoder(Path(folder), self.encoder_.network, asdict(self.encoder_.preprocessing))
 
     @property

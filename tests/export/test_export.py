@@ -507,7 +507,7 @@ def test_nothing_that_matters_is_overwritten(run, tmp_path):
         commands.export(run, to="hf", out=run, overwrite=True)
     table = tmp_path / "t.parquet"
     table.write_text("mine")
-    with pytest.raises(InputError, match="is the data itself"):
+    with pytest.raises(InputError, match="is read and would be overwritten"):
         commands.export(run, to="atlas", data=table, out=table, overwrite=True)
     assert table.read_text() == "mine"
 

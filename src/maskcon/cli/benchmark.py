@@ -22,6 +22,7 @@ _REPEATS = click.option("--repeats", type=int, default=5, help="turns of each si
 
 
 _JSON = click.option("--json", type=PATH, help="write the figures to this file")
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="replace that file")
 
 
 @benchmark.command()
@@ -34,6 +35,7 @@ _JSON = click.option("--json", type=PATH, help="write the figures to this file")
 @_REPEATS
 @_DEVICE
 @_JSON
+@_OVERWRITE
 def step(sides: str | None, **options: Any) -> None:
     """The training step, end to end with its data.
 
@@ -51,6 +53,7 @@ def step(sides: str | None, **options: Any) -> None:
 @_REPEATS
 @_DEVICE
 @_JSON
+@_OVERWRITE
 def views(**options: Any) -> None:
     """Weak and strong views, beside image-by-image transforms.
 
@@ -67,6 +70,7 @@ def views(**options: Any) -> None:
 @click.option("--workers", type=int, default=0, help="processes; 0 is one for each core [0]")
 @_REPEATS
 @_JSON
+@_OVERWRITE
 def loader(**options: Any) -> None:
     """Views of 224 px, beside torchvision's loader.
 
@@ -79,6 +83,7 @@ def loader(**options: Any) -> None:
 @_REPEATS
 @_DEVICE
 @_JSON
+@_OVERWRITE
 def recall(**options: Any) -> None:
     """Exact Recall@K, beside FAISS and beside a product with topk.
 
@@ -92,6 +97,7 @@ def recall(**options: Any) -> None:
 @_REPEATS
 @_DEVICE
 @_JSON
+@_OVERWRITE
 def every(device: str, **options: Any) -> None:
     """All four, one after the other; about half an hour on two cores.
 
@@ -100,14 +106,14 @@ def every(device: str, **options: Any) -> None:
     _benchmark(["step", "views", "loader", "recall"], device=device, **options)
 
 
-def _benchmark(names: list[str], json: Path | None, **options: Any) -> None:
+def _benchmark(names: list[str], json: Path | None, overwrite: bool, **options: Any) -> None:
     """Run benchmarks, print their tables, and write one record or a mapping of several."""
     from maskcon.benchmark import BENCHMARKS, table
     from maskcon.runtime.files import check_output, write_json
     from maskcon.runtime.progress import screen
 
     if json is not None:
-        check_output(json, "--json", overwrite=True)
+        check_output(json, "--json", overwrite=overwrite)
     records = {}
     for name in names:
         taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}

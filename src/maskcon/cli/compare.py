@@ -15,6 +15,7 @@ from maskcon.cli.tables import show
 @click.option("--csv", type=PATH, help="write the table to this file")
 @click.option("--latex", type=PATH, help="write the table as LaTeX to this file")
 @click.option("--picture", type=PATH, help="draw the runs into this .png, .svg or .pdf file")
+@click.option("--overwrite", is_flag=True, help="replace these files")
 def compare(runs: tuple[Path, ...], metrics: str | None, **options: Any) -> None:
     """Several runs side by side.
 

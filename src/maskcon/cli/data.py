@@ -19,8 +19,9 @@ def data() -> None:
 @data.command()
 @click.argument("path")
 @click.option("--json", type=PATH, help="write the report to this file")
+@click.option("--overwrite", is_flag=True, help="replace that file")
 @partial(data_options, more=("method", "image_size", "test_share", "seed"))
-def check(path: str, json: Path | None, **options: Any) -> None:
+def check(path: str, json: Path | None, overwrite: bool, **options: Any) -> None:
     """Read everything once and report on it.
 
     PATH is a data set's name, folder or table. Exit code 1 where training would be wrong, 0
@@ -31,7 +32,7 @@ def check(path: str, json: Path | None, **options: Any) -> None:
     from maskcon.runtime.progress import screen
 
     if json is not None:
-        check_output(json, "--json", overwrite=True)
+        check_output(json, "--json", overwrite=overwrite, inputs=[path])
     with screen() as progress:
         report = commands.check(path, progress=progress, **given(options))
     echo("\n".join([report.facts["name"], *report.lines]))

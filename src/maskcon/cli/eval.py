@@ -20,6 +20,7 @@ from maskcon.cli.results import print_evaluation
 @data_options
 @encoder_options
 @click.option("--json", type=PATH, help="write the results to this file")
+@click.option("--overwrite", is_flag=True, help="replace that file")
 def eval(run: Path, **options: Any) -> None:
     """Judge a run's encoder on fine labels.
 

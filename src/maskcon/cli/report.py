@@ -13,6 +13,7 @@ from maskcon.cli.options import PATH, data_options, encoder_options, given
 @click.argument("run", type=PATH)
 @click.argument("data", required=False)
 @click.option("-o", "--out", type=PATH, help="the file to write [report.html in RUN]")
+@click.option("--overwrite", is_flag=True, help="replace the file that --out names")
 @click.option("--points", type=int, help="pictures on the map, at most [10000]")
 @click.option("--map", help="tsne, pca or umap (pip install umap-learn) [tsne]")
 @data_options

@@ -19,6 +19,7 @@ SHOWN = 20  # queries that are printed
 @click.option("--run", type=PATH, help="the run folder [the one that the index was made with]")
 @click.option("--html", type=PATH, help="write a page with thumbnails to this file")
 @click.option("--json", type=PATH, help="write the result to this file")
+@click.option("--overwrite", is_flag=True, help="replace these files")
 @click.option("--keep-self", is_flag=True, help="do not leave the query out of its own hits")
 @click.option("--skip-unreadable", is_flag=True, help="go on without queries that cannot be read")
 @click.option("--workers", type=int, help="threads that read pictures [one for each core]")

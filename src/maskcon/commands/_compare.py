@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.runs import compare as comparison
-from maskcon.runtime.files import write
+from maskcon.runs import folder as runs
+from maskcon.runtime.files import check_output, write
 
 
 def compare(
@@ -15,6 +16,7 @@ def compare(
     csv: str | Path | None = None,
     latex: str | Path | None = None,
     picture: str | Path | None = None,
+    overwrite: bool = False,
 ) -> list[dict[str, Any]]:
     """Several runs beside each other; runs that differ only in their seed are one row.
 
@@ -24,6 +26,7 @@ def compare(
         csv: a file for the table, as comma-separated values in shares.
         latex: a file for it, as a LaTeX tabular in per cent.
         picture: a .png or .svg file for the picture.
+        overwrite: replace these files.
 
     Returns:
         A row for each: "name", "seeds", "runs" (folders), "metrics" ({metric: [share of each
@@ -32,6 +35,10 @@ def compare(
     Raises:
         InputError: a folder is no finished run, or none has a metric.
     """
+    own = [path for folder in folders for path in runs.written(Path(folder))]
+    for option, file in (("--csv", csv), ("--latex", latex), ("--picture", picture)):
+        if file is not None:
+            check_output(file, option, overwrite=overwrite, inputs=own)
     rows = comparison.rows([Path(folder) for folder in folders], metrics)
     for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
         if path is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import maskcon
 from maskcon.commands._embed import all_readable
-from maskcon.commands.sources import chosen_set, name_of
+from maskcon.commands.sources import chosen_set, inputs_of, name_of
 from maskcon.config import Config, similar
 from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
@@ -89,11 +89,13 @@ def discover(  # longer than a screen for the sake of what it says of its option
     """
     progress = progress or Silent()
     folder = Path(out)
-    place.refuse(folder, overwrite)
+    tables = [table for table in (known, names, answers) if table is not None]
+    place.refuse(folder, overwrite, pictures=pictures, inputs=tables)
     _check(known, names, answers, ask)
     machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
     encoder = Encoder.load(run, **machine)
     found, config = chosen_set(Path(run), data, options, progress)
+    files.check_apart([folder], inputs_of(config, found))
     found = of_split(found, split)
     numbers = _numbers(groups, found.coarse_names)
     cuts = _granularity(granularity, found.coarse_names, numbers)

@@ -15,9 +15,10 @@ from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError, unreadable
+from maskcon.runs import folder as runs
 from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
-from maskcon.runtime.files import output
+from maskcon.runtime.files import check_apart, output
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.journal import KEPT, KEY, Journal
@@ -68,12 +69,15 @@ def embed(
         told = progress if progress and ranks.is_main else Silent()
 
         def claim() -> None:
-            place = output(out, suffixes=embeddings.SUFFIXES, overwrite=overwrite)
+            file = Path(out)
+            how = {"earlier": embeddings.written(file), "inputs": runs.written(folder_of(run))}
+            place = output(file, suffixes=embeddings.SUFFIXES, overwrite=overwrite, **how)
             stack.enter_context(place)
 
         ranks.main_only(claim)
         encoder = Encoder.load(run, device=device, precision=precision)
         given = labelled(data, folder_of(run), split, options, told)
+        ranks.main_only(lambda: check_apart(embeddings.written(Path(out)), given.inputs))
         return _embed(Path(out), encoder, given, folder_of(run), batch_size, ranks, told)
 
 

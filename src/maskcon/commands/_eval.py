@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskcon.commands.sources import hold_part, judged_set
+from maskcon.commands.sources import hold_part, inputs_of, judged_set
 from maskcon.data import Found
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
 from maskcon.model.preprocessing import Preprocessing
@@ -13,7 +13,7 @@ from maskcon.runs import folder as runs
 from maskcon.runtime import distributed
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
-from maskcon.runtime.files import check_output, write_json
+from maskcon.runtime.files import check_apart, check_output, write_json
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -23,6 +23,7 @@ def eval(
     data: str | Path | Found | None = None,
     protocol: str | Sequence[str] = ("recall",),
     json: str | Path | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def eval(
         protocol: of `maskcon.eval.protocols.PROTOCOLS`: recall, knn, linear, fewshot, cluster,
             diagnostics; several as a sequence or with commas; "all" for all of them.
         json: a file to write the results to.
+        overwrite: replace that file.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
             which is the run's own unless given, so that the run's own recall comes out again.
@@ -49,7 +51,10 @@ def eval(
     """
     with distributed.process_group() as ranks:
         told = progress if progress and ranks.is_main else Silent()
-        return _eval(Path(run), data, protocol, json, options, ranks, told)
+        folder = Path(run)
+        if json is not None:
+            check_output(json, "--json", overwrite=overwrite, inputs=runs.written(folder))
+        return _eval(folder, data, protocol, json, options, ranks, told)
 
 
 def _eval(
@@ -70,9 +75,9 @@ def _eval(
     network, description = load_encoder(folder)
     where = pick_device(options.pop("device", "auto"))
     precision = Precision.pick(options.pop("precision", trained["precision"]), where)
-    if json is not None:
-        check_output(json, "--json", overwrite=True)
     found, config = judged_set(folder, data, options, progress)
+    if json is not None:
+        check_apart([json], inputs_of(config, found), "--json")
     part = found.parts.get("test") or found.parts["train"]
     chosen = check_protocols(names, fine=part.fine is not None)
     taught = bool(set(chosen) & set(TAUGHT)) and {"train", "test"} <= set(found.parts)

@@ -1,6 +1,6 @@
 """An encoder for other programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon.commands.sources import find_set, name_of, own_data, own_split, resolved
+from maskcon.commands.sources import (
+    find_set,
+    inputs_of,
+    name_of,
+    own_data,
+    own_split,
+    resolved,
+)
 from maskcon.config import READING_FIELDS, reading, similar
 from maskcon.data import Found, hold
 from maskcon.data.sets import glyphs
@@ -17,6 +24,7 @@ from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export import Request, Target, place, targets
 from maskcon.runs import folder as runs
+from maskcon.runtime.files import check_apart
 from maskcon.runtime.progress import Progress, Silent
 
 COMPARED = 64  # pictures that an export is compared with the encoder on
@@ -66,19 +74,18 @@ def export(
     device = None if target.compared else own.pop("device", "auto")
     encoder, folder = _encoder(Path(run), device)
     paths = place.settle(target, folder, None if out is None else Path(out), overwrite=overwrite)
-    if isinstance(data, str | Path) and Path(data).resolve() in [p.resolve() for p in paths]:
-        raise InputError(f"{data} is the data itself: give another -o")
+    check_apart(paths, [data] if isinstance(data, str | Path) else [])
     known = runs.read(folder)["config"] if data is None and not target.compared else {}
     try:
         images, compared_on = torch.empty(0), ""
         if target.compared:
-            images, compared_on = _pictures(encoder, folder, data, options, progress)
+            images, compared_on = _pictures(encoder, folder, data, options, paths, progress)
         request = Request(
             encoder,
             folder,
             paths[0],
             images,
-            find=lambda: _find(folder, data, options, progress, download=True),
+            find=lambda: _find(folder, data, options, paths, progress, download=True),
             skip_unreadable=options.get("skip_unreadable", known.get("skip_unreadable", False)),
             progress=progress,
         )
@@ -140,6 +147,7 @@ def _find(
     folder: Path,
     data: str | Path | Found | None,
     options: Mapping[str, Any],
+    outputs: Sequence[Path],
     progress: Progress,
     *,
     download: bool,
@@ -147,16 +155,18 @@ def _find(
     """The set that was given, or the run's own, split as it was when it was trained.
 
     Raises:
-        InputError: there is no such set, or nothing says which the run's own was.
+        InputError: there is no such set, nothing says which the run's own was, or an export would
+            be written to a file of it.
     """
-    if isinstance(data, Found):
-        return data
     if data is not None:
-        return find_set(resolved({"data": name_of(data), **options}, None), progress)
-    before = runs.read(folder)["config"]
-    config = own_data(before, options)
-    config = replace(config, download=config.download and download)
-    return own_split(find_set(config, progress), folder, config, progress)
+        config = resolved({"data": name_of(data), **options}, None)
+        found = data if isinstance(data, Found) else find_set(config, progress)
+    else:
+        config = own_data(runs.read(folder)["config"], options)
+        config = replace(config, download=config.download and download)
+        found = own_split(find_set(config, progress), folder, config, progress)
+    check_apart(outputs, inputs_of(config, found))
+    return found
 
 
 def _pictures(
@@ -164,12 +174,13 @@ def _pictures(
     folder: Path,
     data: str | Path | Found | None,
     options: Mapping[str, Any],
+    outputs: Sequence[Path],
     progress: Progress,
 ) -> tuple[Tensor, str]:
     """Squares to compare on, uint8 [N, 3, S, S], and what they are for people."""
     size = encoder.preprocessing.image_size
     try:
-        found = _find(folder, data, options, progress, download=False)
+        found = _find(folder, data, options, outputs, progress, download=False)
         part = found.parts.get("test") or found.parts["train"]
         rows = np.unique(np.linspace(0, len(part) - 1, min(COMPARED, len(part))).astype(int))
         progress.update("reading pictures to compare on")

@@ -20,7 +20,8 @@ from maskcon.data.scan import each
 from maskcon.data.thumbnails import SIDE, Seen
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
-from maskcon.runtime.files import locked, output
+from maskcon.runs import folder as runs
+from maskcon.runtime.files import check_apart, locked, output
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
@@ -97,8 +98,9 @@ def index(  # longer than a screen for the sake of what it says of its options
             )
         if is_index and (not add or file != there):
             raise InputError(f"{source} is an index: give --add, and no --out, to add to it")
-        there_too = overwrite or add
-        stack.enter_context(output(file, overwrite=there_too, instead="--add to add to it"))
+        own = [] if is_index or add else runs.written(folder_of(there))
+        how = {"overwrite": overwrite or add, "inputs": own}
+        stack.enter_context(output(file, instead="--add to add to it", **how))
         before = opened(file, progress, graph=False) if add else None
         run = before.about.run if before is not None and is_index else there
         if is_index and data is None:
@@ -110,7 +112,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         if before is not None:
             same_encoder(before.about, about, file)
         side = SIDE if thumbnails else 0
-        made = _entries(encoder, about, data, split, side, batch_size, options, progress)
+        made = _entries(encoder, about, data, split, file, side, batch_size, options, progress)
         wanted = kind or (before.about.kind if before is not None else "auto")
         return _written(before, replace(about, kind=wanted), made, file, progress)
 
@@ -218,6 +220,7 @@ def _entries(
     about: About,
     data: str | Path | Found | None,
     split: str,
+    file: Path,
     side: int,
     batch_size: int,
     options: Mapping[str, Any],
@@ -226,6 +229,7 @@ def _entries(
     """The vectors and rows of data: embedded now, or in a file of embeddings."""
     if isinstance(data, str | Path) and Path(data).suffix.lower() in embeddings.SUFFIXES:
         path = Path(data)
+        check_apart([file], [path])
         identity = embeddings.identity(path)
         if identity is not None:
             if split != "all":
@@ -240,6 +244,7 @@ def _entries(
                 "compared with them: give a file of `maskcon embed`, or the pictures"
             )
     given = labelled(data, Path(about.run), split, options, progress)
+    check_apart([file], given.inputs)
     seen = Seen(given.pictures, side)
     made = encoder.embed_readable(
         seen, batch_size=batch_size, progress=progress, workers=given.config.workers

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from maskcon.commands.sources import find_set, name_of, resolved
+from maskcon.commands.sources import find_set, inputs_of, name_of, resolved
 from maskcon.config import reading
 from maskcon.data import Found
 from maskcon.data.readers import pack as packs
 from maskcon.errors import InputError
-from maskcon.runtime.files import output
+from maskcon.runtime.files import check_apart, output
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -47,6 +47,7 @@ def pack(
     with output(out, "OUT", suffixes=(packs.SUFFIX,), overwrite=overwrite):
         config = resolved({"data": name_of(data), **reading(options)}, None)
         found = data if isinstance(data, Found) else find_set(config, progress)
+        check_apart([out], inputs_of(config, found), "OUT")
         images, skipped = packs.write(
             found,
             out,

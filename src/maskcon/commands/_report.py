@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from maskcon.commands.sources import hold_part, judged_set
+from maskcon.commands.sources import hold_part, inputs_of, judged_set
 from maskcon.config import Config
 from maskcon.data import Found, Split
 from maskcon.errors import InputError
@@ -18,7 +18,7 @@ from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
 from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision, pick_device
-from maskcon.runtime.files import check_output, parse_json, write
+from maskcon.runtime.files import check_apart, check_output, parse_json, write
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors.encode import embed
 
@@ -32,6 +32,7 @@ def report(  # longer than a screen for the sake of what it says of its options
     *,
     points: int = POINTS,
     map: str = "tsne",
+    overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -41,9 +42,10 @@ def report(  # longer than a screen for the sake of what it says of its options
         run: a run folder.
         data: a data set's name or path, or arrays; by default the run's own. All of its images
             are judged where it has no test split.
-        out: the file, .html; by default report.html in the run folder. It is replaced.
+        out: the file, .html; by default report.html in the run folder, which is replaced.
         points: pictures on the map, at most; all are judged.
         map: how they are placed: "tsne", "umap" (needs umap-learn) or "pca".
+        overwrite: replace the file that `out` names.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
             which is the run's own unless given.
@@ -60,11 +62,12 @@ def report(  # longer than a screen for the sake of what it says of its options
     folder = Path(run)
     trained = runs.read(folder)
     path = Path(out) if out is not None else folder / "report.html"
-    _check(path, points, map)
+    _check(path, folder, points, map, overwrite=overwrite or (out is None and path.is_file()))
     network, description = load_encoder(folder)
     where = pick_device(options.pop("device", None) or "auto")
     precision = Precision.pick(options.pop("precision", None) or trained["precision"], where)
     found, config = judged_set(folder, data, options, progress)
+    check_apart([path], inputs_of(config, found))
     split, names = _read(found, description["image_size"], config, progress)
     preprocessing, network = Preprocessing.of(description), network.to(where)
 
@@ -125,9 +128,10 @@ def _read(
     return split, [name for name in names if name not in unreadable]
 
 
-def _check(path: Path, points: int, how: str) -> None:
+def _check(path: Path, run: Path, points: int, how: str, *, overwrite: bool) -> None:
     """Raise `InputError` before any work is done in vain."""
-    check_output(path, suffixes=(".html", ".htm"), overwrite=True)
+    own = runs.written(run)
+    check_output(path, suffixes=(".html", ".htm"), overwrite=overwrite, inputs=own)
     if points < 2:
         raise InputError(f"points is {points}: expected 2 or more")
     if how not in MAPS:

@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 from maskcon import __version__
 from maskcon.commands._embed import all_readable, folder_of
 from maskcon.commands._index import opened, same_encoder
+from maskcon.data import confine
 from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.data.thumbnails import Seen, thumbnail
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.runtime.files import check_output, write, write_json
+from maskcon.runs import folder as runs
+from maskcon.runtime.files import check_apart, check_output, write, write_json
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import sheet
 from maskcon.search.index import About, Index
@@ -37,6 +39,7 @@ def search(  # longer than a screen for the sake of what it says of its options
     keep_self: bool = False,
     html: str | Path | None = None,
     json: str | Path | None = None,
+    overwrite: bool = False,
     skip_unreadable: bool = False,
     device: str = "auto",
     precision: str | None = None,
@@ -57,6 +60,7 @@ def search(  # longer than a screen for the sake of what it says of its options
         keep_self: do not leave the query out.
         html: a page with thumbnails to write.
         json: a file to write the result to.
+        overwrite: replace these files.
         skip_unreadable: go on without queries that cannot be read.
         device: as `Encoder.load` takes it.
         precision: as `Encoder.load` takes it.
@@ -72,13 +76,18 @@ def search(  # longer than a screen for the sake of what it says of its options
         TrainingError: a file could not be written.
     """
     progress = progress or Silent()
-    for option, file in (("--html", html), ("--json", json)):
-        if file is not None:
-            check_output(file, option, overwrite=True)
+    outputs = {o: Path(f) for o, f in (("--html", html), ("--json", json)) if f is not None}
+    for option, file in outputs.items():
+        check_output(file, option, overwrite=overwrite, inputs=[index])
+    if html is not None and json is not None and Path(html).absolute() == Path(json).absolute():
+        raise InputError(f"{html} is given to --html and to --json: give two names")
     try:
         there = opened(Path(index), progress)
         k = there.bounded(k)
         asked = _queries(queries)
+        own = runs.written(folder_of(run or there.about.run))
+        for option, file in outputs.items():
+            check_apart([file], [*confine.files_of(asked), *own], option)
         encoder = _encoder(there, Path(index), run, device, precision)
         known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
         all_readable(known.skipped, len(asked), skip_unreadable)

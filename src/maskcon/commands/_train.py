@@ -6,7 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maskcon.commands.sources import find_set, load_set, name_of, resolved, resumed, split_set
+from maskcon.commands.sources import (
+    find_set,
+    inputs_of,
+    load_set,
+    name_of,
+    resolved,
+    resumed,
+    split_set,
+)
 from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Found, Split, fitting_size
 from maskcon.errors import InputError, Interrupted, TrainingError
@@ -18,6 +26,7 @@ from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime import distributed
 from maskcon.runtime.device import deterministic, hardware
 from maskcon.runtime.distributed import Ranks
+from maskcon.runtime.files import check_apart
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train import frozen as freezing
 from maskcon.train.explain import explained
@@ -42,7 +51,7 @@ def train(
         data: a data set's name or path; or arrays, as `maskcon.data.from_arrays` takes them.
         recipe: a TOML file of options; the options given here win over it.
         resume: go on from the folder's last checkpoint, with the run's own options.
-        overwrite: delete the run that is there.
+        overwrite: delete the run that is there; other files in the folder stay.
         progress: told how the run goes.
         options: fields of `maskcon.config.Config` and hyper-parameters of the method.
 
@@ -70,6 +79,9 @@ def train(
         else:
             config = resolved(options, recipe)
             refuse_idle(options, config)
+            recipes = [recipe] if recipe is not None and Path(recipe).is_file() else []
+            read = (*inputs_of(config), *recipes)
+            ranks.main_only(lambda: check_apart([folder], read))
         told = progress if progress and ranks.is_main else Silent()
         stack.enter_context(deterministic(config.deterministic))
         return _train(config, folder, data, resume, ranks, told)
@@ -102,7 +114,10 @@ def _train(
 
     def begin() -> None:
         if not resume:
-            runs.clear(folder)
+            if any(path.exists() for path in runs.written(folder)):
+                check_apart([folder], inputs_of(config, sets.found))
+            if left := runs.clear(folder):
+                progress.note(f"what no run wrote stays in {folder}: {', '.join(left)}")
         record("running")
         if not begun:
             runs.write_lists(folder, sets.found, sets.loaded)

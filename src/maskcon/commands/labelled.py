@@ -1,7 +1,7 @@
 """Pictures with whatever labels they have, for the commands that only look at them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from maskcon.commands.sources import find_set, name_of, own_data, own_split, resolved
+from maskcon.commands.sources import (
+    find_set,
+    inputs_of,
+    name_of,
+    own_data,
+    own_split,
+    resolved,
+)
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
 from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
@@ -36,6 +43,12 @@ class Labelled:
     pictures: Pictures
     columns: Mapping[str, np.ndarray | None]
     config: Config
+
+    @property
+    def inputs(self) -> Iterator[str]:
+        """The files and folders that are read, which none writes to."""
+        yield from inputs_of(self.config)
+        yield from confine.files_of(self.pictures)
 
     def take(self, rows: np.ndarray) -> "Labelled":
         """Some of the rows."""

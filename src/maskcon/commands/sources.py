@@ -1,13 +1,13 @@
 """What a command was given, as a configuration and as a set of pictures."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, read_recipe, reading, resolve
-from maskcon.data import Columns, DataSet, Found, data_sets, find, hold, load
+from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold, load
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
@@ -18,6 +18,25 @@ from maskcon.vectors import as_data as featured
 
 # Of a run's options those that say which data were its own, and how they were split.
 OWN_DATA = ("data", "features", "test_share", "seed", *READING_FIELDS)
+
+
+def inputs_of(config: Config, found: Found | None = None) -> Iterator[str]:
+    """The files and folders that are read of what a configuration names, which none writes to.
+
+    Args:
+        config: of a command, its paths made absolute.
+        found: the set, if it was looked for: the files of its pictures.
+    """
+    if config.data not in data_sets() and not config.data.startswith("("):
+        yield config.data
+    elif config.data_dir is not None:
+        yield config.data_dir
+    if config.features is not None:
+        yield config.features
+    if config.init not in ("scratch", "imagenet"):
+        yield config.init
+    for part in () if found is None else found.parts.values():
+        yield from confine.files_of(part.pictures)
 
 
 def name_of(data: str | Path | Found) -> str:

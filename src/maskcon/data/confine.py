@@ -6,6 +6,7 @@ from pathlib import Path
 
 from maskcon.data.pictures import Chosen, Files, Joined, Pictures, Slices
 from maskcon.errors import InputError
+from maskcon.runtime.files import place_of
 
 SHOWN = 3  # files that a message names
 
@@ -21,11 +22,11 @@ def check(lots: Iterable[Pictures], root: Path) -> None:
         InputError: some lie elsewhere; the message names the first.
     """
     home = os.path.realpath(root)
-    files = list(dict.fromkeys(file for pictures in lots for file in _files(pictures)))
+    files = list(dict.fromkeys(file for pictures in lots for file in files_of(pictures)))
     folders: dict[str, str] = {}
     outside = [
         (file, place)
-        for file, place in ((file, _place(file, folders)) for file in files)
+        for file, place in ((file, place_of(file, folders)) for file in files)
         if os.path.commonpath((home, place)) != home
     ]
     if outside:
@@ -40,25 +41,14 @@ def check(lots: Iterable[Pictures], root: Path) -> None:
         )
 
 
-def _files(pictures: Pictures) -> Iterator[str]:
+def files_of(pictures: Pictures) -> Iterator[str]:
     """The files that pictures are read from."""
     if isinstance(pictures, Joined):
         for lot in pictures.lots:
-            yield from _files(lot)
+            yield from files_of(lot)
     elif isinstance(pictures, Chosen):
-        yield from _files(pictures.pictures)
+        yield from files_of(pictures.pictures)
     elif isinstance(pictures, Files):
         yield from pictures.paths
     elif isinstance(pictures, Slices):
         yield from pictures.sources
-
-
-def _place(file: str, folders: dict[str, str]) -> str:
-    """Where a file is, links followed; its folder is followed once for all of its files."""
-    folder, name = os.path.split(file)
-    try:
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        return os.path.realpath(os.path.join(folders[folder], name))  # noqa: PTH118
-    except ValueError:  # a name that no file can have
-        return os.sep

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,10 +190,24 @@ def trees(found: Discovery) -> bytes:
     return file.getvalue()
 
 
-def refuse(folder: Path, overwrite: bool) -> None:
-    """Raise `InputError` where the folder cannot be written to."""
+def refuse(
+    folder: Path, overwrite: bool, *, pictures: bool = False, inputs: Iterable[str | Path] = ()
+) -> None:
+    """Raise `InputError` where the folder cannot be written to.
+
+    Args:
+        folder: where.
+        overwrite: an earlier discovery may be replaced.
+        pictures: pictures are to be written to it too.
+        inputs: tables that are read; they may lie in the folder, as no file that is written.
+    """
     earlier = [folder / name for name in (TABLE, SUMMARY, SHEET, TREES)]
     files.check_output(folder, folder=True, earlier=earlier, overwrite=overwrite)
+    files.check_apart([*earlier, folder / PICTURES], inputs)
+    if pictures and (folder / PICTURES).exists() and not (folder / SUMMARY).exists():
+        raise InputError(
+            f"{folder / PICTURES} is there, and no discovery wrote it: give another --out"
+        )
     if (folder / "run.json").exists():
         raise InputError(f"{folder} is a run folder: give the groups one of their own")
 
@@ -245,7 +260,7 @@ def write(
 
 def _as_png(folder: Path, pictures: Pictures, workers: int, progress: Progress) -> list[str]:
     """Write every picture as PNG; their paths, relative to the folder above."""
-    with files.replacing_folder(folder) as new:
+    with files.replacing_folder(folder, ours=re.compile(r"\d{7}\.png").fullmatch) as new:
 
         def save(row: int) -> str:
             Image.fromarray(pictures.decode(row)).save(new / f"{row:07d}.png")

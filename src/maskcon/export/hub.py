@@ -19,12 +19,19 @@ from maskcon.export import Request, timm_file, weights
 from maskcon.export.agreement import Agreement
 from maskcon.export.describe import describe
 from maskcon.export.place import MARK
-from maskcon.model.saved import save_encoder
+from maskcon.model.saved import DESCRIPTION, WEIGHTS, save_encoder
 from maskcon.report import card
 from maskcon.runs import folder as runs
 from maskcon.runtime import files
 
 PICTURES = ("curves.png", "map.png", "neighbours.png")
+# What the folder may have; other files in an earlier one stay.
+WRITTEN = frozenset(
+    {
+        *(MARK, "model.safetensors", "config.json", "preprocessor_config.json"),
+        *(WEIGHTS, DESCRIPTION, "run.json", "metrics.jsonl", "README.md", *PICTURES),
+    }
+)
 BILINEAR = 2  # Pillow's number of it, which image processors have
 TASK = "image-feature-extraction"
 
@@ -63,7 +70,7 @@ def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
     agreements: list[Agreement] = [] if agreement is None else [agreement]
     use = _use(out.name, model)
 
-    with files.replacing_folder(out) as folder:
+    with files.replacing_folder(out, ours=WRITTEN.__contains__) as folder:
         (folder / MARK).touch()
         state = weights.state_of(encoder)
         content = safetensors.torch.save(state, {"format": "pt"})

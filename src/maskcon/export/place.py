@@ -4,18 +4,10 @@ from pathlib import Path
 
 from maskcon.errors import InputError
 from maskcon.export import Target
+from maskcon.runs.folder import NAMES
 from maskcon.runtime.files import check_output
 
 MARK = ".maskcon-export"  # a file in folders that may be overwritten, since an export made them
-
-# What a run folder needs; no export may take the place of any of these.
-RUN_FILES = frozenset(
-    {
-        *("run.json", "metrics.jsonl", "last.ckpt", "encoder.safetensors", "encoder.json"),
-        *("README.md", "curves.png", "map.png", "neighbours.png", "split.csv", "skipped.csv"),
-        "pictures.safetensors",
-    }
-)
 
 
 def settle(target: Target, run: Path, out: Path | None, *, overwrite: bool) -> tuple[Path, ...]:
@@ -37,7 +29,7 @@ def settle(target: Target, run: Path, out: Path | None, *, overwrite: bool) -> t
     if target.suffix == ".safetensors":
         paths.append(out.with_suffix(".json"))
     for path in paths:
-        if (path.parent / "run.json").exists() and path.name in RUN_FILES:
+        if (path.parent / "run.json").exists() and path.name in NAMES:
             raise InputError(f"{path} is a file that the run needs: give another --out")
     check_output(
         out,

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +16,21 @@ from typing import Any
 from maskcon.config import as_now
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
+from maskcon.model.saved import DESCRIPTION, WEIGHTS
+from maskcon.runs import checkpoint
 from maskcon.runtime import files
 from maskcon.runtime.files import parse_json
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
 LOCK = "run.lock"  # of the process that trains
+# Every name that a run writes. Overwriting deletes these and nothing else, and no other command
+# writes to them.
+NAMES = (
+    *(RUN_FILE, METRICS, checkpoint.NEWEST, checkpoint.BEFORE, WEIGHTS, DESCRIPTION),
+    *("README.md", "curves.png", "map.png", "neighbours.png", "split.csv", "skipped.csv"),
+    "pictures.safetensors",
+)
 
 
 def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -51,11 +59,22 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
         overwrite=overwrite or (holds and _nothing_kept(folder)),
         instead="--resume to go on",
     )
-    if holds and not (folder / RUN_FILE).exists():
+    if not holds:
+        return
+    if not (folder / RUN_FILE).exists():
         raise InputError(
             f"{folder} holds files that are no run, and is not overwritten: delete it yourself, or "
             "give another --out"
         )
+    try:
+        read(folder)
+    except InputError as error:  # a file of that name that somebody else's program wrote?
+        raise InputError(
+            f"{error}; it is not overwritten: delete it yourself, or give another --out"
+        ) from error
+    for path in written(folder):
+        if path.is_dir() and not path.is_symlink():
+            raise InputError(f"{path} is a folder, where a run writes a file: give another --out")
 
 
 def _nothing_kept(folder: Path) -> bool:
@@ -92,20 +111,23 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def clear(folder: Path) -> None:
-    """Delete what is in a claimed folder.
+def written(folder: Path) -> list[Path]:
+    """The files that a run writes to its folder, whether they are there or not."""
+    return [folder / name for name in NAMES]
+
+
+def clear(folder: Path) -> list[str]:
+    """Delete the run in a claimed folder; return the names of what else is there, and stays.
 
     Raises:
-        InputError: something in it cannot be deleted.
+        InputError: something of the run cannot be deleted.
     """
     try:
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+        for path in written(folder):
+            path.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be emptied: {error}") from error
+        raise InputError(f"the run in {folder} cannot be deleted: {error}") from error
+    return sorted(path.name for path in folder.iterdir() if not files.is_temporary(path))
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -36,16 +36,31 @@ def add(path: Path, runs: Iterable[Mapping[str, Any]]) -> None:
     """Add finished runs (the content of run.json), one line each; none twice.
 
     Raises:
-        InputError: one is not finished, or the ledger cannot be written.
+        InputError: one is not finished, or the ledger cannot be written, is a link or no ledger.
     """
+    if path.is_symlink():
+        raise InputError(f"{path} is a link, and would be replaced: give the file to --ledger")
     try:
         with files.locked(path, wait=files.WAIT):
             before = path.read_bytes() if path.exists() else b""
-            there = {_key(json.loads(line)) for line in before.splitlines()}
+            there = {_key(run) for run in _runs(path, before)}
             new = {_key(run): _line(run) for run in runs if _key(run) not in there}
             files.write(path, before, *new.values())
     except (OSError, TrainingError) as error:
         raise InputError(f"the ledger {path} cannot be written: {error}") from error
+
+
+def _runs(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """The runs of a ledger's lines."""
+    try:
+        found = [files.parse_json(line) for line in content.splitlines()]
+        for run in found:
+            _key(run)
+        return found
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no ledger of runs, and is left as it is: give another --ledger"
+        ) from error
 
 
 def _line(run: Mapping[str, Any]) -> bytes:
@@ -64,7 +79,7 @@ def _key(run: Mapping[str, Any]) -> str:
 
 def tables(path: Path) -> str:
     """One table for each budget: runs alike in everything but method, temperature and seed."""
-    runs = [json.loads(line) for line in path.read_text().splitlines()]
+    runs = _runs(path, path.read_bytes())
     budgets: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         # an option that a run did not know yet had what is now its default

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from maskcon.errors import InputError, TrainingError
 
 NEW, LOCK = ".new", ".lock"  # what the names of temporary files and of locks end in
+HELD = b"process "  # what a lock file that is held begins with
 WAIT, FOREVER = 60.0, -1.0  # seconds to wait for another process: for a short change, for work
 GRACE = 0.5  # seconds for a process that was killed to be gone
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # file systems that have none
@@ -172,8 +173,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path, ours: Callable[[str], object] = bool) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` when it is whole.
+
+    Args:
+        folder: where. Files in an earlier one that are not `ours`, and folders, come into the new.
+        ours: whether a file of this name was written by whoever fills the folder; by default all.
 
     Raises:
         TrainingError: it cannot be written; an earlier one is kept.
@@ -189,18 +194,30 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             else:
                 with appending(path) as file:
                     flush(file)
-        if folder.exists():
+        if os.path.lexists(folder):
             os.replace(folder, old)
         os.replace(beside, folder)
+        _bring(old, folder, ours)
         flush_folder(folder.parent)
     except OSError as error:
-        if old.exists() and not folder.exists():
+        if os.path.lexists(old) and not folder.exists():
             os.replace(old, folder)
         raise TrainingError(f"{folder} could not be written: {error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
+
+
+def _bring(old: Path, folder: Path, ours: Callable[[str], object]) -> None:
+    """Move what is not ours from a folder's earlier state to the new one, and delete the rest."""
+    if old.is_symlink():  # what it leads to stays
+        old.unlink()
+    elif old.is_dir():
+        for path in sorted(old.iterdir()):
+            if not (path.is_dir() and not path.is_symlink()) and ours(path.name):
+                path.unlink()
+            else:
+                os.replace(path, folder / path.name)
+        old.rmdir()
 
 
 def appending(path: Path, *, size: int | None = None, buffering: int = -1) -> BinaryIO:
@@ -265,18 +282,22 @@ def flush_folder(folder: Path) -> None:
 
 def is_temporary(path: Path) -> bool:
     """Whether a file is a lock, or was left by a process that was killed while it wrote."""
-    return path.name.endswith(LOCK) or (path.name.startswith(".") and path.name.endswith(NEW))
+    return path.name.endswith(LOCK) or _UNUSED.fullmatch(path.name) is not None
 
 
 def clear_temporary(folder: Path) -> None:
     """Delete what processes that were killed while they wrote have left in a folder."""
     for path in folder.glob(f".*{NEW}"):
-        path.unlink(missing_ok=True)
+        if is_temporary(path) and not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def _unused(path: Path) -> Path:
     """A name beside a file that nobody can guess."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{NEW}")
+
+
+_UNUSED = re.compile(rf"\..*\.[0-9a-f]{{16}}{re.escape(NEW)}", re.DOTALL)  # names of `_unused`
 
 
 def _second_name(path: Path) -> Path | None:
@@ -312,11 +333,15 @@ def locked(path: Path, what: str = "", *, wait: float = 0.0) -> Iterator[None]:
 
     Raises:
         InputError: another process has it; the message says which.
-        TrainingError: the folder of the lock file cannot be written.
+        TrainingError: the lock file cannot be written, or a file of somebody else has its name.
     """
     file = path.with_name(path.name + LOCK)
     if not file.absolute().parent.is_dir():  # which the lock would make in silence
         raise TrainingError(f"{what or path} cannot be written: {file.parent} is no folder")
+    if not _may_lock(file):
+        raise TrainingError(
+            f"{what or path} cannot be written: {file} is no lock of maskcon; rename it"
+        )
     lock = FileLock(file, fallback_to_soft=False)
     try:
         try:
@@ -336,7 +361,8 @@ def locked(path: Path, what: str = "", *, wait: float = 0.0) -> Iterator[None]:
         with contextlib.suppress(OSError):  # on Windows nobody writes to a locked file
             now = datetime.now().astimezone().isoformat(timespec="seconds")
             with appending(file, size=0) as note:
-                note.write(f"process {os.getpid()} on {socket.gethostname()}, since {now}".encode())
+                who = f"{os.getpid()} on {socket.gethostname()}, since {now}"
+                note.write(HELD + who.encode())
         yield
     finally:
         with contextlib.suppress(OSError):  # on Windows a file that is open stays
@@ -358,6 +384,17 @@ def _is_dead(file: Path) -> bool:
     return False
 
 
+def _may_lock(file: Path) -> bool:
+    """Whether a name is free for a lock, or a lock has it."""
+    if not os.path.lexists(file):
+        return True
+    if file.is_symlink() or not file.is_file():
+        return False
+    with contextlib.suppress(OSError):  # on Windows nobody reads a locked file
+        return file.read_bytes()[: len(HELD)] in (b"", HELD)
+    return True
+
+
 def _holder(file: Path) -> str:
     with contextlib.suppress(OSError):
         return file.read_bytes()[:200].decode(errors="replace").strip() or "another process"
@@ -376,6 +413,7 @@ def check_output(
     earlier: Sequence[Path] | None = None,
     overwrite: bool = False,
     instead: str = "",
+    inputs: Iterable[str | Path] = (),
 ) -> Path:
     """See that something can be written, before anything is computed; change nothing.
 
@@ -387,10 +425,12 @@ def check_output(
         earlier: files or folders that are not overwritten unawares; by default the path.
         overwrite: they may be.
         instead: what else can be done where they are there, such as "--resume to go on".
+        inputs: files and folders that are read, and are never overwritten (`check_apart`).
 
     Raises:
         InputError: another ending, a file in place of a folder or a folder in place of a file, no
-            folder to put it into, or one that is there already.
+            folder to put it into, one that is there already (a link that leads nowhere, too), or
+            an input.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -407,6 +447,7 @@ def check_output(
     if there and not overwrite:
         ways = ", ".join([f"give another {option}", *([instead] if instead else [])])
         raise InputError(f"{there[0]} exists: {ways}, or --overwrite")
+    check_apart([path, *(earlier or ())], inputs, option)
     return path
 
 
@@ -427,6 +468,53 @@ def output(path: str | Path, option: str = "--out", **how: Any) -> Iterator[Path
     path = check_output(path, option, **how)
     with locked(path):
         yield check_output(path, option, **how)
+
+
+def check_apart(
+    outputs: Iterable[str | Path], inputs: Iterable[str | Path], option: str = "--out"
+) -> None:
+    """See that what is written neither is nor holds what is read, links followed.
+
+    Args:
+        outputs: files and folders.
+        inputs: files and folders.
+        option: by which the outputs were given.
+
+    Raises:
+        InputError: an input is an output, or lies inside of one.
+    """
+    # nothing lies in what is not there
+    written = {os.path.realpath(path): path for path in outputs if os.path.lexists(path)}
+    if not written:
+        return
+    followed: dict[str, str] = {}
+    for given in inputs:
+        place = place_of(given, followed)
+        around = place
+        while around not in written and around != os.path.dirname(around):  # noqa: PTH120 - text
+            around = os.path.dirname(around)  # noqa: PTH120
+        if around in written:
+            how = "is read and would be overwritten" if around == place else "is read, and lies in"
+            raise InputError(
+                f"{given} {how}{'' if around == place else f' {written[around]}'}: give another "
+                f"{option}"
+            )
+
+
+def place_of(file: str | Path, followed: dict[str, str]) -> str:
+    """Where a file is, links followed; its folder is followed once for all of its files.
+
+    Args:
+        file: a path.
+        followed: folders and where they are; added to.
+    """
+    folder, name = os.path.split(file)
+    try:
+        if folder not in followed:
+            followed[folder] = os.path.realpath(folder)
+        return os.path.realpath(os.path.join(followed[folder], name))  # noqa: PTH118
+    except ValueError:  # a name that no file can have
+        return os.sep
 
 
 # --- reading what others wrote -------------------------------------------------------------------

@@ -205,6 +205,11 @@ def stream(
             new.write_json(described(path), about)
 
 
+def written(path: Path) -> list[Path]:
+    """The files that `write` writes."""
+    return [path, described(path)] if path.suffix.lower() == ".csv" else [path]
+
+
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
