@@ -11,7 +11,7 @@ import pytest
 from maskcon import commands
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError, TrainingError
-from tests.conftest import write_tree
+from tests.conftest import Told, write_tree
 
 FAST = {
     **{"backbone": "resnet10w8", "image_size": 16, "projection": 8, "bank_size": 32},
@@ -190,8 +190,13 @@ def test_folders_of_others_keep_their_files(home):
     (home / "hf" / ".git").mkdir()
     (home / "hf" / ".git" / "HEAD").write_text("mine")
     (home / "hf" / "LICENSE").write_text("mine")
-    (home / "run" / "map.png").unlink()
+    (home / "precious").write_text("mine")
+    for name in ("map.png", "neighbours.png"):
+        (home / "run" / name).unlink()
+    (home / "run" / "neighbours.png").symlink_to(home / "precious")
     commands.export("run", to="hf", out="hf", overwrite=True)
+    assert not (home / "hf" / "neighbours.png").exists()  # of a link there is no copy
+    assert str(home) not in (home / "hf" / "run.json").read_text()
     assert (home / "hf" / ".git" / "HEAD").read_text() == "mine"
     assert (home / "hf" / "LICENSE").read_text() == "mine"
     assert not (home / "hf" / "map.png").exists()
@@ -204,6 +209,28 @@ def _arrays():
     random = np.random.default_rng(0)
     pixels = random.integers(256, size=(24, 16, 16, 3), dtype=np.uint8)
     return from_arrays(pixels, np.arange(24) % 2)
+
+
+def test_a_run_of_somebody_else_writes_through_no_link(home):
+    own = json.loads((home / "run" / "run.json").read_text())
+    strange = {**own["config"], "download": True, "cache_dir": str(home / "cache")}
+    (home / "run" / "run.json").unlink()
+    (home / "real.json").write_text(json.dumps({**own, "config": strange}))
+    (home / "run" / "run.json").symlink_to(home / "real.json")
+    for name in ("report.html", "metrics.jsonl", "run.json.part"):
+        (home / "run" / name).unlink(missing_ok=True)
+        (home / "run" / name).symlink_to(home / "precious")
+    (home / "precious").write_text("")
+    told = Told()
+    commands.eval("run", progress=told)
+    commands.report("run", map="pca", progress=told)
+    assert any(f"the data are {home / 'pictures'}, as" in note for note in told.notes)
+    assert (home / "precious").read_text() == ""
+    assert json.loads((home / "real.json").read_text())["config"] == strange
+    with pytest.raises((InputError, TrainingError)):
+        commands.train(out="run", resume=True)
+    assert (home / "precious").read_text() == ""
+    assert not (home / "cache").exists()
 
 
 def test_a_file_of_the_name_of_a_lock(home):

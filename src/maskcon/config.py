@@ -16,14 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from maskcon.errors import InputError
+from maskcon.errors import InputError, brief
 from maskcon.methods import METHODS
 from maskcon.methods.method import Hyper, Method
 from maskcon.methods.schedules import Schedule, is_schedule
 
+LONGEST = 4096  # letters of a name or path
 SMALL_IMAGE = 64  # pixels; up to here images are in memory and ResNets have the small-image stem
 BATCH_SIZE = 128  # of the paper
 
+
+# What no machine has memory or patience for is a slip of the keyboard.
+LARGEST = {
+    **{"image_size": 4096, "projection": 2**16, "bank_size": 2**28, "batch_size": 2**20},
+    **{"micro_batch": 2**20, "frozen_views": 1000, "components": 2**16, "head_hidden": 2**18},
+    **{"layers": 1000, "unfreeze": 1000, "epochs": 10**6, "workers": 1024},
+}
 
 # What `maskcon train --help` shows together, in this order; "first" is what most people need.
 OPTION_GROUPS = {
@@ -202,6 +210,11 @@ class Config:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
+        for name, largest in LARGEST.items():
+            if getattr(self, name) > largest:
+                raise InputError(
+                    f"{name} is {getattr(self, name):,}: expected a number up to {largest:,}"
+                )
         if not 0 < self.crop_scale <= 1:
             raise InputError(f"crop_scale is {self.crop_scale}: expected a share above 0, up to 1")
         if not 0 < self.test_share < 1:
@@ -495,6 +508,27 @@ def option_type(annotation: Any) -> tuple[type, tuple[str, ...]]:
     return annotation, ()
 
 
+def check_values(options: Mapping[str, Any]) -> None:
+    """See that what a file calls the options of a run are values that these can have.
+
+    Unknown names are those of other versions, or of packages that are not here.
+
+    Raises:
+        InputError: one is of another type, or out of range.
+    """
+    types = {f.name: f.type for f in fields(Config) if f.name != "hyper"}
+    method = _typed("method", options.get("method", Config.method), str)
+    of_any = {n: v for each in METHODS.values() for n, v in each.hyper_parameters.items()}
+    hyper = {**of_any, **(METHODS[method].hyper_parameters if method in METHODS else {})}
+    given = {}
+    for name, value in options.items():
+        if name in types:
+            given[name] = _typed(name, value, types[name])
+        elif name in hyper:
+            _hyper(name, value, hyper[name])
+    Config(**given)
+
+
 def _hyper(name: str, value: Any, default: Hyper) -> Hyper:
     """A value of the default's kind: a flag, a word, or a number or the text of its schedule."""
     if isinstance(default, bool):
@@ -520,7 +554,9 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
             raise InputError(f"{name} is {value:#x}: expected a number of at most 63 bits")
         value = float(value) if wanted is float else value
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise InputError(f"{name} is {value!r}: expected {wanted.__name__}")
+        raise InputError(f"{name} is {brief(value)}: expected {wanted.__name__}")
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise InputError(f"{name} has {len(value):,} letters: expected up to {LONGEST:,}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{name} is {value}: expected a finite number")
     if choices and value not in choices:

@@ -14,6 +14,12 @@ class InputError(ValueError):
     """
 
 
+def brief(value: object) -> str:
+    """A value for a message, whatever somebody wrote: not longer than a line."""
+    text = repr(value[:100] if isinstance(value, str) else value)
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
 def unreadable(reasons: Sequence[str], count: int, what_to_do: str) -> InputError:
     """The error of pictures that cannot be read; it names the first ten.
 

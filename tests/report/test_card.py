@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from maskcon import commands
 from maskcon.cli.results import print_run
 from maskcon.data.sets import glyphs
+from maskcon.report.card import in_markdown
 from maskcon.runs import folder as runs
 from tests.conftest import write_tree
 
@@ -129,3 +130,20 @@ def test_other_data_are_judged_by_the_network_alone_as_well(frozen, pictures, tm
     own = runs.read(frozen)["results"]["frozen"]
     # vectors of training are kept as 16-bit floats
     assert results["frozen"]["recall@1"] == pytest.approx(own["recall@1"], abs=0.051)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("www.example.com", "https://x.org", "a@b.org", "@name", "#1", "$x$", "a|b", "_a_", "`a`"),
+        *("<b>", "![a](b)", "a_b", "~~a~~", "``", "&amp;", ":tada:", "x" * 50 + "/y"),
+    ],
+)
+def test_names_are_neither_links_nor_formulas_nor_mentions(name):
+    """In code, whose marks are longer than any in the name, nothing is."""
+    made = in_markdown(name)
+    marks = re.match("`+", made).group()
+    assert made.endswith(marks)
+    assert made[len(marks) : -len(marks)].strip() == name
+    assert marks not in re.findall("`+", name)
+    assert in_markdown("polar bears 2") == "polar bears 2"

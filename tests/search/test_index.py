@@ -329,7 +329,7 @@ def test_pictures_that_are_no_files(run, tmp_path):
     assert result["queries"][0]["left_out"] == ["image 1 of toys (train)"]
     assert (tmp_path / "x.html").read_text().count("data:image/jpeg") == 3
     commands.index(run, data, out=shop, thumbnails=False, overwrite=True)
-    commands.search(shop, picture(1), k=2, html=tmp_path / "x.html")
+    commands.search(shop, picture(1), k=2, html=tmp_path / "x.html", overwrite=True)
     assert (tmp_path / "x.html").read_text().count("no thumbnail") == 2
     commands.embed(run, data, out=tmp_path / "e.npz")
     done = commands.index(run, tmp_path / "e.npz", out=shop, overwrite=True)
@@ -337,7 +337,7 @@ def test_pictures_that_are_no_files(run, tmp_path):
 
 
 def test_the_sheet_escapes_names(run, shop, photos, tmp_path):
-    commands.search(shop, photos / "c1", k=7, html=tmp_path / "x.html")
+    commands.search(shop, photos / "c1", k=7, html=tmp_path / "x.html", overwrite=True)
     page = Outline((tmp_path / "x.html").read_text())
     images = page.of("img")
     assert len(images) == 4 + 4 * 7

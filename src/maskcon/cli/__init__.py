@@ -1,5 +1,6 @@
 """The command line. It knows everything; nothing knows it."""
 
+import errno
 import os
 import signal
 import sys
@@ -53,13 +54,27 @@ def main() -> None:
     except (InputError, TrainingError) as error:
         echo(f"{_speaker()}error: {error}", err=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
-    except MemoryError as error:
-        echo(f"error: there is not enough memory{f': {error}' if str(error) else ''}", err=True)
+    except (MemoryError, OSError, RuntimeError) as error:
+        reason = _exhausted(error)
+        if reason is None:
+            raise
+        echo(f"{_speaker()}error: {reason}{f': {error}' if str(error) else ''}", err=True)
         sys.exit(1)
     except Interrupted as error:
         if not _speaker():
             echo(f"{error}; go on with --resume", err=True)
         sys.exit(128 + error.number)
+
+
+def _exhausted(error: Exception) -> str | None:
+    """What the machine has not enough of, where that is what an error says."""
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        return "the disk is full" if full else None
+    lacks = ("can't allocate memory", "out of memory", "not enough memory")  # as torch says it
+    if isinstance(error, MemoryError) or any(words in str(error) for words in lacks):
+        return "there is not enough memory"
+    return None
 
 
 def _speaker() -> str:

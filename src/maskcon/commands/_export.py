@@ -16,6 +16,7 @@ from maskcon.commands.sources import (
     own_data,
     own_split,
     resolved,
+    tell_of,
 )
 from maskcon.config import READING_FIELDS, reading, similar
 from maskcon.data import Found, hold
@@ -163,6 +164,7 @@ def _find(
         found = data if isinstance(data, Found) else find_set(config, progress)
     else:
         config = own_data(runs.read(folder)["config"], options)
+        tell_of(config, folder, progress)
         config = replace(config, download=config.download and download)
         found = own_split(find_set(config, progress), folder, config, progress)
     check_apart(outputs, inputs_of(config, found))

@@ -18,7 +18,7 @@ from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
 from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision, pick_device
-from maskcon.runtime.files import check_apart, check_output, parse_json, write
+from maskcon.runtime.files import check_apart, check_output, write
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors.encode import embed
 
@@ -91,7 +91,7 @@ def report(  # longer than a screen for the sake of what it says of its options
     )
     page = build(
         trained,
-        _metrics(folder),
+        runs.metrics(folder),
         found.name,
         album,
         frozen=frozen and {name.removesuffix("/coarse"): share for name, share in frozen.items()},
@@ -136,18 +136,3 @@ def _check(path: Path, run: Path, points: int, how: str, *, overwrite: bool) -> 
         raise InputError(f"points is {points}: expected 2 or more")
     if how not in MAPS:
         raise InputError(f"map is {how!r}: expected one of {', '.join(MAPS)}")
-
-
-def _metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; none where there is none. A broken last line is left out."""
-    try:
-        lines = (folder / runs.METRICS).read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(parse_json(line))
-        except ValueError:
-            continue
-    return [line for line in found if isinstance(line, dict)]

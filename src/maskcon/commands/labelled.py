@@ -83,6 +83,7 @@ def labelled(
         if not trained:
             raise InputError(f"{run} does not say what it was trained with: give DATA")
         data = trained["data"]
+        progress.note(f"the data are {data}, as {run / runs.RUN_FILE} says")
     path = None if isinstance(data, Found) else Path(data)
     loose = None
     if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:

@@ -17,7 +17,12 @@ from maskcon.runtime.progress import Progress
 from maskcon.vectors import as_data as featured
 
 # Of a run's options those that say which data were its own, and how they were split.
-OWN_DATA = ("data", "features", "test_share", "seed", *READING_FIELDS)
+# A download is asked for by whoever types the command, never by a file.
+OWN_DATA = tuple(
+    name
+    for name in ("data", "features", "test_share", "seed", *READING_FIELDS)
+    if name != "download"
+)
 
 
 def inputs_of(config: Config, found: Found | None = None) -> Iterator[str]:
@@ -81,7 +86,9 @@ def own_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
 
 def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     """The run's own configuration; options may repeat it, and change where it runs."""
-    before = runs.read(folder)["config"]
+    record = runs.read(folder)["config"]
+    # no file says where to write, or what to fetch
+    before = {**record, "download": False, "cache_dir": None}
     given = {**(read_recipe(recipe) if recipe is not None else {}), **options}
     if given.get("method", before["method"]) != before["method"]:
         raise InputError(
@@ -115,6 +122,12 @@ def _moved(before: Mapping[str, Any], config: Config) -> list[str]:
         *filter(elsewhere, ("data", "features")),
         *filter(elsewhere, ("init",) if gone else ()),
     ]
+
+
+def tell_of(config: Config, run: Path, progress: Progress) -> None:
+    """Say what a run's record calls its data, before they are opened."""
+    named = config.features or config.data
+    progress.note(f"the data are {named}, as {run / runs.RUN_FILE} says")
 
 
 def find_set(config: Config, progress: Progress) -> Found:
@@ -166,6 +179,7 @@ def chosen_set(
     if data is None:
         folder = run.parent if run.suffix == ".safetensors" else run
         config = own_data(runs.read(folder)["config"], given)
+        tell_of(config, folder, progress)
     else:
         config = resolved({"data": name_of(data), **given}, None)
     return data if isinstance(data, Found) else find_set(config, progress), config

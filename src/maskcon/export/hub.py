@@ -5,10 +5,9 @@ It holds what `maskcon.Encoder.load` reads as well, and where timm has the same 
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import safetensors.torch
@@ -51,7 +50,8 @@ def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
     """
     encoder, images, run, out = request.encoder, request.images, request.run, request.out
     record = runs.read(run)
-    if not (run / "README.md").exists() or not record.get("results"):
+    readme = _own(run / "README.md")
+    if readme is None or not record.get("results"):
         raise InputError(
             f"{run} has no results and no card (README.md) yet: let it finish, with "
             "`maskcon train --resume`"
@@ -73,16 +73,17 @@ def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
     with files.replacing_folder(out, ours=WRITTEN.__contains__) as folder:
         (folder / MARK).touch()
         state = weights.state_of(encoder)
-        content = safetensors.torch.save(state, {"format": "pt"})
-        files.write(folder / "model.safetensors", content)
+        saved = safetensors.torch.save(state, {"format": "pt"})
+        files.write(folder / "model.safetensors", saved)
         files.write_json(folder / "config.json", _config(encoder, model))
         files.write_json(folder / "preprocessor_config.json", _preprocessor(encoder))
         save_encoder(folder, encoder.network, asdict(encoder.preprocessing))
         files.write_json(folder / "run.json", _without_paths(record))
         for name in (*PICTURES, "metrics.jsonl"):
-            if (run / name).exists():
-                shutil.copyfile(run / name, folder / name)
-        text = _front(record, license, model) + _card(run, folder, use)
+            content = _own(run / name)
+            if content is not None:
+                files.write(folder / name, content)
+        text = _front(record, license, model) + _card(readme, folder, use)
         files.write(folder / "README.md", text.encode())
         again = Encoder.load(folder, device="cpu", precision="fp32")
         backbone = again.network.backbone
@@ -93,6 +94,11 @@ def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
         "files": sorted(str(path) for path in out.iterdir() if not path.name.startswith(".")),
         "load": f'import maskcon\nencoder = maskcon.Encoder.load("{out}")',
     }
+
+
+def _own(path: Path) -> bytes | None:
+    """The content of a file of the run; None where there is none, or a link to one elsewhere."""
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else None
 
 
 def _config(encoder: Encoder, model: str | None) -> dict[str, Any]:
@@ -122,17 +128,28 @@ def _preprocessor(encoder: Encoder) -> dict[str, Any]:
 
 def _without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
     """A run's record as it may be published: no path of the machine that it was made on."""
-    config = dict(record["config"])
-    for name in ("data", "data_dir", "init"):
-        value = config.get(name)
-        if isinstance(value, str) and Path(value).is_absolute():
-            config[name] = Path(value).name
-    return {**{k: v for k, v in record.items() if k != "command"}, "config": config}
+    return {
+        name: _nameless(value)
+        for name, value in record.items()
+        if name not in ("command", "error", "resumed")  # which tell of the machine alone
+    }
+
+
+def _nameless(value: Any) -> Any:
+    """The same with the last name alone of each absolute path in it."""
+    if isinstance(value, dict):
+        return {_nameless(name): _nameless(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_nameless(part) for part in value]
+    if isinstance(value, str) and (Path(value).is_absolute() or PureWindowsPath(value).drive):
+        return PureWindowsPath(value).name or "data"
+    return value
 
 
 def _front(record: Mapping[str, Any], license: str, model: str | None) -> str:
     """The YAML at the head of the card; JSON's scalars are YAML's too."""
-    config, results, data = record["config"], record["results"], record["data"]
+    config, results = record["config"], record["results"]
+    data = _nameless(record["data"]["name"])
 
     def text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
@@ -140,7 +157,7 @@ def _front(record: Mapping[str, Any], license: str, model: str | None) -> str:
     tags = ["maskcon", TASK, "fine-grained", "coarse-labels", config["method"]]
     if model is not None:
         tags.append("timm")
-    name = f"{config['backbone']} trained on {data['name']} with {config['method']}"
+    name = f"{config['backbone']} trained on {data} with {config['method']}"
     metrics = [
         f"    - type: recall\n      name: {text(key)}\n      value: {value:.6f}"
         for key, value in results.items()
@@ -160,7 +177,7 @@ def _front(record: Mapping[str, Any], license: str, model: str | None) -> str:
             f"- name: {text(name)}",
             "  results:",
             f"  - task:\n      type: {TASK}",
-            f"    dataset:\n      type: {text(data['name'])}\n      name: {text(data['name'])}",
+            f"    dataset:\n      type: {text(data)}\n      name: {text(data)}",
             "      split: test",
             "    metrics:",
             *metrics,
@@ -171,9 +188,9 @@ def _front(record: Mapping[str, Any], license: str, model: str | None) -> str:
     )
 
 
-def _card(run: Path, folder: Path, use: str) -> str:
+def _card(readme: bytes, folder: Path, use: str) -> str:
     """The run's own card, without pictures that are not there, and with how to use the folder."""
-    text = (run / "README.md").read_text().partition(card.USE)[0]
+    text = readme.decode(errors="replace").partition(card.USE)[0]
     kept = [
         line
         for line in text.splitlines()

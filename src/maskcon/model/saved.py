@@ -8,12 +8,13 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from maskcon.errors import InputError
+from maskcon.config import LARGEST as LARGEST_OPTIONS
+from maskcon.errors import InputError, brief
 from maskcon.model.network import Architecture, Network
 from maskcon.runtime.files import parse_json, together
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
-LARGEST = 4096  # side of an encoder's input, in pixels
+LARGEST = LARGEST_OPTIONS["image_size"]  # side of an encoder's input, in pixels
 
 
 def save_encoder(folder: Path, encoder: Network, preprocessing: Mapping[str, Any]) -> None:
@@ -50,7 +51,7 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
             Network(architecture).load_state_dict(state, assign=True)
         encoder = Network(architecture)
         encoder.load_state_dict(state)
-        _check_preprocessing(description)
+        _check_preprocessing(description, pictures=encoder.takes_pictures)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "
@@ -59,18 +60,22 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
     except InputError:
         raise
     except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"the encoder in {folder} is damaged: {error}") from error
+        reason = str(error)[:300]
+        raise InputError(f"the encoder in {folder} is damaged: {reason}") from error
     # the layout that it was trained in: another one's kernels round otherwise
     return encoder.eval().to(memory_format=torch.channels_last), description
 
 
-def _check_preprocessing(description: Mapping[str, Any]) -> None:
+def _check_preprocessing(description: Mapping[str, Any], *, pictures: bool) -> None:
     """See that what is done to images are sensible numbers."""
-    size = description["image_size"]
-    if type(size) is not int or not 0 <= size <= LARGEST:
-        raise ValueError(f"image_size is {size!r}: expected pixels, up to {LARGEST:,}")
+    size, channels = description["image_size"], (3,) if pictures else (0, 3)
+    if type(size) is not int or not pictures <= size <= LARGEST:
+        raise ValueError(f"image_size is {brief(size)}: expected pixels, up to {LARGEST:,}")
     for name in ("mean", "std"):
         values = description[name]
         numbers = all(type(v) in (int, float) and math.isfinite(v) for v in values)
-        if len(values) not in (0, 3) or not numbers:  # none where there are vectors alone
-            raise ValueError(f"{name} is {values!r}: expected a number for each of three channels")
+        positive = name == "mean" or (numbers and min(values, default=1) > 0)
+        if len(values) not in channels or not numbers or not positive:
+            raise ValueError(
+                f"{name} is {brief(values)}: expected a number for each of three channels"
+            )

@@ -16,6 +16,7 @@ from maskcon.runtime.progress import Progress, duration, printable
 
 NAMED = 40  # coarse classes that the card names
 USE = "## How to use it"
+_WORDS = re.compile(r"[^\W_]+(?:[ '-][^\W_]+)*")
 
 
 def write(
@@ -190,8 +191,16 @@ def usage(folder: str, *, vectors: bool = False) -> str:
 
 
 def in_markdown(name: str) -> str:
-    """A name as text of a card, whatever is in it."""
-    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", printable(" ".join(name.split())))
+    """A name as text of a card; as code where it is more than words.
+
+    In code nothing is a link, a formula, a mention or a reference, however a site reads Markdown.
+    """
+    text = printable(" ".join(name.split()))
+    if _WORDS.fullmatch(text):
+        return text
+    marks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    inner = f" {text} " if text.startswith("`") or text.endswith("`") else text
+    return f"{marks}{inner}{marks}" if text else "(no name)"
 
 
 def _classes(names: Sequence[str]) -> str:

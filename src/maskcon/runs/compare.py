@@ -13,7 +13,7 @@ from maskcon.config import MACHINE_FIELDS
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs.ledger import cell, name_of
-from maskcon.runtime.files import parse_json, replacing
+from maskcon.runtime.files import replacing
 
 FORMATS = (".png", ".svg", ".pdf")
 # Figures that are no shares of anything, and are shown as they are.
@@ -138,11 +138,8 @@ def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _curve(folder: Path) -> list[tuple[int, float]]:
-    try:
-        lines = map(parse_json, (folder / runs.METRICS).read_text().splitlines())
-        return [(line["step"], line["recall@1"]) for line in lines if "recall@1" in line]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
+    lines = runs.metrics(folder)
+    return [(int(line["step"]), line["recall@1"]) for line in lines if "recall@1" in line]
 
 
 def shown(metric: str, values: Sequence[float]) -> str:

@@ -13,11 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from maskcon.config import as_now
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
 from maskcon.model.saved import DESCRIPTION, WEIGHTS
 from maskcon.runs import checkpoint
+from maskcon.runs.record import Record, line_of, run_of
 from maskcon.runtime import files
 from maskcon.runtime.files import parse_json
 
@@ -130,11 +130,11 @@ def clear(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not files.is_temporary(path))
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """run.json of a run folder.
+def read(folder: Path) -> Record:
+    """run.json of a run folder, which tells what it lacks where that is asked for.
 
     Raises:
-        InputError: there is none, or it cannot be read.
+        InputError: there is none, it cannot be read, or a field is of another kind.
     """
     path = folder / RUN_FILE
     try:
@@ -143,9 +143,32 @@ def read(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is no run folder: it has no {RUN_FILE}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
-        raise InputError(f"{path} is no record of a run: it has no config")
-    return {**run, "config": as_now(run["config"])}
+    return run_of(run, path)
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; none where there is none. A broken last line is left out.
+
+    Raises:
+        InputError: a line is damaged, or has no numbers.
+    """
+    path = folder / METRICS
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(line_of(parse_json(line), f"{path}, line {number}"))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            if number < len(lines):
+                raise InputError(f"{path}, line {number} is damaged: {error}") from error
+    return found
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from maskcon.errors import InputError
+from maskcon.errors import InputError, TrainingError
 from maskcon.model.saved import save_encoder
 from maskcon.runs import checkpoint
 from maskcon.runs.folder import METRICS
@@ -117,8 +117,13 @@ class FolderRecorder:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._metrics is not None:
-            self._metrics.write((json.dumps(line) + "\n").encode())
-            self._metrics.flush()
+            try:
+                self._metrics.write((json.dumps(line) + "\n").encode())
+                self._metrics.flush()
+            except OSError as error:
+                raise TrainingError(
+                    f"{self.folder / METRICS} could not be written: {error}; {self.kept()}"
+                ) from error
 
 
 def _metrics(path: Path, size: int) -> BinaryIO:
@@ -128,4 +133,7 @@ def _metrics(path: Path, size: int) -> BinaryIO:
             f"{path} is missing or shorter than when the checkpoint was written: put it back, "
             "or start a new run"
         )
-    return appending(path, size=size)
+    try:
+        return appending(path, size=size)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}") from error

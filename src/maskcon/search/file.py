@@ -18,7 +18,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from maskcon.errors import InputError
+from maskcon.config import LONGEST
+from maskcon.errors import InputError, brief
 from maskcon.runtime.files import parse_json, replacing
 from maskcon.search.hnsw import Graph, installed
 from maskcon.search.index import KINDS, SCHEMA, About, Index
@@ -159,10 +160,13 @@ def _about(content: memoryview, path: Path) -> tuple[About, Any]:
             f"{about.get('version')}: this version reads format {FORMAT}; index anew"
         )
     known = About(**{field.name: about[field.name] for field in fields(About)})
-    if known.kind not in KINDS or not isinstance(known.run, str):
-        raise ValueError(f"kind {known.kind!r}, run {known.run!r}")
-    if not isinstance(known.identity, str):
-        raise ValueError(f"identity {known.identity!r}")
+    if not isinstance(known.kind, str) or known.kind not in KINDS:
+        raise ValueError(f"kind {brief(known.kind)}")
+    texts = (known.identity, known.run, known.version)
+    if any(not isinstance(text, str) or len(text) > LONGEST for text in texts):
+        raise ValueError(f"identity, run and version are {brief(texts)}")
+    if type(known.image_size) is not int or type(known.recall) not in (float, int, type(None)):
+        raise ValueError(f"image_size {brief(known.image_size)}, recall {brief(known.recall)}")
     return known, about.get(CHECKSUM)
 
 

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from maskcon.data.readers.columns import USUAL, usual
-from maskcon.errors import InputError
+from maskcon.errors import InputError, brief
 from maskcon.runtime.files import check_unpacked, parse_json
 
 ABOUT = "maskcon"  # key of Parquet's metadata, and field of npz, that say which encoder it was
@@ -264,4 +264,10 @@ def parsed(text: str | bytes, where: str) -> dict[str, Any]:
         raise InputError(f"the description in {where} is damaged: {error}") from error
     if not isinstance(about, dict):
         raise InputError(f"the description in {where} is damaged: it is no JSON object")
+    for name in ("identity", "maskcon", "run", "data"):
+        value = about.get(name)
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"the description in {where} is damaged: {name} is {brief(value)}")
+    if type(about.get("image_size")) not in (int, type(None)):
+        raise InputError(f"the description in {where} is damaged: image_size is no whole number")
     return about
