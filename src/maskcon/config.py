@@ -536,6 +536,7 @@ def _hyper(name: str, value: Any, default: Hyper) -> Hyper:
     if isinstance(default, str) and not is_schedule(default):
         return _typed(name, value, str)
     if isinstance(value, str):
+        _typed(name, value, str)  # not too long
         try:
             value = float(value)
         except ValueError:

@@ -150,6 +150,7 @@ def test_commands_that_read_a_run(home, value):
             told(read)
 
 
+@pytest.mark.heavy
 def test_missing_fields(home):
     """Each command with a record that has no more than a configuration."""
     path = home / "run" / runs.RUN_FILE

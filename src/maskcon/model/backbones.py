@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from maskcon.config import similar
-from maskcon.errors import InputError
+from maskcon.errors import InputError, brief
 from maskcon.model.blocks import Layered, last
 from maskcon.runtime.files import check_unpacked
 
@@ -117,7 +117,7 @@ def build_backbone(
     else:
         choices = [*RESNETS, *NARROW]
         raise InputError(
-            f"there is no backbone {name!r}{similar(name, choices)}: choose one of "
+            f"there is no backbone {brief(name)}{similar(name, choices)}: choose one of "
             f"{', '.join(choices)}, torchvision/NAME or timm/NAME"
         )
     if stem == "small" and isinstance(backbone, torchvision.models.ResNet):

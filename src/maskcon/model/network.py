@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
-from maskcon.errors import InputError
+from maskcon.errors import InputError, brief
 from maskcon.methods import Output
 from maskcon.model.backbones import layered
 from maskcon.model.heads import HEADS, Widths
@@ -97,7 +97,7 @@ class Network(nn.Module):
         )
         unknown = [name for name in architecture.heads if name not in HEADS]
         if unknown:
-            raise InputError(f"there is no head {unknown[0]!r}: there are {', '.join(HEADS)}")
+            raise InputError(f"there is no head {brief(unknown[0])}: there are {', '.join(HEADS)}")
         self.heads = {name: kind for name, kind in HEADS.items() if name in architecture.heads}
         for kind in self.heads.values():
             setattr(self, kind.module, kind.build(widths))

@@ -38,7 +38,7 @@ RECORD: dict[str, Any] = {
         "made_split": (None, {"share": float, "seed": int}),
         "skipped": int,
     },
-    "results": {"*": (float, _NUMBERS)},
+    "results": {"best": _NUMBERS, "pixels": _NUMBERS, "frozen": _NUMBERS, "*": float},
     "training": {
         "seconds": float,
         "images_per_second": float,
@@ -120,10 +120,11 @@ def _check(value: Any, kind: Any, where: str) -> None:
         for part in value:
             _check(part, kind[0], where)
     elif isinstance(kind, tuple):
-        fitting = [each for each in kind if isinstance(each, dict) == isinstance(value, dict)]
         if value is None and None in kind:
             return
-        _check(value, next((k for k in fitting if k is not None), kind[0]), where)
+        kinds = [each for each in kind if each is not None]
+        fitting = [each for each in kinds if isinstance(each, dict) == isinstance(value, dict)]
+        _check(value, (fitting or kinds)[0], where)
     elif not _is(value, kind):
         expected = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
         raise InputError(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maskcon import __version__
 from maskcon.data.table import numbered
-from maskcon.errors import InputError
+from maskcon.errors import InputError, brief
 from maskcon.runtime.files import together
 from maskcon.vectors.reading import LEVELS, READERS, about_of, described
 from maskcon.vectors.writing import WRITERS
@@ -150,9 +150,10 @@ def read(path: str | Path) -> Embeddings:
             f"{int(wrong.sum()):,} such: the model that made them has diverged"
         )
     if about and (about.get("width"), about.get("rows")) != vectors.shape[::-1]:
+        rows, width = brief(about.get("rows")), brief(about.get("width"))
         raise InputError(
             f"{path} has {len(vectors):,} vectors of {vectors.shape[1]}, and its description is of "
-            f"{about.get('rows')} of {about.get('width')}: it was changed since; embed again, or "
+            f"{rows} of {width}: it was changed since; embed again, or "
             "remove the description to read it as vectors of an unknown model"
         )
     about = {name: about.get(name) for name in ("identity", "image_size", "maskcon", "run", "data")}
