@@ -89,8 +89,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
     """
     progress = progress or Silent()
     folder = Path(out)
-    tables = [table for table in (known, names, answers) if table is not None]
-    place.refuse(folder, overwrite, pictures=pictures, inputs=tables)
+    read = [table for table in (known, names, answers) if table is not None]
+    place.refuse(folder, overwrite, pictures=pictures, inputs=read)
     _check(known, names, answers, ask)
     machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
     encoder = Encoder.load(run, **machine)
