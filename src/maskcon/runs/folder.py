@@ -23,6 +23,8 @@ from maskcon.runtime.files import parse_json
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
+# What a run has before its first epoch is over.
+BEGUN = {RUN_FILE, METRICS, "last.ckpt", "split.csv", "skipped.csv", "pictures.safetensors"}
 LOCK = "run.lock"  # of the process that trains
 # Every name that a run writes. Overwriting deletes these and nothing else, and no other command
 # writes to them.
@@ -78,10 +80,11 @@ def check(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _nothing_kept(folder: Path) -> bool:
-    """Whether a run failed there before there was anything to go on from."""
+    """Whether a run failed there before there was anything to go on from, and is all there is."""
     with contextlib.suppress(InputError):
         run = read(folder)
-        return run.get("status") == "failed" and run.get("steps_kept") == 0
+        others = {path.name for path in folder.iterdir() if path.suffix != ".lock"} - BEGUN
+        return run.get("status") == "failed" and run.get("steps_kept") == 0 and not others
     return False
 
 
