@@ -498,7 +498,7 @@ def test_links_in_circles_and_deep_folders(here):
     pictures = find(str(tree / "train")).parts["train"].pictures
     with pytest.raises(InputError, match=r"own\.png cannot be read"):
         pictures.decode(4)
-    assert len(folder.loose(tree)) == 17
+    assert len(folder.loose(tree)[0]) == 17
     deep = os.open(tree, os.O_RDONLY)
     for _ in range(1200):  # more than Python's functions may be nested
         os.mkdir("d", dir_fd=deep)
@@ -506,7 +506,7 @@ def test_links_in_circles_and_deep_folders(here):
         os.close(deep)
         deep = below
     os.close(deep)
-    assert len(folder.loose(tree)) == 17
+    assert len(folder.loose(tree)[0]) == 17
     with pytest.raises(InputError):
         find(str(tree / "train" / "self"))
     subprocess.run(["rm", "-rf", tree / "d"], check=True)  # deeper than Python removes
@@ -700,11 +700,11 @@ def test_any_cells_come_back(rows, tmp_path):
         found = find(str(tmp_path / "t.csv")).parts["train"]
         names = find(str(tmp_path / "t.csv")).coarse_names
     except InputError:
-        assert any(not cell for row in rows for cell in row)
+        assert any(not cell.strip() for row in rows for cell in row)
         return
-    assert [names[label] for label in found.coarse] == [coarse for _, coarse in rows]
-    assert [found.pictures.name(row) for row in range(len(rows))] == [
-        str(tmp_path / path) for path, _ in rows
+    assert [names[label] for label in found.coarse] == [coarse.strip() for _, coarse in rows]
+    assert [found.pictures.name(row).strip() for row in range(len(rows))] == [
+        str(tmp_path / path.strip()).strip() for path, _ in rows
     ]
 
 

@@ -90,6 +90,17 @@ class Config:
     skip_unreadable: bool = _data(
         False, "go on without pictures that cannot be read", needs="pictures"
     )
+    max_pixels: int = _data(
+        89_000_000,
+        "pixels that a picture may have; a JPEG of more is decoded smaller, others are refused",
+        needs="pictures",
+    )
+    coarse_level: int = _data(
+        0,
+        "which of the folders that a picture lies in is its coarse label, the next being the fine "
+        "one; 0 is the first",
+        needs="pictures folder",
+    )
     image_size: int = _data(
         0, "side of the views in pixels; 0 is chosen from the pictures", needs="pictures"
     )
@@ -192,7 +203,7 @@ class Config:
     hyper: Mapping[str, Hyper] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        positive = ("projection", "bank_size", "epochs", "lr", "mixup_alpha")
+        positive = ("max_pixels", "projection", "bank_size", "epochs", "lr", "mixup_alpha")
         of_heads = ("frozen_views", "components", "head_hidden", "head_scale")
         for name in (*positive, *of_heads, "eval_every", "log_every"):
             if getattr(self, name) <= 0:
@@ -207,6 +218,7 @@ class Config:
             "unfreeze",
             "layers",
             "feature_noise",
+            "coarse_level",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
@@ -307,6 +319,11 @@ NEEDS = {
         lambda config, _: os.path.isabs(config.data),  # noqa: PTH117 - it is text
         "{data} has no columns",
         "tables and Hugging Face sets",
+    ),
+    "folder": Need(
+        lambda config, _: os.path.isdir(config.data),  # noqa: PTH112 - it is text
+        "{data} is no folder of class folders",
+        "folder trees",
     ),
     "labels": Need(
         lambda config, method: method.labels or config.ce_weight > 0,
@@ -411,7 +428,10 @@ MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "cache_
 
 # How a set is found and read; the commands that take one take these.
 COLUMN_FIELDS = ("image_column", "coarse_column", "fine_column", "split_column")
-READING_FIELDS = ("data_dir", "download", *COLUMN_FIELDS, "confine", "skip_unreadable", "workers")
+READING_FIELDS = (
+    *("data_dir", "download", *COLUMN_FIELDS, "coarse_level"),
+    *("confine", "skip_unreadable", "max_pixels", "workers"),
+)
 
 
 def reading(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskcon.config import Config
 from maskcon.data import Features, Found, features_of, find, is_set
-from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures
+from maskcon.data.pictures import Files, Joined, Pictures, is_picture
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.data.readers.vectors import FeatureRows
@@ -235,10 +235,10 @@ def _pictures(images: Any) -> Pictures:
     """Whatever `Encoder.embed` takes, as pictures."""
     if isinstance(images, str | Path):
         path = Path(images)
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.is_file() and is_picture(path):
             images = [path]
         elif path.is_dir() and not is_set(path):
-            images = folder.loose(path)
+            images, _ = folder.loose(path)
         else:
             images = find(str(images))
     if isinstance(images, Found):

@@ -68,7 +68,7 @@ def test_a_set_with_a_name_in_two_edits(monkeypatch, tmp_path):
 
 def test_a_form_of_peoples_data_in_two_edits(monkeypatch, tmp_path):
     form = layouts.Layout(
-        "dots.npz", False, lambda path: (path / "dots.npz").is_file(), lambda path, _: read(path)
+        "dots.npz", lambda path: (path / "dots.npz").is_file(), lambda path, *_: read(path)
     )
     monkeypatch.setattr(layouts, "LAYOUTS", (*layouts.LAYOUTS, form))
     assert len(find(str(dots(tmp_path / "here"))).parts["train"]) == 64

@@ -146,7 +146,7 @@ def _queries(queries: Any) -> Pictures:
     paths: list[Path] = []
     for query in map(Path, queries):
         if query.is_dir():
-            below = folder.loose(query)
+            below, _ = folder.loose(query)
             if not below:
                 raise InputError(f"the folder {query} has no pictures to search with")
             paths += below

@@ -19,7 +19,7 @@ from maskcon.commands.sources import (
 )
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
-from maskcon.data.pictures import SUFFIXES, Files, Joined, Pictures, choose
+from maskcon.data.pictures import Files, Joined, Pictures, choose, is_picture, limited
 from maskcon.data.readers import folder
 from maskcon.data.table import of_split
 from maskcon.errors import InputError
@@ -85,29 +85,29 @@ def labelled(
         data = trained["data"]
         progress.note(f"the data are {data}, as {run / runs.RUN_FILE} says")
     path = None if isinstance(data, Found) else Path(data)
+    config = resolved({"data": name_of(data), **given}, None)
+    own = trained.get("data") == config.data
     loose = None
-    if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
-        loose = _unlabelled([path], str(path), resolved(given, None))
-    elif path is not None and path.is_dir() and not is_set(path):
-        loose = _below(path, resolved(given, None))
+    if path is not None and path.is_file() and is_picture(path):
+        loose = _unlabelled([path], str(path), config)
+    elif path is not None and not own and path.is_dir() and not is_set(path):
+        loose = _below(path, config, progress)
     if loose is not None:
         if split != "all":
             raise InputError(f"{data} has no splits: leave out --split")
         return loose
-    config = resolved({"data": name_of(data), **given}, None)
-    own = trained.get("data") == config.data
     if own:
         before = {**trained, "skip_unreadable": False, "workers": 0}
         config = own_data(before, given)
     try:
         found = data if isinstance(data, Found) else find_set(config, progress)
     except InputError as error:
-        columns = any(name in given for name in COLUMN_FIELDS)
+        columns = any(name in given for name in (*COLUMN_FIELDS, "coarse_level"))
         chosen = columns or split != "all"
         if path is None or chosen or not (path.is_dir() and folder.found(path)):
             raise
         progress.note(f"{error}\nso all pictures below {path} are taken without labels")
-        return _below(path, config)
+        return _below(path, config, progress)
     for note in found.notes:
         progress.note(note)
     if own and "test" not in found.parts:
@@ -124,9 +124,12 @@ def _trained(run: Path) -> dict[str, Any]:
         return {}
 
 
-def _below(path: Path, config: Config) -> Labelled:
+def _below(path: Path, config: Config, progress: Progress) -> Labelled:
     """Every picture below a folder."""
-    found = _unlabelled(folder.loose(path), str(path), config)
+    files, notes = folder.loose(path)
+    for note in notes:
+        progress.note(note)
+    found = _unlabelled(files, str(path), config)
     if config.confine:
         confine.check([found.pictures], path)
     return found
@@ -134,12 +137,12 @@ def _below(path: Path, config: Config) -> Labelled:
 
 def _unlabelled(paths: list[Path], name: str, config: Config) -> Labelled:
     if not paths:
-        raise InputError(
-            f"{name} has no pictures: expected files ending in {', '.join(sorted(SUFFIXES))}"
-        )
+        raise InputError(f"{name} has no pictures, such as .jpg, .png and .webp files")
     files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - links stay as they are
     columns = {"paths": np.array(files, object), "coarse": None, "fine": None, "split": None}
-    return Labelled(name, Files(files), columns, config)
+    pictures = Files(files)
+    limited(pictures, config.max_pixels)
+    return Labelled(name, pictures, columns, config)
 
 
 def _named(found: Found, config: Config) -> Labelled:

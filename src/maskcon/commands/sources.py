@@ -98,9 +98,10 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
     config = resolved({**before, **given}, None)
     moved = _moved(before, config)
     changed = [
-        f"{name} is {before.get(name)!r}, not {value!r}"
+        f"{name} is {then!r}, not {value!r}"
         for name, value in config.as_dict().items()
-        if value != before.get(name) and name not in {*MACHINE_FIELDS, *moved}
+        if value != (then := before.get(name, getattr(Config, name, None)))
+        and name not in {*MACHINE_FIELDS, *moved}
     ]
     if changed:
         raise InputError(
@@ -143,7 +144,9 @@ def find_set(config: Config, progress: Progress) -> Found:
         columns=Columns(
             config.image_column, config.coarse_column, config.fine_column, config.split_column
         ),
+        coarse_level=config.coarse_level,
         confine=config.confine,
+        max_pixels=config.max_pixels,
         progress=progress,
     )
 

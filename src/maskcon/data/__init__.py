@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maskcon.config import SMALL_IMAGE, similar
+from maskcon.config import SMALL_IMAGE, Config, similar
 from maskcon.data import scan
 from maskcon.data.confine import check as confine_check
 from maskcon.data.images import Features, Images, InMemory, OnDisk
+from maskcon.data.pictures import limited
 from maskcon.data.readers import layouts
 from maskcon.data.readers.arrays import from_arrays
 from maskcon.data.readers.columns import Columns
@@ -61,7 +62,9 @@ def find(
     data_dir: Path | None = None,
     download: bool = False,
     columns: Columns = Columns(),  # noqa: B008 - frozen
+    coarse_level: int = 0,
     confine: bool = False,
+    max_pixels: int = Config.max_pixels,
     progress: Progress | None = None,
 ) -> Found:
     """The pictures and labels of a data set; no picture is read yet.
@@ -73,7 +76,10 @@ def find(
         data_dir: the folder of a named set; by default NAME under `data_home()`.
         download: fetch a named set that is not there. Nothing is fetched otherwise.
         columns: names of a table's columns.
+        coarse_level: which folder of a tree is the coarse label, 1 for the first; 0 is 1, and
+            refuses a tree that is deeper than coarse/fine.
         confine: refuse pictures outside of the folder, or of the folder that a table is in.
+        max_pixels: of a picture that is decoded.
         progress: told how a download goes.
 
     Raises:
@@ -81,7 +87,7 @@ def find(
     """
     if isinstance(data, Found):
         return data
-    if data.startswith("("):  # how a run.json calls arrays
+    if data.startswith("(") and not os.path.exists(data):  # noqa: PTH110 - how a run.json calls arrays
         raise InputError(f"the run was trained on arrays, {data}: give them again, as data=")
     named = data_sets().get(data)
     if named is not None:
@@ -94,7 +100,9 @@ def find(
         found = named.find(data, path, download=download, progress=progress)
     else:
         path = _existing(data)
-        found = layouts.read(path, columns)
+        found = layouts.read(path, columns, coarse_level)
+    for part in found.parts.values():
+        limited(part.pictures, max_pixels)
     return _confined(found, path) if confine else found
 
 

@@ -1,5 +1,6 @@
 """`maskcon data check`: everything about a set that a person should know before training."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,18 @@ from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.runtime.progress import Progress
 
+LOOKED_AT = 4  # pixels of a picture, at least, along one of its thumbnail
+TWELVE_BITS = 2**4  # a level that the upper 8 of 16 bits reach where no more than 12 are used
+MISSING = (
+    "nan",
+    "none",
+    "null",
+    "n/a",
+    "na",
+    "#n/a",
+    "nat",
+    "undefined",
+)  # labels, as programs say it
 TINY = 5  # images; a class of fewer is tiny
 SHOWN = 8  # names in a list
 
@@ -67,6 +80,7 @@ class _Seen:
     digests: dict[int, bytes] = field(default_factory=dict)
     thumbnails: Tensor = field(default_factory=lambda: torch.empty(0))
     errors: dict[int, str] = field(default_factory=dict)
+    deep: list[int] = field(default_factory=list)  # brightest levels of pictures of 16 bits
 
 
 def check(found: Found, config: Config, fitting_size: int, progress: Progress) -> Report:
@@ -90,6 +104,7 @@ def check(found: Found, config: Config, fitting_size: int, progress: Progress) -
     sound = replace(found, parts=readable)
     _splits(sound, config, told)
     _pictures(seen, told)
+    _twelve_bits(seen, told)
     _unreadable(seen, config, told)
     _classes(sound, config, told)
     progress.update("comparing the splits")
@@ -108,8 +123,15 @@ def _look(pictures: Pictures, workers: int, progress: Progress, part: str) -> _S
     seen = _Seen(thumbnails=torch.zeros(len(pictures), near_duplicates.SIDE**2))
 
     def work(row: int) -> tuple[tuple[int, int], str, bytes]:
-        seen.thumbnails[row] = near_duplicates.thumbnail_of(pictures.decode(row, reduce=8))
-        return pictures.size(row), pictures.kind(row), pictures.digest(row)
+        size = pictures.size(row)
+        enough = LOOKED_AT * near_duplicates.SIDE  # small JPEGs look alike at an eighth
+        reduce = next(r for r in (8, 4, 2, 1) if min(size) >= enough * r or r == 1)
+        picture = pictures.decode(row, reduce)
+        seen.thumbnails[row] = near_duplicates.thumbnail_of(picture)
+        kind = pictures.kind(row)
+        if " I" in kind:  # 16 bits, of which the upper ones are decoded
+            seen.deep.append(int(picture.max()))
+        return size, kind, pictures.digest(row)
 
     for row, result in each(work, len(pictures), workers, progress, f"reading {part} pictures"):
         if isinstance(result, InputError):
@@ -155,8 +177,18 @@ def _pictures(seen: Mapping[str, _Seen], told: _Told) -> None:
             f"heights {low[0]} to {high[0]}"
         )
     told.lines.append(
-        "kinds       " + ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common())
+        "kinds       " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
     )
+
+
+def _twelve_bits(seen: Mapping[str, _Seen], told: _Told) -> None:
+    brightest = [level for part in seen.values() for level in part.deep]
+    if brightest and max(brightest) < TWELVE_BITS:
+        told.warnings.append(
+            f"{len(brightest):,} pictures of 16 bits are nearly black: no level is above "
+            f"{256 * TWELVE_BITS - 1:,} of 65,535, as where a camera's 12 bits or fewer lie in 16; "
+            "multiply their levels by 16"
+        )
 
 
 def _unreadable(seen: Mapping[str, _Seen], config: Config, told: _Told) -> None:
@@ -183,17 +215,20 @@ def _classes(found: Found, config: Config, told: _Told) -> None:
     told.facts["classes"] = {
         level: _level(found, level, names, told) for level, names in levels.items() if names
     }
-    if train.coarse.unique().numel() < 2 and METHODS[config.method].labels:
+    for level, names in levels.items():
+        _names(level, names, told)
+    one = train.coarse.unique().numel() < 2
+    if one and METHODS[config.method].labels:
+        free = [name for name, method in METHODS.items() if not method.labels]
         told.wrong.append(
-            "all train images are of one coarse class: every method but selfcon needs two; give "
-            "labels, or train with --method selfcon"
+            f"all train images are of one coarse class, and {config.method} needs two: give "
+            f"labels, or a --method that reads none ({', '.join(free)})"
         )
-    if test.fine is None:
+    if test.fine is None and not one:
         told.warnings.append(
-            "no fine labels: training works, and evaluation can tell the recall of coarse classes "
-            "alone"
+            "no fine labels: evaluation can tell the recall of coarse classes alone"
         )
-    else:
+    if test.fine is not None:
         _fine_under_two(found, told)
         alone = (test.fine.bincount(minlength=len(found.fine_names)) == 1).nonzero()[:, 0].tolist()
         told.warn(
@@ -202,6 +237,23 @@ def _classes(found: Found, config: Config, told: _Told) -> None:
         )
     if len(test) < 2:
         told.wrong.append(f"{len(test)} test images: an evaluation needs two or more")
+
+
+def _names(level: str, names: Sequence[str], told: _Told) -> None:
+    """Warn of names that may mean one class, or none."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        alike.setdefault(key, []).append(name)
+    told.warn(
+        f"{level} classes whose names look alike, and differ in capitals, blanks or the form of "
+        "Unicode alone (one class?)",
+        [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1],
+    )
+    told.warn(
+        f"{level} classes that may be missing labels",
+        [repr(name) for name in names if name.rpartition("/")[2].strip().lower() in MISSING],
+    )
 
 
 def _level(

@@ -6,36 +6,104 @@ are. None of them keeps a picture in memory that nobody asked for.
 
 import hashlib
 import os
+import re
 import stat
+import struct
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
+from maskcon.config import Config
+from maskcon.data.metadata import without
 from maskcon.errors import InputError
 
-MAX_PIXELS = 89_000_000  # of one picture; a little below where Pillow suspects a bomb
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
-)
 # What is decoded, whatever a file is called. Pillow knows more formats, and for some of them it
-# starts another program (Ghostscript, for EPS) on what the file says.
+# starts another program (Ghostscript, for EPS) on what the file says, or only names them.
 FORMATS = frozenset(
     {
-        *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000"),
-        *("MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"),
+        *("AVIF", "BLP", "BMP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "GIF"),
+        *("HEIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "MPO", "MSP", "PCD", "PCX", "PIXAR"),
+        *("PNG", "PPM", "PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
     }
 )
+# What looks like a picture and is not decoded, by its suffix. A camera's raw file is often a TIFF
+# whose first image is a stamp.
+HEIF = frozenset((".heic", ".heif", ".hif", ".heics", ".heifs"))
+UNREAD = HEIF | {
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mrw"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    *(".dcm", ".emf", ".eps", ".exr", ".hdr", ".jxl", ".psb", ".svg", ".svgz", ".wmf", ".xcf"),
+}
+_MAGIC = re.compile(  # of files that end in nothing that is known
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|\0\0\0\x0cjP  "
+    rb"|\xff\x4f\xff\x51|....ftypavi[fs]|8BPS\0|qoif|BM....\0\0\0\0",
+    re.DOTALL,
+)
+_MAGIC_HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
+_JPEGS = ("JPEG", "MPO")  # that can be decoded at a part of their size
 _ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
+_TIFF_SIZE = (256, 257)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_T = TypeVar("_T")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """What files of pictures end in, in small letters, of the formats that are decoded here."""
+    formats = _formats()
+    return frozenset(
+        suffix for suffix, form in Image.registered_extensions().items() if form in formats
+    )
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file ends as pictures do, or begins as they do where its end tells nothing."""
+    return path.suffix.lower() in suffixes() or (
+        path.suffix.lower() not in UNREAD and bool(_MAGIC.match(_beginning(path)))
+    )
+
+
+def is_unread_picture(path: Path) -> bool:
+    """Whether a file that is no `is_picture` looks like a picture all the same."""
+    return path.suffix.lower() in UNREAD or bool(_MAGIC_HEIF.match(_beginning(path)))
+
+
+def how_to_read(unread: Path) -> str:
+    """What to do about a picture of `UNREAD`."""
+    if unread.suffix.lower() in HEIF or _MAGIC_HEIF.match(_beginning(unread)):
+        return _INSTALL_HEIF
+    return "save it as JPEG or PNG"
+
+
+_INSTALL_HEIF = "pip install 'maskcon[heif]' reads HEIC, or save it as JPEG"
+
+
+def _beginning(path: Path) -> bytes:
+    """The first bytes of a file; none of what is no file, or cannot be opened."""
+    try:
+        with open(_regular(path), "rb") as file:
+            return file.read(16)
+    except (OSError, ValueError):
+        return b""
 
 
 class Pictures(Protocol):
@@ -59,13 +127,23 @@ class Pictures(Protocol):
         """Tells different contents apart, without decoding them."""
         ...
 
+    def length(self, row: int) -> int:
+        """In bytes, as `digest` reads it: equal contents are equally long. 0 if it is not there."""
+        ...
+
     def kind(self, row: int) -> str:
         """Format and mode for people, such as "JPEG RGB"."""
         ...
 
 
 class Encoded:
-    """What the pictures in image files have in common; subclasses say where the bytes are."""
+    """What the pictures in image files have in common; subclasses say where the bytes are.
+
+    Attributes:
+        max_pixels: of a picture that is decoded.
+    """
+
+    max_pixels = Config.max_pixels
 
     def _content(self, row: int) -> Path | bytes:
         raise NotImplementedError
@@ -76,27 +154,29 @@ class Encoded:
 
     def size(self, row: int) -> tuple[int, int]:
         """Height and width as it is seen, from its header alone."""
-        with _opened(self._content(row), self.name(row)) as file:
-            return _seen_size(file)
+        return _opened(self._content(row), self.name(row), _seen_size)
 
     def decode(self, row: int, reduce: int = 1) -> np.ndarray:
         """RGB, uint8 [H, W, 3]; a JPEG perhaps at 1/reduce of its size."""
-        return decode(self._content(row), self.name(row), reduce)
+        return decode(self._content(row), self.name(row), reduce, self.max_pixels)
 
     def digest(self, row: int) -> bytes:
         """Hash of the file's bytes."""
         content = self._content(row)
-        with _reading(self.name(row)):
-            data = _regular(content).read_bytes() if isinstance(content, Path) else content
-        return _hash(data)
+        with _reading(self.name(row), content):
+            return _hash(_bytes(content))
+
+    def length(self, row: int) -> int:
+        """Of the file."""
+        content = self._content(row)
+        try:
+            return content.stat().st_size if isinstance(content, Path) else len(content)
+        except (OSError, ValueError):
+            return 0
 
     def kind(self, row: int) -> str:
         """Format and mode, such as "JPEG RGB"."""
-        with _opened(self._content(row), self.name(row)) as file:
-            frames = getattr(file, "n_frames", 1)
-            animated = f", first of {frames} frames" if frames > 1 else ""
-            turned = ", turned by EXIF" if _orientation(file) > 1 else ""
-            return f"{file.format} {file.mode}{animated}{turned}"
+        return _opened(self._content(row), self.name(row), _kind)
 
 
 class Files(Encoded):
@@ -149,7 +229,7 @@ class Slices(Encoded):
         sources: Sequence[str],
         owner: Any = None,
     ):
-        self.files, self.file, self.start, self.length = list(files), file, start, length
+        self.files, self.file, self.start, self.lengths = list(files), file, start, length
         self.sources, self._owner = list(sources), owner
         self._first = np.searchsorted(file, np.arange(len(self.files)))  # row of each file
 
@@ -164,9 +244,13 @@ class Slices(Encoded):
     def __getstate__(self) -> dict[str, Any]:  # a loader's process needs the place, not the owner
         return {**self.__dict__, "_owner": None}
 
+    def length(self, row: int) -> int:
+        """Of its bytes."""
+        return int(self.lengths[row])
+
     def _content(self, row: int) -> bytes:
-        with _reading(self.name(row)), open(self.files[self.file[row]], "rb") as file:
-            return os.pread(file.fileno(), int(self.length[row]), int(self.start[row]))
+        with _reading(self.name(row), b""), open(self.files[self.file[row]], "rb") as file:
+            return os.pread(file.fileno(), int(self.lengths[row]), int(self.start[row]))
 
 
 class Arrays:
@@ -204,6 +288,11 @@ class Arrays:
         """Hash of the pixels."""
         return content_hash(self.decode(row))
 
+    def length(self, row: int) -> int:
+        """Of the pixels."""
+        height, width = self.size(row)
+        return height * width * 3
+
     def kind(self, row: int) -> str:
         """All are arrays."""
         return "array RGB"
@@ -233,6 +322,11 @@ class Elsewhere(Protocol):
         """Tells different contents apart."""
         pictures, own = self._at(row)
         return pictures.digest(own)
+
+    def length(self, row: int) -> int:
+        """In bytes."""
+        pictures, own = self._at(row)
+        return pictures.length(own)
 
     def kind(self, row: int) -> str:
         """Format and mode."""
@@ -277,16 +371,31 @@ def choose(pictures: Pictures, rows: np.ndarray) -> Pictures:
     return Chosen(pictures, rows)
 
 
-def decode(content: Path | bytes, name: str, reduce: int = 1) -> np.ndarray:
+def limited(pictures: Pictures, max_pixels: int) -> None:
+    """Say how many pixels a picture in an image file may have, all that others hold included."""
+    if isinstance(pictures, Encoded):
+        pictures.max_pixels = max_pixels
+    elif isinstance(pictures, Chosen):
+        limited(pictures.pictures, max_pixels)
+    elif isinstance(pictures, Joined):
+        for lot in pictures.lots:
+            limited(lot, max_pixels)
+
+
+def decode(
+    content: Path | bytes, name: str, reduce: int = 1, max_pixels: int = Config.max_pixels
+) -> np.ndarray:
     """An image file as it is seen, as RGB.
 
     Turned as EXIF says; of an animation the first frame; palettes, grey, CMYK and 16 bits
-    become 8-bit RGB; what is transparent lies on white.
+    become 8-bit RGB; what is transparent lies on white. Metadata that are damaged, or too large
+    for Pillow, are left out.
 
     Args:
         content: of the file, or its path.
         name: what to call it in front of people.
         reduce: 1, 2, 4 or 8: a JPEG may be decoded at this part of its size, which is cheaper.
+        max_pixels: that are decoded; a JPEG of more is decoded at a part of its size.
 
     Returns:
         uint8 [H, W, 3].
@@ -294,13 +403,31 @@ def decode(content: Path | bytes, name: str, reduce: int = 1) -> np.ndarray:
     Raises:
         InputError: it is missing, truncated, no image or too large; the message names it.
     """
-    with _opened(content, name) as file:
-        if reduce > 1:
-            file.draft(None, (-(-file.width // reduce), -(-file.height // reduce)))
-        image: Image.Image = file
-        if _orientation(file) > 1:
-            image = ImageOps.exif_transpose(file)
-        return rgb(image)
+    return _opened(content, name, lambda file: _decoded(file, reduce, max_pixels))
+
+
+def _decoded(file: Image.Image, reduce: int, max_pixels: int) -> np.ndarray:
+    width, height = file.size
+    # Of a progressive JPEG all coefficients are in memory, however small it is decoded.
+    if width * height > max_pixels and file.format in _JPEGS and "progressive" not in file.info:
+        while reduce < 8 and width * height > max_pixels * reduce**2:
+            reduce *= 2
+        file.draft(None, (width // reduce, height // reduce))
+    elif reduce > 1:
+        file.draft(None, (-(-width // reduce), -(-height // reduce)))
+    if (width * height if "progressive" in file.info else file.width * file.height) > max_pixels:
+        raise ValueError(
+            f"it has {width:,} x {height:,} pixels, and {max_pixels:,} are the limit: make it "
+            f"smaller, or allow it with --max-pixels {width * height}"
+        )
+    return rgb(upright(file))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A Pillow image turned as its EXIF says; itself where that says nothing that is known."""
+    image.load()  # which turns a TIFF
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def rgb(image: Image.Image) -> np.ndarray:
@@ -328,22 +455,42 @@ def _grey(levels: np.ndarray) -> np.ndarray:
     return np.repeat(levels[:, :, None], 3, axis=2)
 
 
-@contextmanager
-def _opened(content: Path | bytes, name: str) -> Iterator[Image.Image]:
-    with (
-        _reading(name),
-        Image.open(_source(content), formats=_formats()) as file,
-    ):
-        if file.width * file.height > MAX_PIXELS:
-            raise ValueError(
-                f"it has {file.width:,} x {file.height:,} pixels, and {MAX_PIXELS:,} are the "
-                "limit: make it smaller"
-            )
-        yield file
+def _opened(content: Path | bytes, name: str, work: Callable[[Image.Image], _T]) -> _T:
+    """What some work finds in an image file; in what is left of it, if its metadata hinder it."""
+    with _reading(name, content):
+        try:
+            with _stream(content) as stream:
+                return work(_identified(stream))
+        except Exception as error:  # a damaged file can raise anything
+            rest = None if isinstance(error, FileNotFoundError) else without(_bytes(content))
+            if rest is None:
+                raise
+            try:
+                return work(_identified(BytesIO(rest)))
+            except Exception:
+                raise error from None
 
 
-def _source(content: Path | bytes) -> Path | BytesIO:
-    return BytesIO(content) if isinstance(content, bytes) else _regular(content)
+def _identified(stream: BinaryIO) -> Image.Image:
+    """As Pillow's `open`, but for its limit of pixels, which is one for all of a process."""
+    beginning = stream.read(16)
+    for form in _formats():
+        factory, accept = Image.OPEN[form]
+        try:
+            if accept is None or accept(beginning) is True:
+                stream.seek(0)
+                return factory(stream, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # of another format, as Pillow's own loop has it
+    raise Image.UnidentifiedImageError
+
+
+def _stream(content: Path | bytes) -> BinaryIO:
+    return BytesIO(content) if isinstance(content, bytes) else open(_regular(content), "rb")
+
+
+def _bytes(content: Path | bytes) -> bytes:
+    return content if isinstance(content, bytes) else _regular(content).read_bytes()
 
 
 def _regular(file: Path) -> Path:
@@ -355,44 +502,76 @@ def _regular(file: Path) -> Path:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
+    """Those of `FORMATS` that this Pillow was built with, the ones without a signature last."""
     Image.init()
-    return tuple(sorted(FORMATS & Image.OPEN.keys()))
+    with suppress(ImportError):  # an extra
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    there = FORMATS & Image.OPEN.keys()
+    return tuple(sorted(there, key=lambda form: (Image.OPEN[form][1] is None, form)))
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
+def _reading(name: str, content: Path | bytes) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a damaged file can raise anything
         reason = str(error) or type(error).__name__
         if isinstance(error, FileNotFoundError):
-            reason = "there is no such file"
-        elif isinstance(error, Image.DecompressionBombError):
-            reason = f"it has more than {MAX_PIXELS:,} pixels, the limit: make it smaller"
+            reason = f"there is no such file{_mistaken(name)}"
         elif isinstance(error, Image.UnidentifiedImageError):
-            reason = "it is empty" if _empty(name) else "it is no image of a known format"
+            reason = _unidentified(content)
         raise InputError(f"{name} cannot be read as an image: {reason}") from error
 
 
-def _empty(name: str) -> bool:
-    try:
-        return Path(name).stat().st_size == 0
-    except (OSError, ValueError):
-        return False
+def _unidentified(content: Path | bytes) -> str:
+    beginning = content[:16] if isinstance(content, bytes) else _beginning(content)
+    if not beginning:
+        return "it is empty"
+    if _MAGIC_HEIF.match(beginning) and "HEIF" not in _formats():
+        return f"it is HEIC: {_INSTALL_HEIF}"
+    if isinstance(content, Path) and content.suffix.lower() in UNREAD - HEIF:
+        return f"its format is not decoded: {how_to_read(content)}"
+    return "it is no image of a known format"
+
+
+def _mistaken(name: str) -> str:
+    """Why a name may not be that of a file."""
+    if re.search(r"\b(?:https?|s3|gs|ftp|file):/", name):
+        return ": it is an address, and nothing is fetched; download it and give its path"
+    if "\\" in name and os.sep == "/":
+        return ": write its folders with / in place of \\"
+    return ""
 
 
 def _orientation(file: Image.Image) -> int:
+    """1 to 8, as EXIF says; 1 where it says nothing, or nothing that can be understood."""
     # Pillow would decode a whole PNG to look for EXIF behind its pixels, where hardly any has it.
     if file.format == "GIF" or (file.format == "PNG" and "exif" not in file.info):
         return 1
-    return cast(int, file.getexif().get(_ORIENTATION, 1))
+    try:
+        value = file.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF can raise anything
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _seen_size(file: Image.Image) -> tuple[int, int]:
-    if _orientation(file) in (5, 6, 7, 8):
-        return file.width, file.height
-    return file.height, file.width
+    width, height = file.size
+    if isinstance(file, TiffImageFile):  # whose size is the seen one in some versions of Pillow
+        width, height = (int(file.tag_v2[tag]) for tag in _TIFF_SIZE)
+    return (width, height) if _orientation(file) in (5, 6, 7, 8) else (height, width)
+
+
+def _kind(file: Image.Image) -> str:
+    try:
+        frames = getattr(file, "n_frames", 1)
+    except Exception:  # later frames are damaged: nobody looks at them
+        frames = 1
+    animated = f", first of {frames} frames" if frames > 1 else ""
+    turned = ", turned by EXIF" if _orientation(file) > 1 else ""
+    return f"{file.format} {file.mode}{animated}{turned}"
 
 
 def content_hash(pixels: np.ndarray) -> bytes:

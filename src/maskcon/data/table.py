@@ -6,6 +6,7 @@ with is a `DataSet` of two `Split`s, made of them by `maskcon.data.load`.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -81,6 +82,7 @@ class Found:
 
         From each class (fine where known, else coarse) a share of the images, rounded, but
         at least two of four or more and never one, so that a test image has another to find.
+        An image that is listed again counts once, and lies in one part with all of its rows.
 
         Raises:
             InputError: there are test images alone, or too few to split.
@@ -96,12 +98,16 @@ class Found:
         label = whole.coarse if whole.fine is None else whole.fine
         random = generator(seed, "split")
         order = torch.randperm(len(whole), generator=random)
+        first = _first_rows(whole.pictures)
+        again = first != torch.arange(len(whole))
+        order = order[~again[order]]
         test = torch.zeros(len(whole), dtype=torch.bool)
         for members in _by_class(label[order]):
             n = len(members)
             count = max(round(share * n), 2 if n >= 4 else 0)
             count = max(min(count, n - 1), 0) if count > 1 else 0
             test[order[members[:count]]] = True
+        test = test[first]
         if not test.any():
             raise InputError(
                 f"{self.name} has {len(whole)} images in {len(label.unique())} classes: too few to "
@@ -111,7 +117,13 @@ class Found:
             name: whole.take(rows.nonzero()[:, 0].numpy())
             for name, rows in (("train", ~test), ("test", test))
         }
-        return replace(self, parts=parts, made_split=True)
+        notes = self.notes
+        if again.any():
+            notes += (
+                f"{int(again.sum()):,} rows list a picture that is there more than once: all rows "
+                "of a picture are in the same split",
+            )
+        return replace(self, parts=parts, made_split=True, notes=notes)
 
 
 def settle(parts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -142,6 +154,23 @@ def of_split(found: Found, split: str) -> Found:
             f"{found.name} has no {name} split, only {', '.join(found.parts)}: leave out --split"
         )
     return replace(found, parts={name: found.parts[name]})
+
+
+def _first_rows(pictures: Pictures) -> Tensor:
+    """The first row that has the same content as each row, int64 [N]; itself where none has.
+
+    Contents are read where their lengths are equal; what cannot be read is itself.
+    """
+    same_length: dict[int, list[int]] = {}
+    for row in range(len(pictures)):
+        same_length.setdefault(pictures.length(row), []).append(row)
+    first = torch.arange(len(pictures))
+    for rows in same_length.values():
+        known: dict[bytes, int] = {}
+        for row in rows if len(rows) > 1 else ():
+            with suppress(InputError):
+                first[row] = known.setdefault(pictures.digest(row), row)
+    return first
 
 
 def _by_class(label: Tensor) -> list[Tensor]:

@@ -1,6 +1,5 @@
 """An index of pictures: their vectors, with paths, labels and thumbnails."""
 
-import fnmatch
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -249,8 +248,11 @@ def _recall(index: Index) -> float:
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a path, or its end after a slash, is or matches a pattern."""
-    plain = {pattern, os.path.abspath(pattern)}  # noqa: PTH100 - links stay as they are
-    matches = re.compile(rf"(?:.*/)?(?:{fnmatch.translate(pattern)})", re.DOTALL).match
-    here = re.compile(fnmatch.translate(os.path.abspath(pattern))).match  # noqa: PTH100
-    return lambda path: path in plain or bool(matches(path)) or bool(here(path))
+    """Whether a path, or its end after a slash, is or matches a pattern: * stands for any text."""
+
+    def translated(text: str) -> str:
+        return ".*".join(map(re.escape, text.split("*")))
+
+    ends = re.compile(rf"(?:.*/)?{translated(pattern)}", re.DOTALL).fullmatch
+    here = re.compile(translated(os.path.abspath(pattern)), re.DOTALL).fullmatch  # noqa: PTH100
+    return lambda path: bool(ends(path)) or bool(here(path))

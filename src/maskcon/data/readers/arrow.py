@@ -49,10 +49,31 @@ def _shards(path: Path) -> list[tuple[str | None, Path]]:
     """(split, file) of Parquet files: one file; a folder of them, or its data/ folder."""
     if path.is_file():
         return [(None, path)] if path.suffix.lower() == ".parquet" else []
-    files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-    parts = [(_split_of(file.stem), file) for file in files]
+    parts = _shards_in(path) or _shards_in(path / "data")
+    if not parts:  # the hub converts every configuration into a folder of its own
+        configurations = {f: _shards_in(f) for f in _folders(path)}
+        there = [f for f, shards in configurations.items() if shards]
+        if len(there) > 1:
+            raise InputError(
+                f"{path} has several configurations ({', '.join(f.name for f in there)}): give "
+                "the folder of one"
+            )
+        parts = configurations[there[0]] if there else []
     named = [part for part in parts if part[0] is not None]
-    return sorted(named, key=lambda part: part[0] != "train") if named else [*parts]
+    return sorted(named, key=lambda part: part[0] != "train") if named else parts
+
+
+def _shards_in(path: Path) -> list[tuple[str | None, Path]]:
+    """(split, file) of the shards of a folder, or of its folders of splits: train/0000.parquet."""
+    files = sorted(path.glob("*.parquet"))
+    if files:
+        return [(_split_of(file.stem), file) for file in files]
+    splits = [(_split_of(f.name.removeprefix("partial-")), f) for f in _folders(path)]
+    return [(part, file) for part, f in splits if part for file in sorted(f.glob("*.parquet"))]
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(f for f in path.iterdir() if f.is_dir()) if path.is_dir() else []
 
 
 def _split_of(stem: str) -> str | None:
@@ -226,6 +247,10 @@ def _contents(
         column = column.field("bytes")
         if path is not None and column.null_count == len(column) > 0:
             column = path
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
+    if pa.types.is_binary_view(column.type):
+        column = column.cast(pa.large_binary())
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         if column.null_count:
             raise InputError(f"{column.null_count} rows of {where} have no image")

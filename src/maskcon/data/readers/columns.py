@@ -1,7 +1,7 @@
 """Which columns of a table hold the image and its labels, and what the labels mean."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -102,6 +102,9 @@ def assemble(
     """
     if not len(pictures):
         raise InputError(f"{where} has no rows")
+    labels = {
+        level: replace(column, values=_stripped(column.values)) for level, column in labels.items()
+    }
     codes: dict[str, Tensor] = {}
     names: dict[str, tuple[str, ...]] = {"fine": ()}
     notes: tuple[str, ...] = ()
@@ -143,6 +146,14 @@ def _coded(column: Labels, level: str, where: str) -> tuple[Tensor, tuple[str, .
                 f"0..{len(column.names) - 1}: there are {len(column.names)} {level} names"
             )
     return torch.tensor(list(column.values), dtype=torch.long), column.names
+
+
+def _stripped(values: Sequence) -> list:
+    """Cells without the blanks around them; NaN, as pandas has it, is an empty one."""
+    return [
+        value.strip() if isinstance(value, str) else None if value != value else value
+        for value in values
+    ]
 
 
 def _blank(values: Sequence[object]) -> bool:

@@ -18,63 +18,113 @@ class Layout:
     Attributes:
         looks_like: what is looked for.
         columns: whether it has columns with names.
+        levels: whether it has folders, one of which can be chosen as the coarse label.
+        labels: whether its pictures have labels.
         there: whether a path has it.
         read: finds its pictures.
     """
 
     looks_like: str
-    columns: bool
     there: Callable[[Path], bool]
-    read: Callable[[Path, Columns], Found]
+    read: Callable[[Path, Columns, int], Found]
+    columns: bool = False
+    levels: bool = False
+    labels: bool = True
 
 
 LAYOUTS = (
-    Layout("a pack of `maskcon data pack`", False, pack.found, lambda path, _: pack.read(path)),
+    Layout(
+        "a pack of `maskcon data pack`",
+        pack.found,
+        lambda path, columns, level: pack.read(path),
+    ),
     Layout(
         "a table (.csv, .tsv, .jsonl, .parquet)",
-        True,
         lambda path: path.is_file() and path.suffix.lower() in tables.SUFFIXES,
-        tables.read,
+        lambda path, columns, level: tables.read(path, columns),
+        columns=True,
     ),
-    Layout("*.parquet shards or a data set saved to disk", True, arrow.found, arrow.read),
+    Layout(
+        "*.parquet shards or a data set saved to disk",
+        arrow.found,
+        lambda path, columns, level: arrow.read(path, columns),
+        columns=True,
+    ),
+    Layout(
+        "metadata.csv or .jsonl beside pictures",
+        lambda path: tables.beside(path) and (tables.labelled(path) or not folder.found(path)),
+        lambda path, columns, level: tables.read_beside(path, columns),
+        columns=True,
+    ),
     Layout(
         "cifar-100-python or its .tar.gz",
-        False,
         lambda path: cifar.CIFAR100.locate(path) is not None,
-        lambda path, _: cifar.CIFAR100.read(cifar.CIFAR100.locate(path) or path, "cifar100"),
+        lambda path, columns, level: cifar.CIFAR100.read(
+            cifar.CIFAR100.locate(path) or path, "cifar100"
+        ),
     ),
     Layout(
         "class folders [train|test/]coarse/[fine/]image.jpg",
-        False,
         folder.found,
-        lambda path, _: folder.read(path),
+        lambda path, columns, level: folder.read(path, level),
+        levels=True,
+    ),
+    Layout(
+        "a folder of pictures",
+        folder.flat,
+        lambda path, columns, level: folder.read(path, level),
+        levels=True,
+        labels=False,
     ),
 )
+# What people give that has to be unpacked or saved in another form first.
+OTHERS = {
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"), "unpack it"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save it as .csv"),
+    ".json": "write one object a line, as .jsonl",
+    ".txt": "name it .csv or .tsv, by what separates its cells",
+}
 
 
 def is_set(path: Path) -> bool:
-    """Whether a path holds a data set in one of `LAYOUTS`."""
-    return any(layout.there(path) for layout in LAYOUTS)
+    """Whether a path holds a data set with labels, in one of `LAYOUTS`."""
+    return any(layout.labels and layout.there(path) for layout in LAYOUTS)
 
 
-def read(path: Path, columns: Columns) -> Found:
+def read(path: Path, columns: Columns, coarse_level: int = 0) -> Found:
     """The set at a path, in the first of `LAYOUTS` that is there.
 
     Raises:
-        InputError: none is there, or it has no images, or columns are named that it cannot have.
+        InputError: none is there, or it has no images, or columns or a level are named that it
+            cannot have.
     """
     layout = next((layout for layout in LAYOUTS if layout.there(path)), None)
     if layout is None:
         raise InputError(
             f"{path} holds no data set: looked for "
             + "; ".join(layout.looks_like for layout in LAYOUTS)
+            + "".join(f". {hint}" for hint in (*_to_change(path), *folder.unread(path)))
         )
     if not layout.columns and columns != Columns():
         raise InputError(
             f"{path} has no columns: leave out --image-column and the like, which are for "
             "tables and Hugging Face sets"
         )
-    found = layout.read(path, columns)
+    if not layout.levels and coarse_level:
+        raise InputError(
+            f"{path} has no class folders: leave out --coarse-level, which is for folder trees"
+        )
+    found = layout.read(path, columns, coarse_level)
     if "train" not in found.parts and "test" not in found.parts:
         raise InputError(f"{path} has no images")
     return found
+
+
+def _to_change(path: Path) -> list[str]:
+    """What to do with files that are no data set but may hold one."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [
+        f"{file} may hold one: {OTHERS[file.suffix.lower()]} first"
+        for file in files
+        if file.is_file() and file.suffix.lower() in OTHERS
+    ][:1]

@@ -91,6 +91,10 @@ class Packed:
             raise InputError(f"{self.name(row)} is damaged: its checksum differs; pack again")
         return content_hash(pixels)
 
+    def length(self, row: int) -> int:
+        """Of the pixels."""
+        return int(self.sizes[row].prod()) * 3
+
     def kind(self, row: int) -> str:
         """All are pixels."""
         return "packed RGB"

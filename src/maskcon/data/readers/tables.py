@@ -2,16 +2,21 @@
 
 import csv
 import io
+import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskcon.data.pictures import Files
-from maskcon.data.readers.columns import Columns, Labels, assemble
-from maskcon.data.table import Found
+from maskcon.data.readers.columns import USUAL, Columns, Labels, assemble, usual
+from maskcon.data.table import SPLITS, Found
 from maskcon.errors import InputError
 from maskcon.runtime.files import parse_json
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
+
+
+METADATA = ("metadata.csv", "metadata.jsonl")  # Hugging Face's name of a table beside pictures
 
 
 def read(path: Path, columns: Columns) -> Found:
@@ -20,34 +25,96 @@ def read(path: Path, columns: Columns) -> Found:
     Raises:
         InputError: it cannot be read, or lacks a column, or a row lacks a cell.
     """
+    return _assembled(path.stem, [(None, path)], columns, str(path))
+
+
+def beside(path: Path) -> bool:
+    """Whether a folder, or a folder of a split in it, has Hugging Face's table of its pictures."""
+    return bool(_metadata(path))
+
+
+def labelled(path: Path) -> bool:
+    """Whether those tables have a column of labels under one of its usual names."""
+    return all("coarse" in usual(_head(_rows(file)), USUAL) for _, file in _metadata(path))
+
+
+def read_beside(path: Path, columns: Columns) -> Found:
+    """Read Hugging Face's tables of pictures: one in each folder of a split, or one for all.
+
+    One table for all, without a column of splits, has the splits that its paths begin with.
+    """
+    return _assembled(path.name, _metadata(path), columns, str(path))
+
+
+def _metadata(path: Path) -> list[tuple[str | None, Path]]:
+    """(split, table) of a folder; none where neither it nor a folder of a split has one."""
+    if not path.is_dir():
+        return []
+    folders = [(SPLITS.get(f.name.lower()), f) for f in sorted(path.iterdir()) if f.is_dir()]
+    places = [(None, path), *((part, f) for part, f in folders if part is not None)]
+    tables = [(part, f / name) for part, f in places for name in METADATA if (f / name).is_file()]
+    return sorted(tables, key=lambda table: table[0] != "train")
+
+
+def _assembled(
+    name: str, tables: Sequence[tuple[str | None, Path]], columns: Columns, where: str
+) -> Found:
+    """Tables of splits, one after the other; the columns are those of the first."""
+    files: list[Path] = []
+    values: dict[str, list] = {}
+    splits: list[str | None] = []
+    picked: dict[str, str] = {}
+    for part, path in tables:
+        rows = _rows(path)
+        if not rows:
+            raise InputError(f"{path} has no rows")
+        picked = picked or columns.pick(_head(rows), str(path))
+        paths = _column(rows, picked["image"], path)
+        files += [_file(path, row, value) for row, value in enumerate(paths)]
+        for role in picked:
+            values.setdefault(role, []).extend(_column(rows, picked[role], path))
+        splits += [
+            part or (_first_folder(value) if path.name in METADATA else None) for value in paths
+        ]
+    labels: dict[str, Labels] = {
+        level: Labels(values[level]) for level in ("coarse", "fine") if level in values
+    }
+    split = values.get("split") or (splits if None not in splits else None)
+    return assemble(name, Files(files), labels, split, where)
+
+
+def _head(rows: Sequence[dict]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _column(rows: Sequence[dict], name: str, path: Path) -> list:
+    missing = next((i for i, row in enumerate(rows) if name not in row), None)
+    if missing is not None:
+        raise InputError(f"row {missing} of {path} has no {name}")
+    return [row[name] for row in rows]
+
+
+def _file(path: Path, row: int, value: object) -> Path:
+    """Where a picture lies; a cell's blanks are taken literally where a file has them."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"row {row} of {path} has {value!r} for a path: expected text")
+    place, bare = path.parent / value, value.strip()
+    return place if bare == value or os.path.lexists(place) else path.parent / bare
+
+
+def _first_folder(value: str) -> str | None:
+    """The split whose folder a path begins with."""
+    return SPLITS.get(value.replace("\\", "/").removeprefix("./").partition("/")[0].lower())
+
+
+def _rows(path: Path) -> list[dict]:
     try:
         text = path.read_bytes().decode("utf-8-sig")  # names may hold any end of line
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} cannot be read as UTF-8 text ({error}): save it as UTF-8"
         ) from error
-    rows = _json_lines(text, path) if path.suffix.lower() == ".jsonl" else _cells(text, path)
-    if not rows:
-        raise InputError(f"{path} has no rows")
-    picked = columns.pick(list(dict.fromkeys(name for row in rows for name in row)), str(path))
-
-    def column(role: str) -> list:
-        name = picked[role]
-        missing = next((i for i, row in enumerate(rows) if name not in row), None)
-        if missing is not None:
-            raise InputError(f"row {missing} of {path} has no {name}")
-        return [row[name] for row in rows]
-
-    files = []
-    for row, value in enumerate(column("image")):
-        if not isinstance(value, str) or not value:
-            raise InputError(f"row {row} of {path} has {value!r} for a path: expected text")
-        files.append(path.parent / value)
-    labels: dict[str, Labels] = {
-        level: Labels(column(level)) for level in ("coarse", "fine") if level in picked
-    }
-    split = column("split") if "split" in picked else None
-    return assemble(path.stem, Files(files), labels, split, str(path))
+    return _json_lines(text, path) if path.suffix.lower() == ".jsonl" else _cells(text, path)
 
 
 def _cells(text: str, path: Path) -> list[dict[str, str]]:
@@ -63,6 +130,10 @@ def _cells(text: str, path: Path) -> list[dict[str, str]]:
     head = [name.strip() for name in lines[0]]
     if len(head) == 1 and ";" in head[0]:
         raise InputError(f"{path} separates its cells by semicolons: save it with commas")
+    if len(head) == 1 and "\t" in lines[0][0].strip():
+        raise InputError(f"{path} separates its cells by tabs: name it .tsv")
+    if len(head) == 1 and delimiter == "\t" and "," in head[0]:
+        raise InputError(f"{path} separates its cells by commas: name it .csv")
     twice = next((name for name, count in Counter(head).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{path} has two columns {twice!r}: rename one")

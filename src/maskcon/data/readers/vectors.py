@@ -44,6 +44,10 @@ class FeatureRows:
         """Of the vectors of a row."""
         return hashlib.blake2b(self.features.values[row].numpy().data, digest_size=16).digest()
 
+    def length(self, row: int) -> int:
+        """Of the vectors of a row."""
+        return self.features.values[row].nbytes
+
     def kind(self, row: int) -> str:
         """What it is."""
         return f"vectors {list(self.features.values.shape[1:])}"
