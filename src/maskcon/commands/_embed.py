@@ -70,8 +70,13 @@ def embed(
 
         def claim() -> None:
             file = Path(out)
-            how = {"earlier": embeddings.written(file), "inputs": runs.written(folder_of(run))}
-            place = output(file, suffixes=embeddings.SUFFIXES, overwrite=overwrite, **how)
+            place = output(
+                file,
+                suffixes=embeddings.SUFFIXES,
+                earlier=embeddings.written(file),
+                overwrite=overwrite,
+                inputs=runs.written(folder_of(run)),
+            )
             stack.enter_context(place)
 
         ranks.main_only(claim)

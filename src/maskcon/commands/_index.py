@@ -99,8 +99,8 @@ def index(  # longer than a screen for the sake of what it says of its options
         if is_index and (not add or file != there):
             raise InputError(f"{source} is an index: give --add, and no --out, to add to it")
         own = [] if is_index or add else runs.written(folder_of(there))
-        how = {"overwrite": overwrite or add, "inputs": own}
-        stack.enter_context(output(file, instead="--add to add to it", **how))
+        place = output(file, overwrite=overwrite or add, instead="--add to add to it", inputs=own)
+        stack.enter_context(place)
         before = opened(file, progress, graph=False) if add else None
         run = before.about.run if before is not None and is_index else there
         if is_index and data is None:
