@@ -16,7 +16,7 @@ from maskcon.config import Config
 from maskcon.data import Features, Found, features_of, find, is_set
 from maskcon.data.pictures import Files, Joined, Pictures, is_picture
 from maskcon.data.readers import folder
-from maskcon.data.readers.arrays import pictures_of
+from maskcon.data.readers.arrays import one_or_several
 from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
 from maskcon.model.network import Network
@@ -113,7 +113,7 @@ class Encoder:
         Args:
             images: paths; arrays (uint8 [N, H, W, 3], [N, H, W], torch [N, 3, H, W], or a
                 sequence of [H, W, 3] of any sizes); Pillow images; bytes of image files; one
-                picture alone, as `maskcon.data.readers.arrays.pictures_of` takes it; the path of
+                picture alone, as `maskcon.data.readers.arrays.one_or_several` takes it; the path of
                 a folder or table; or a set that `maskcon.data.find` or `from_arrays` returned, all
                 of its splits. An encoder with a head takes the vectors of the model behind it as
                 well: floats [n, F], and, if it was trained on vectors alone, a file of them.
@@ -247,7 +247,7 @@ def _pictures(images: Any) -> Pictures:
         images = list(images)
         if images and all(isinstance(image, str | Path) for image in images):
             return Files(images)
-    pictures = pictures_of(images)
+    pictures = one_or_several(images)
     if not len(pictures):
         raise InputError("there are no pictures to embed: give paths, arrays or a folder")
     return pictures

@@ -163,10 +163,8 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             InputError: an image cannot be used.
         """
         check_is_fitted(self)
-        images = self._images(X, fitting=False)
-        if not self.verbose:
-            return self.encoder_.embed(images)
-        return self.encoder_.embed(images, progress=True)
+        images = list(self._images(X, fitting=False))  # samples, and never a single picture
+        return self.encoder_.embed(images, progress=bool(self.verbose))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the encoder for `maskcon.Encoder.load`, `maskcon export` and others.

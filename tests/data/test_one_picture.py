@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import maskcon
-from maskcon.data.readers.arrays import from_arrays, pictures_of
+from maskcon.data.readers.arrays import from_arrays, one_or_several
 from maskcon.errors import InputError
 
 TURNED = Image.Exif()
@@ -54,7 +54,7 @@ def test_grey_ways(run):
 @pytest.mark.parametrize("shape", [(3, 16, 16), (4, 16, 16)])
 def test_what_may_be_one_or_several_is_refused(shape):
     with pytest.raises(InputError, match="one picture with its channels first or several grey"):
-        pictures_of(np.zeros(shape, np.uint8))
+        one_or_several(np.zeros(shape, np.uint8))
 
 
 def test_a_picture_with_labels_of_several_is_refused():

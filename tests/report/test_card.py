@@ -101,7 +101,7 @@ def result_of(card: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.nd
 def test_it_names_no_path(frozen, pictures, weights):
     card = (frozen / "README.md").read_text()
     assert "trained on letters with" in card
-    assert "initial weights: w.safetensors" in card
+    assert "initial weights: `w.safetensors`" in card
     for path in (pictures, weights, frozen):
         assert str(path.parent) not in card
     assert not re.search(r"(^|[\s(\"'`])(/|~|[A-Z]:\\)\w", card, re.MULTILINE)

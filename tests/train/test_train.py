@@ -450,7 +450,7 @@ def test_the_run_folder(tmp_path):
     assert {p.name for p in folder.iterdir()} == {
         *("run.json", "metrics.jsonl", "last.ckpt", "previous.ckpt"),
         *("encoder.safetensors", "encoder.json"),
-        *("README.md", "curves.png", "map.png", "neighbours.png"),
+        *("README.md", "curves.png", "map.png", "neighbours.png", "pictures.safetensors"),
     }
     written = json.loads((folder / "run.json").read_text())
     assert written == result == runs.read(folder)

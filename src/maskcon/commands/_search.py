@@ -16,7 +16,7 @@ from maskcon.commands._index import opened, same_encoder
 from maskcon.data import confine
 from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers import folder
-from maskcon.data.readers.arrays import pictures_of
+from maskcon.data.readers.arrays import one_or_several
 from maskcon.data.thumbnails import Seen, thumbnail
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
@@ -142,7 +142,7 @@ def _queries(queries: Any) -> Pictures:
         queries = [queries]
     sequence = isinstance(queries, Sequence) and not isinstance(queries, bytes)
     if not sequence or not all(isinstance(query, str | Path) for query in queries):
-        return pictures_of(queries, "the queries")
+        return one_or_several(queries, "the queries")
     paths: list[Path] = []
     for query in map(Path, queries):
         if query.is_dir():

@@ -55,6 +55,11 @@ def from_arrays(
         levels[level] = numbered(values)
     parts, start = {}, 0
     for part, (pictures, part_coarse, _) in given.items():
+        if isinstance(pictures, np.ndarray) and pictures.ndim == 3 and pictures.shape[2] in (3, 4):
+            raise InputError(
+                f"{part} images are an array {list(pictures.shape)}, one picture: expected uint8 "
+                "[N, H, W, 3] or [N, H, W]"
+            )
         found = Arrays(_images(pictures, part), f"{name} ({part})")
         end = start + len(part_coarse)
         labels = {level: codes[start:end] for level, (codes, _) in levels.items()}
@@ -65,26 +70,36 @@ def from_arrays(
 
 
 def pictures_of(images: Any, name: str = "arrays") -> Arrays:
-    """Pictures without labels, of whatever `from_arrays` takes, or a single one.
+    """Pictures without labels, of whatever `from_arrays` takes.
+
+    Each of a sequence may also be a Pillow image, the bytes of an image file, or an array with an
+    alpha channel or its channels first.
+
+    Raises:
+        InputError: something has another type or shape.
+    """
+    return Arrays(_images(images, name), name)
+
+
+def one_or_several(images: Any, name: str = "arrays") -> Arrays:
+    """What `pictures_of` takes, or one picture alone.
 
     Args:
-        images: several; each may also be a Pillow image, the bytes of an image file, or an array
-            with an alpha channel or its channels first. Or one picture: any of these, or uint8
-            [H, W], [H, W, 1], [H, W, 3], [H, W, 4], or a tensor [3, H, W].
+        images: one is a Pillow image, the bytes of an image file, uint8 [H, W], [H, W, 1],
+            [H, W, 3] or [H, W, 4], or a tensor [3, H, W].
         name: what people know them as.
 
     Raises:
         InputError: something has another type or shape, or may be one picture as well as several.
     """
-    if isinstance(images, np.ndarray) and images.ndim == 3 and not _is_one(images):
-        if images.shape[0] in (3, 4):
-            raise InputError(
-                f"{name} are an array {list(images.shape)}, which may be one picture with its "
-                "channels first or several grey ones: give [H, W, 3], or a list of pictures"
-            )
-    elif _is_one(images):
-        images = [images]
-    return Arrays(_images(images, name), name)
+    if _is_one(images):
+        return pictures_of([images], name)
+    if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[0] in (3, 4):
+        raise InputError(
+            f"{name} are an array {list(images.shape)}, which may be one picture with its channels "
+            "first or several grey ones: give [H, W, 3], or a list of pictures"
+        )
+    return pictures_of(images, name)
 
 
 def _is_one(images: Any) -> bool:
@@ -123,7 +138,6 @@ def _images(images: Any, part: str) -> Tensor | list[np.ndarray]:
             images.dtype != np.uint8
             or images.ndim not in (3, 4)
             or images.shape[3:] not in ((), (3,))
-            or (images.ndim == 3 and images.shape[2] in CHANNELS)  # one picture, not several
         ):
             raise InputError(
                 f"{part} images are an array of {images.dtype} {list(images.shape)}: expected "
