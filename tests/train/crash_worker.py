@@ -56,7 +56,9 @@ class Disk:
         self.fsync(number)
         if path.is_dir():
             if path == self.folder:
-                self.names = {p.name: p.stat().st_ino for p in path.iterdir() if p.is_file()}
+                # but for locks: their inodes are used again, for files of other content
+                found = [p for p in path.iterdir() if p.is_file() and p.suffix != ".lock"]
+                self.names = {p.name: p.stat().st_ino for p in found}
         elif path.parent == self.folder:
             self.contents[path.stat().st_ino] = path.read_bytes()
 
