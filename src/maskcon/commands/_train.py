@@ -17,7 +17,7 @@ from maskcon.commands.sources import (
 )
 from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Found, Split, fitting_size
-from maskcon.errors import InputError, Interrupted, TrainingError
+from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
 from maskcon.report import card
 from maskcon.runs import checkpoint, pictures
@@ -220,7 +220,9 @@ def _recorded(record: Callable[..., None], kept: FolderRecorder) -> Iterator[Non
         raise
     except TrainingError as error:
         with contextlib.suppress(TrainingError):  # a full disk: the first error matters
-            record("failed", error=str(error), steps_kept=kept.steps_kept())
+            # read from the checkpoint, for which a process that loses another has no time
+            steps = {"steps_kept": kept.steps_kept()} if isinstance(error, DivergedError) else {}
+            record("failed", error=str(error), **steps)
         raise
 
 
