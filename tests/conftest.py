@@ -25,6 +25,12 @@ from maskcon.runtime import plugins
 
 MASKCON = Path(sys.executable).parent / "maskcon"
 
+# A run that is over in a second.
+FAST = {
+    **{"backbone": "resnet10w8", "image_size": 16, "projection": 8, "bank_size": 32},
+    **{"epochs": 1, "warmup_epochs": 0, "batch_size": 16, "device": "cpu", "precision": "fp32"},
+}
+
 
 @pytest.fixture(scope="session")
 def photographs() -> torch.Tensor:

@@ -11,12 +11,7 @@ import pytest
 from maskcon import commands
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError, TrainingError
-from tests.conftest import Told, write_tree
-
-FAST = {
-    **{"backbone": "resnet10w8", "image_size": 16, "projection": 8, "bank_size": 32},
-    **{"epochs": 1, "warmup_epochs": 0, "batch_size": 16, "device": "cpu", "precision": "fp32"},
-}
+from tests.conftest import FAST, Told, write_tree
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,10 @@ from maskcon.encoder import Encoder
 from maskcon.errors import InputError, TrainingError
 from maskcon.report import card
 from maskcon.runs import folder as runs
-from tests.conftest import write_tree
+from tests.conftest import FAST, write_tree
 
 VALUES = (None, [], {}, "x", -1, float("inf"), True, "x" * 10**5)
 MISSING = object()
-FAST = {
-    **{"backbone": "resnet10w8", "image_size": 16, "projection": 8, "bank_size": 32},
-    **{"epochs": 1, "warmup_epochs": 0, "batch_size": 16, "device": "cpu", "precision": "fp32"},
-}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 from maskcon.commands.sources import hold_part, inputs_of, judged_set
 from maskcon.data import Found
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
+from maskcon.model.network import without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
 from maskcon.runs import folder as runs
@@ -88,6 +89,7 @@ def _eval(
         precision,
         test=hold_part(part, size, config, progress, ranks)[0],
         train=hold_part(found.parts["train"], size, config, progress, ranks)[0] if taught else None,
+        bare=without_head(network) if before.get("freeze") else None,
         coarse_names=found.coarse_names,
         crop_scale=before.get("crop_scale", config.crop_scale),
         flip=before.get("flip", config.flip),

@@ -164,7 +164,7 @@ def _find(
         found = data if isinstance(data, Found) else find_set(config, progress)
     else:
         config = own_data(runs.read(folder)["config"], options)
-        tell_of(config, folder, progress)
+        tell_of(config.features or config.data, folder, progress)
         config = replace(config, download=config.download and download)
         found = own_split(find_set(config, progress), folder, config, progress)
     check_apart(outputs, inputs_of(config, found))

@@ -16,6 +16,7 @@ from maskcon.commands.sources import (
     own_data,
     own_split,
     resolved,
+    tell_of,
 )
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
@@ -83,7 +84,7 @@ def labelled(
         if not trained:
             raise InputError(f"{run} does not say what it was trained with: give DATA")
         data = trained["data"]
-        progress.note(f"the data are {data}, as {run / runs.RUN_FILE} says")
+        tell_of(str(data), run, progress)
     path = None if isinstance(data, Found) else Path(data)
     config = resolved({"data": name_of(data), **given}, None)
     own = trained.get("data") == config.data

@@ -125,9 +125,8 @@ def _moved(before: Mapping[str, Any], config: Config) -> list[str]:
     ]
 
 
-def tell_of(config: Config, run: Path, progress: Progress) -> None:
+def tell_of(named: str, run: Path, progress: Progress) -> None:
     """Say what a run's record calls its data, before they are opened."""
-    named = config.features or config.data
     progress.note(f"the data are {named}, as {run / runs.RUN_FILE} says")
 
 
@@ -182,7 +181,7 @@ def chosen_set(
     if data is None:
         folder = run.parent if run.suffix == ".safetensors" else run
         config = own_data(runs.read(folder)["config"], given)
-        tell_of(config, folder, progress)
+        tell_of(config.features or config.data, folder, progress)
     else:
         config = resolved({"data": name_of(data), **given}, None)
     return data if isinstance(data, Found) else find_set(config, progress), config

@@ -15,7 +15,7 @@ from maskcon.eval.diagnostics import diagnostics
 from maskcon.eval.finetune import fine_tuned
 from maskcon.eval.knn import nearest_across, vote
 from maskcon.eval.recall import pixel_recall, recall_of
-from maskcon.model.network import Network, without_head
+from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
@@ -36,6 +36,7 @@ class Subject:
         precision: the precision that it computes in.
         test: the split whose images are judged.
         train: the split that classifiers learn from; None where there is none.
+        bare: the frozen network alone, where only a head on it was trained.
         coarse_names: of the coarse classes.
         crop_scale, flip: of the views that fine-tuning sees.
         seed: of whatever is drawn.
@@ -49,6 +50,7 @@ class Subject:
     precision: Precision
     test: Split
     train: Split | None = None
+    bare: Network | None = None
     coarse_names: Sequence[str] = ()
     crop_scale: float = 0.2
     flip: bool = True
@@ -71,11 +73,8 @@ class Subject:
 
     @cached_property
     def frozen(self) -> Tensor | None:
-        """The same by the frozen network alone; None where no head was trained on one."""
-        head, bare = self.network.architecture.head, self.network.backbone
-        if head is None or head.components == 0 or getattr(bare, "trunk", None) is None:
-            return None
-        return self._embed(without_head(self.network), self.test)
+        """The same by the frozen network alone, where there is one."""
+        return None if self.bare is None else self._embed(self.bare, self.test)
 
     @cached_property
     def train_features(self) -> Tensor:

@@ -131,24 +131,33 @@ def build_backbone(
 
 @contextlib.contextmanager
 def _named(name: str, fetching: bool) -> Iterator[None]:
-    """Turn whatever a library raises where it makes a network into an InputError.
-
-    Where weights are wanted and their host cannot be reached, the libraries look on this machine
-    alone: they would try for a minute.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    if fetching and not _reachable(urlsplit(constants.ENDPOINT).hostname or ""):
-        constants.HF_HUB_OFFLINE = True
-        socket.setdefaulttimeout(PATIENCE)
+    """Turn whatever a library raises where it makes a network into an InputError."""
     try:
-        yield
+        with _patient() if fetching else contextlib.nullcontext():
+            yield
     except Exception as error:
         raise InputError(
             f"{name} cannot be made: {error}; weights are fetched from the network, so without "
             "it give --init scratch or the path of a weights file"
         ) from error
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Where the host of weights cannot be reached, libraries look on this machine alone.
+
+    They would try for a minute.
+    """
+    from huggingface_hub import constants
+
+    if _reachable(urlsplit(constants.ENDPOINT).hostname or ""):
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    constants.HF_HUB_OFFLINE = True
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
     finally:
         constants.HF_HUB_OFFLINE = before[0]
         socket.setdefaulttimeout(before[1])

@@ -16,7 +16,7 @@ from typing import Any
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
 from maskcon.model.saved import DESCRIPTION, WEIGHTS
-from maskcon.runs import checkpoint
+from maskcon.runs import checkpoint, pictures
 from maskcon.runs.record import Record, line_of, run_of
 from maskcon.runtime import files
 from maskcon.runtime.files import parse_json
@@ -24,14 +24,14 @@ from maskcon.runtime.files import parse_json
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
 # What a run has before its first epoch is over.
-BEGUN = {RUN_FILE, METRICS, "last.ckpt", "split.csv", "skipped.csv", "pictures.safetensors"}
+BEGUN = {RUN_FILE, METRICS, checkpoint.NEWEST, "split.csv", "skipped.csv", pictures.FILE}
 LOCK = "run.lock"  # of the process that trains
 # Every name that a run writes. Overwriting deletes these and nothing else, and no other command
 # writes to them.
 NAMES = (
     *(RUN_FILE, METRICS, checkpoint.NEWEST, checkpoint.BEFORE, WEIGHTS, DESCRIPTION),
     *("README.md", "curves.png", "map.png", "neighbours.png", "split.csv", "skipped.csv"),
-    "pictures.safetensors",
+    pictures.FILE,
 )
 
 
