@@ -816,7 +816,7 @@ def test_the_main_job_without_a_network_on_names_that_are_code(here):
         for tag, attributes in found.elements:
             assert not [name for name in attributes if name.startswith("on")], (page, tag)
             assert tag != "img" or attributes.get("src", "data:").startswith("data:")
-    assert r"\<img src=x onerror=alert(1)\>" in (here / "run" / "README.md").read_text()
+    assert "`<img src=x onerror=alert(1)>`" in (here / "run" / "README.md").read_text()
 
 
 def test_the_sheet_of_a_search_escapes_every_name():

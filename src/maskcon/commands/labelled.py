@@ -117,11 +117,12 @@ def labelled(
     return _named(of_split(found, split), config)
 
 
-def _trained(run: Path) -> dict[str, Any]:
+def _trained(run: Path) -> Mapping[str, Any]:
     """The configuration of a run; nothing where an encoder came without it."""
     try:
-        return dict(runs.read(run)["config"])
-    except (InputError, KeyError):
+        config: Mapping[str, Any] = runs.read(run)["config"]
+        return config
+    except InputError:
         return {}
 
 
