@@ -60,7 +60,7 @@ def _assembled(
     name: str, tables: Sequence[tuple[str | None, Path]], columns: Columns, where: str
 ) -> Found:
     """Tables of splits, one after the other; the columns are those of the first."""
-    files: list[Path] = []
+    files: list[str] = []
     values: dict[str, list] = {}
     splits: list[str | None] = []
     picked: dict[str, str] = {}
@@ -70,7 +70,8 @@ def _assembled(
             raise InputError(f"{path} has no rows")
         picked = picked or columns.pick(_head(rows), str(path))
         paths = _column(rows, picked["image"], path)
-        files += [_file(path, row, value) for row, value in enumerate(paths)]
+        folder = os.path.dirname(path)  # noqa: PTH120 - of a bare name it is nothing
+        files += [_file(folder, value, path, row) for row, value in enumerate(paths)]
         for role in picked:
             values.setdefault(role, []).extend(_column(rows, picked[role], path))
         splits += [
@@ -94,12 +95,15 @@ def _column(rows: Sequence[dict], name: str, path: Path) -> list:
     return [row[name] for row in rows]
 
 
-def _file(path: Path, row: int, value: object) -> Path:
+def _file(folder: str, value: object, path: Path, row: int) -> str:
     """Where a picture lies; a cell's blanks are taken literally where a file has them."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"row {row} of {path} has {value!r} for a path: expected text")
-    place, bare = path.parent / value, value.strip()
-    return place if bare == value or os.path.lexists(place) else path.parent / bare
+    bare = value.strip()
+    if bare != value and os.path.lexists(os.path.join(folder, value)):  # noqa: PTH118
+        bare = value
+    place = os.path.join(folder, bare)  # noqa: PTH118 - a Path of each of millions takes a minute
+    return str(Path(place)) if "./" in bare or "//" in bare else place
 
 
 def _first_folder(value: str) -> str | None:
