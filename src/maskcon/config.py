@@ -28,7 +28,13 @@ BATCH_SIZE = 128  # of the paper
 
 # What no machine has memory or patience for is a slip of the keyboard.
 LARGEST = {
-    **{"image_size": 4096, "projection": 2**16, "bank_size": 2**28, "batch_size": 2**20},
+    **{
+        "image_size": 4096,
+        "projection": 2**16,
+        "projection_hidden": 2**16,
+        "bank_size": 2**28,
+        "batch_size": 2**20,
+    },
     **{"micro_batch": 2**20, "frozen_views": 1000, "components": 2**16, "head_hidden": 2**18},
     **{"layers": 1000, "unfreeze": 1000, "epochs": 10**6, "workers": 1024},
 }
@@ -146,6 +152,11 @@ class Config:
         needs="pictures new",
     )
     projection: int = _network(128, "width of the projection", needs="projection")
+    projection_hidden: int = _network(
+        0,
+        "width of the projector's hidden layers; 0 is the feature's, 2048 of wcl's",
+        needs="projection",
+    )
 
     freeze: bool = _frozen(
         False, "leave the backbone as --init has it; train a head on its vectors, computed once"
@@ -216,6 +227,7 @@ class Config:
             "batch_size",
             "micro_batch",
             "unfreeze",
+            "projection_hidden",
             "layers",
             "feature_noise",
             "coarse_level",

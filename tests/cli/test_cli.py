@@ -175,6 +175,7 @@ IDLE = [  # options, and what is said of the last one
     ("method=wcl bank_size=17", "wcl has no bank"),
     ("method=supce key_view=weak", "supce has no key: it looks at one view"),
     ("method=supce projection=8", "supce has no projection"),
+    ("method=supce projection_hidden=8", "supce has no projection"),
     ("method=selfcon label=fine", "selfcon reads no labels"),
     ("mixup_alpha=1.0", "no images are mixed"),
     ("feature_noise=9.0", "no head is trained on vectors"),
@@ -198,7 +199,7 @@ IDLE = [  # options, and what is said of the last one
     ("data=cifar100 image_column=x", "cifar100 has no columns"),
 ]
 USEFUL = [
-    "method=ancor ema=0.1 bank_size=17 key_view=weak projection=8",
+    "method=ancor ema=0.1 bank_size=17 key_view=weak projection=8 projection_hidden=9",
     "method=wcl_crops bank_size=17 key_view=weak",
     "method=supce label=fine query_view=weak",
     "method=selfcon ce_weight=0.1 label=fine",

@@ -17,6 +17,7 @@ from maskcon.methods import METHODS, Mixed, Output, Step
 from maskcon.methods.graph import nearest_components
 from maskcon.methods.mixing import of_mixed
 from maskcon.methods.objective import Objective, check_hyper_parameters
+from maskcon.model.heads import HEADS, Widths
 
 N, M, D, C = 6, 11, 8, 4
 
@@ -329,13 +330,15 @@ def test_gradients_of_queries_agree_with_differences_of_the_loops(name):
     heads["mixed.query.z"] = step.mixed.query.z
     if name.startswith("wcl"):
         heads["key.z"] = step.key.z
+    if name == "coins_original":
+        heads["prototypes"] = step.prototypes
     for leaf in heads.values():
         leaf.requires_grad_()
     METHODS[name].loss(step, **hyper).backward()
     for what, leaf in heads.items():
         got = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         values, small = leaf.detach().double(), 1e-4
-        for place in ((0, 0), (N // 2, 1), (N - 1, 3)):
+        for place in ((0, 0), (len(leaf) // 2, 1), (len(leaf) - 1, 3)):
             sides = []
             for sign in (1, -1):
                 values[place] += sign * small
@@ -343,6 +346,43 @@ def test_gradients_of_queries_agree_with_differences_of_the_loops(name):
                 values[place] -= sign * small
             difference = (sides[0] - sides[1]) / (2 * small)
             assert got[place].item() == pytest.approx(difference, abs=2e-5, rel=1e-3), (what, place)
+
+
+def loop_ancor_of_projections(p, weight, bias, prototypes, step: Step, t: float) -> float:
+    """`loop_ancor` of projections of any length and the classifier's weights, in float64."""
+    logits = [
+        [dot([max(v, 0.0) for v in row], w) + b for w, b in zip(weight, bias, strict=True)]
+        for row in p.tolist()
+    ]
+    query = Output(
+        z=torch.tensor([scaled(row) for row in p.tolist()], dtype=torch.float64),
+        logits=torch.tensor(logits, dtype=torch.float64),
+    )
+    return loop_ancor(replace(step, query=query, prototypes=prototypes), t)
+
+
+def test_ancor_through_its_classifier():
+    """Linear(ReLU(p)) with bias, p before it is scaled; its rows stand still in the contrast."""
+    step = make_step(9)
+    classifier = HEADS["rectified_prototypes"].build(Widths(5, D, C, deep=False))
+    p = (2.5 * unit(N, D, seed=30)).requires_grad_()
+    query = Output(z=torch.nn.functional.normalize(p, dim=1), logits=classifier(p))
+    value = METHODS["ancor"].loss(replace(step, query=query, prototypes=classifier.weight), t=0.2)
+    value.backward()
+    leaves = [p, classifier.weight, classifier.bias]
+    values = [leaf.detach().double() for leaf in leaves]
+    still = values[1].clone()
+    oracle = loop_ancor_of_projections(*values, still, step, 0.2)
+    assert value.item() == pytest.approx(oracle, rel=2e-6, abs=1e-5)
+    for leaf, changed in zip(leaves, values, strict=True):
+        for place in range(0, leaf.numel(), 3):
+            sides = []
+            for small in (1e-5, -1e-5):
+                changed.view(-1)[place] += small
+                sides.append(loop_ancor_of_projections(*values, still, step, 0.2))
+                changed.view(-1)[place] -= small
+            difference = (sides[0] - sides[1]) / 2e-5
+            assert leaf.grad.view(-1)[place].item() == pytest.approx(difference, abs=2e-5, rel=1e-3)
 
 
 def at(step: Step, what: str, values: Tensor) -> Step:
@@ -468,7 +508,7 @@ def test_cross_entropy_can_be_added():
     expected = loss("maskcon", step) + 0.3 * loss("supce", step)
     assert both(step).item() == pytest.approx(expected, abs=1e-6)
     assert Objective(METHODS["coins"], ce_weight=0.3).heads == ("z", "logits")
-    assert Objective(METHODS["ancor"], ce_weight=0.3).heads == ("z", "prototypes")
+    assert Objective(METHODS["ancor"], ce_weight=0.3).heads == ("z", "rectified_prototypes")
     assert Objective(METHODS["selfcon"], ce_weight=0.3).labels
 
 

@@ -39,6 +39,31 @@ def test_backbones(name, width):
     assert backbone.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, width)
 
 
+def test_widths_of_projectors():
+    """As wide inside as the feature (2,048 of deep ones), or as asked for."""
+
+    def hidden(**changes) -> list[tuple[int, int]]:
+        layers = Network(architecture(heads=("z",), **changes)).projector
+        return [(x.in_features, x.out_features) for x in layers if isinstance(x, nn.Linear)]
+
+    assert hidden() == [(128, 128), (128, 32)]
+    assert hidden(projection_hidden=48) == [(128, 48), (48, 32)]
+    assert hidden(deep=True) == [(128, 2048), (2048, 2048), (2048, 32)]
+    assert hidden(deep=True, projection_hidden=48) == [(128, 48), (48, 48), (48, 32)]
+
+
+def test_the_classifier_of_ancor_has_a_bias_and_sees_no_negative_projection():
+    network = Network(architecture(heads=("z", "rectified_prototypes"))).eval()
+    said = network(x := torch.randn(3, 3, 8, 8))
+    z = network.projector(network.backbone(x))
+    expected = z.clamp(min=0) @ network.classifier.weight.T + network.classifier.bias
+    torch.testing.assert_close(said.logits, expected)
+    assert network.prototypes is network.classifier.weight
+    plain = Network(architecture(heads=("z", "prototypes")))
+    assert plain.prototypes is plain.classifier.weight
+    assert plain.classifier.bias is None
+
+
 def test_small_stem_keeps_the_pixels():
     small, _ = build_backbone("resnet18", stem="small")
     large, _ = build_backbone("resnet18", stem="large")

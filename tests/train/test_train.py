@@ -407,6 +407,18 @@ def test_damaged_checkpoints(tmp_path, tiny):
         run(tmp_path, tiny, resume=True)
 
 
+def test_a_checkpoint_of_another_network(tiny):
+    """Such as one of ancor's, whose classifier had no bias in 0.1."""
+    training = Training(config(method="ancor"), tiny)
+    state = training.state_dict()
+    bias = state["encoder"].pop("classifier.bias")
+    with pytest.raises(InputError, match=r"classifier\.bias is missing.*Resume with the version"):
+        training.load_state_dict(state)
+    state["encoder"]["classifier.bias"] = bias[1:]
+    with pytest.raises(InputError, match=r"classifier\.bias is \[5\], and \[6\] in ancor"):
+        training.load_state_dict(state)
+
+
 @pytest.mark.parametrize("harm", ["changed", "cut", "gone", "emptied"])
 def test_the_older_checkpoint_stands_in(harm, tmp_path, tiny):
     """A damaged newest one is named, and the run goes on from the one before to the same end."""

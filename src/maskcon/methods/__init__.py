@@ -73,7 +73,7 @@ _OURS = {
         "maskcon.methods.family:ancor",
         {"t": 0.2},
         key="momentum",
-        heads=("z", "prototypes"),
+        heads=("z", "rectified_prototypes"),
     ),
     "ascl": Method(
         "maskcon.methods.family:ascl",

@@ -98,9 +98,10 @@ def ancor(step: Step, *, t: Number) -> Tensor:
 
         CE(logits, y) + InfoNCE on A(x) = normalise(x - W_y / |W_y|), x of unit length
 
-    W is the classifier, on the projection and without bias; no gradient goes into it from the
-    second term, whose negatives are the bank rows of the query's own class: what all of a
-    class have in common cannot tell them apart. Reference: ANCOR (Bukchin et al., CVPR 2021).
+    logits = W ReLU(p) + b, p the projection before it is scaled to x, as in the released program;
+    no gradient goes into W from the second term, whose negatives are the bank rows of the query's
+    own class: what all of a class have in common cannot tell them apart. Reference: ANCOR (Bukchin
+    et al., CVPR 2021).
     """
     ranges.temperature(t=t)
     query, key, bank = _keys(step)

@@ -47,7 +47,7 @@ class Objective:
     def heads(self) -> tuple[str, ...]:
         """What the encoder must have."""
         heads = self.method.heads
-        if self.ce_weight and not {"logits", "prototypes"} & set(heads):
+        if self.ce_weight and not {"logits", "prototypes", "rectified_prototypes"} & set(heads):
             return (*heads, "logits")
         return heads
 

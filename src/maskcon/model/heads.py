@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-DEEP = 2048  # width of the hidden layers of a deep projector
+DEEP = 2048  # width of the hidden layers of a deep projector, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Widths:
         projection: D.
         classes: C.
         deep: whether projectors have three layers with batch norm.
+        hidden: of a projector's hidden layers; 0 is F, or `DEEP` of deep ones.
     """
 
     feature: int
     projection: int
     classes: int
     deep: bool
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,16 @@ class HeadKind:
 
 
 def projector(widths: Widths) -> nn.Module:
-    """MaskCon's: Linear(F, F)-ReLU-Linear(F, D); a deep one is WCL's, 2,048 wide."""
+    """MaskCon's: Linear(F, H)-ReLU-Linear(H, D), H = F; a deep one is WCL's, H = 2,048."""
+    hidden = widths.hidden or (DEEP if widths.deep else widths.feature)
+    last = nn.Linear(hidden, widths.projection)
     if widths.deep:
-        return nn.Sequential(
-            *_hidden(widths.feature), *_hidden(DEEP), nn.Linear(DEEP, widths.projection)
-        )
-    return nn.Sequential(
-        nn.Linear(widths.feature, widths.feature),
-        nn.ReLU(),
-        nn.Linear(widths.feature, widths.projection),
-    )
+        return nn.Sequential(*_normed(widths.feature, hidden), *_normed(hidden, hidden), last)
+    return nn.Sequential(nn.Linear(widths.feature, hidden), nn.ReLU(), last)
 
 
-def _hidden(width: int) -> tuple[nn.Module, ...]:
-    return nn.Linear(width, DEEP), nn.BatchNorm1d(DEEP), nn.ReLU()
+def _normed(width: int, hidden: int) -> tuple[nn.Module, ...]:
+    return nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU()
 
 
 def classifier(widths: Widths) -> nn.Module:
@@ -79,10 +77,24 @@ def prototypes(widths: Widths) -> nn.Module:
     return nn.Linear(widths.projection, widths.classes, bias=False)
 
 
+class RectifiedLinear(nn.Linear):
+    """Linear(ReLU(x)), with bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, D] -> [N, C]."""
+        return super().forward(x.relu())
+
+
+def rectified_prototypes(widths: Widths) -> nn.Module:
+    """ANCOR's: Linear(D, C) with bias on ReLU of the projection; rows are `Step.prototypes`."""
+    return RectifiedLinear(widths.projection, widths.classes)
+
+
 # In the order in which a network builds and asks them.
 HEADS: dict[str, HeadKind] = {
     "z": HeadKind("projector", projector, unit=True, key=True),
     "logits": HeadKind("classifier", classifier),
     "prototypes": HeadKind("classifier", prototypes, reads="z", says="logits"),
+    "rectified_prototypes": HeadKind("classifier", rectified_prototypes, reads="z", says="logits"),
     "graph": HeadKind("grapher", projector, unit=True),
 }

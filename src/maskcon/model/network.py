@@ -23,6 +23,7 @@ class Architecture:
     projection: int  # D
     classes: int  # C
     deep: bool = False  # projectors of three layers with batch norm
+    projection_hidden: int = 0  # width of projectors' hidden layers; 0 is as `heads` has it
     layers: int = 0  # last blocks that a vector says more of
     head: HeadShape | None = None  # behind the backbone
     frozen: tuple[str, ...] = ()  # modules and parameters that do not learn
@@ -94,6 +95,7 @@ class Network(nn.Module):
             architecture.projection,
             architecture.classes,
             architecture.deep,
+            architecture.projection_hidden,
         )
         unknown = [name for name in architecture.heads if name not in HEADS]
         if unknown:
@@ -142,9 +144,10 @@ class Network(nn.Module):
     @property
     def prototypes(self) -> Tensor | None:
         """Rows of a classifier on the projection, one for each class [C, D]."""
-        if "prototypes" not in self.heads:
-            return None
-        return cast(nn.Linear, self.classifier).weight
+        for kind in self.heads.values():
+            if kind.reads == "z":
+                return cast(nn.Linear, getattr(self, kind.module)).weight
+        return None
 
     def without(self, names: Collection[str]) -> None:
         """Leave out heads."""

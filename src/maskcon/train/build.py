@@ -132,6 +132,7 @@ def _architecture(
         projection=config.projection,
         classes=classes,
         deep=objective.method.deep,
+        projection_hidden=config.projection_hidden,
     )
     if not isinstance(images, Features):
         return parts

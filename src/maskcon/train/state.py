@@ -1,6 +1,6 @@
 """Everything that changes while a run trains, and how it is saved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -279,7 +279,9 @@ class Training:
                     f"labels differ{' in the test split' if name == 'test' else ''}. Give "
                     "--data-dir with the same files, or start a new run"
                 )
-        self.encoder.load_state_dict({**_frozen(self.encoder), **state["encoder"]})
+        saved = {**_frozen(self.encoder), **state["encoder"]}
+        _check_parts(self.encoder.state_dict(), saved, self.config.method)
+        self.encoder.load_state_dict(saved)
         if self.pair is not None:
             self.pair.key.load_state_dict({**_frozen(self.pair.key), **state["key"]})
         if self.bank is not None:
@@ -292,6 +294,22 @@ class Training:
         self.close()
         self._run = self._runner()  # a graph writes to the momenta of before
         self._losses.restore(state["losses"])
+
+
+def _check_parts(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], method: str) -> None:
+    """Refuse the weights of another network than a run's configuration has now.
+
+    Raises:
+        InputError: a tensor is missing, too many, or of another shape.
+    """
+    for name in {**own, **saved}:
+        now, then = (list(part[name].shape) if name in part else None for part in (own, saved))
+        if now != then:
+            raise InputError(
+                f"the checkpoint is of another network: {name} is {then or 'missing'}, and "
+                f"{now or 'not there'} in {method} of this version of maskcon. Resume with the "
+                "version that wrote it, or start a new run"
+            )
 
 
 def _learned(network: Network) -> dict[str, Tensor]:
