@@ -112,10 +112,14 @@ class Config:
     )
 
     query_view: str = _views(
-        "auto", "view of the query: plain, weak, strong, perspective or jitter; auto by size"
+        "auto",
+        "view of the query: plain, weak, strong, perspective, jitter, moco or simclr; auto by "
+        "size; moco:10,simclr changes after epoch 10; module:attribute is one of your own",
     )
     key_view: str = _views("auto", "view of the key, likewise", needs="key")
-    crop_scale: float = _crops(0.2, "smallest share of an image's area that a crop keeps")
+    crop_scale: float | None = _crops(
+        None, "smallest share of an image's area that a crop keeps [0.2; of simclr 0.08]"
+    )
     flip: bool = _crops(True, "mirror every other view; --no-flip for letters and the like")
 
     method: str = _method("maskcon", "the loss (see `maskcon methods`)", first=True)
@@ -239,7 +243,7 @@ class Config:
                 raise InputError(
                     f"{name} is {getattr(self, name):,}: expected a number up to {largest:,}"
                 )
-        if not 0 < self.crop_scale <= 1:
+        if self.crop_scale is not None and not 0 < self.crop_scale <= 1:
             raise InputError(f"crop_scale is {self.crop_scale}: expected a share above 0, up to 1")
         if not 0 < self.test_share < 1:
             raise InputError(f"test_share is {self.test_share}: expected a share between 0 and 1")

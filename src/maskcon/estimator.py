@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maskcon.config import Config, refuse_idle, resolve
 from maskcon.data import DataSet, Found, Part, fitting_size, hold
+from maskcon.data.augment import with_named_views
 from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers.arrays import pictures_of
 from maskcon.encoder import Encoder
@@ -210,7 +211,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             seed = check_random_state(seed).randint(2**31 - 1)
         values = {**given, **options, "seed": seed}
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
-        config = resolve(plain)
+        config = resolve(with_named_views(plain))
         refuse_idle(options, config)
         return config
 

@@ -10,13 +10,14 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from maskcon.data.augment import VIEWS, views
+from maskcon.data.augment import VIEWS, draw_crops, views
 from maskcon.data.augment.autoaugment import CIFAR10_POLICY, OPERATIONS, cifar10_policy
 from maskcon.data.augment.crop import random_boxes, resample, whole
-from maskcon.data.augment.photo import blur, colour, hue, perspective
+from maskcon.data.augment.photo import blur, colour, hue, perspective, simclr_colour
 from maskcon.errors import InputError
 
 GREY = (128, 128, 128)
+HEAVY = pytest.mark.heavy
 
 
 def to_pillow(images: Tensor) -> list[Image.Image]:
@@ -154,7 +155,8 @@ def test_boxes_are_drawn_like_torchvision_draws_them():
 
 def reference_view(image: Image.Image, kind: str, random: np.random.Generator) -> Image.Image:
     """One image at a time, as the released programs do it."""
-    image = transforms.RandomResizedCrop(32, (0.2, 1.0))(image)
+    least = 0.08 if kind == "simclr" else 0.2
+    image = transforms.RandomResizedCrop(32, (least, 1.0))(image)
     image = transforms.RandomHorizontalFlip()(image)
     if kind == "strong":
         for name, probability, level in CIFAR10_POLICY[random.integers(25)]:
@@ -162,10 +164,17 @@ def reference_view(image: Image.Image, kind: str, random: np.random.Generator) -
                 _, minus, plus = OPERATIONS[name]
                 magnitudes = plus if random.random() < 0.5 else minus
                 image = PILLOW[name](image, magnitudes[level].item())
+    if kind in ("moco", "simclr"):  # simclr at 32 px: half of its jitter, no blur
+        image = transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8)(image)
+        image = transforms.RandomGrayscale(0.2)(image)
+    if kind == "moco":
+        image = transforms.RandomApply([transforms.GaussianBlur(13, (0.1, 2.0))], 0.5)(image)
     return image
 
 
-@pytest.mark.parametrize("kind", ["weak", "strong"])
+@pytest.mark.parametrize(
+    "kind", ["weak", "strong", *(pytest.param(kind, marks=HEAVY) for kind in ("moco", "simclr"))]
+)
 def test_pipelines_have_the_statistics_of_a_per_image_pipeline(kind, photographs):
     """Over many draws from one image: mean and spread of each pixel, and of each view's mean
     and contrast. Means of n draws scatter by std / sqrt(n); six of that is the tolerance.
@@ -359,3 +368,67 @@ def test_boxes_lie_inside_images_of_their_own_sizes():
     assert (width >= 1).all()
     assert (top + height <= sizes[:, 0]).all()
     assert (left + width <= sizes[:, 1]).all()
+
+
+def one_coloured(image: Tensor, u: list[float], jitter: float, hue: float, blurs: bool) -> Tensor:
+    """Jitter, grey and blur of one image by torchvision, with the numbers that it drew."""
+    (out,) = to_pillow(image[None])
+    factors = [1 + jitter * (2 * x - 1) for x in u[1:4]]
+    jitters = [
+        lambda i: functional.adjust_brightness(i, factors[0]),
+        lambda i: functional.adjust_contrast(i, factors[1]),
+        lambda i: functional.adjust_saturation(i, factors[2]),
+        lambda i: functional.to_pil_image(  # Pillow's hue has 256 steps
+            functional.adjust_hue(from_pillow([i])[0] / 255, hue * (2 * u[4] - 1))
+        ),
+    ]
+    if u[0] < 0.8:
+        for number in np.argsort(u[5:9]):
+            out = jitters[number](out)
+    if u[9] < 0.2:
+        out = functional.to_grayscale(out, 3)
+    made = from_pillow([out])[0]
+    if blurs and u[10] < 0.5:
+        made = functional.gaussian_blur(made, [13, 13], [0.1 + 1.9 * u[11]] * 2)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("change", "tiles", "jitter", "hue", "blurs"),
+    [
+        (colour, 1, 0.4, 0.1, True),
+        (colour, 3, 0.4, 0.1, True),
+        (simclr_colour, 1, 0.4, 0.1, False),
+        (simclr_colour, 2, 0.4, 0.1, False),
+        (simclr_colour, 3, 0.8, 0.2, True),
+    ],
+)
+def test_moco_and_simclr_agree_with_torchvision(change, tiles, jitter, hue, blurs, photographs):
+    """At 32, 64 and 96 px, image by image, with what each drew; levels that end on a half may
+    round either way, and a jitter that follows makes more of that.
+    """
+    n, side = 90 // tiles**2, 32 * tiles
+    rows = photographs[: n * tiles**2].view(n, tiles, tiles, 3, 32, 32)
+    images = rows.permute(0, 3, 1, 4, 2, 5).reshape(n, 3, side, side).contiguous()
+    drawn = change.draw(n, torch.Generator().manual_seed(0))
+    ours = change.apply(images, drawn)
+    pairs = zip(images, drawn.tolist(), strict=True)
+    theirs = torch.stack([one_coloured(image, u, jitter, hue, blurs) for image, u in pairs])
+    difference = (ours.int() - theirs.int()).abs().double()
+    assert (difference > 2).double().mean() < 0.01
+
+
+def test_crops_of_a_view_are_its_own_unless_said_otherwise(photographs):
+    """SimCLR's keep a twelfth of the area and more, the others a fifth."""
+    sizes = torch.tensor([[480, 640]]).expand(4000, 2)
+    for kind, given, least in (
+        ("simclr", None, 0.08),
+        ("moco", None, 0.2),
+        ("weak", None, 0.2),
+        ("simclr", 0.5, 0.5),
+    ):
+        area = VIEWS[kind].area(given)
+        boxes = draw_crops(area, sizes, flip=True, generator=torch.Generator().manual_seed(0)).boxes
+        share = boxes[:, 2] * boxes[:, 3] / (480 * 640)
+        assert share.min() == pytest.approx(least, abs=0.01)
+    assert draw_crops(VIEWS["plain"].area(0.5), sizes, flip=True, generator=None).whole

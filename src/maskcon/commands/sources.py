@@ -8,6 +8,7 @@ from typing import Any
 
 from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, read_recipe, reading, resolve
 from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold, load
+from maskcon.data.augment import with_named_views
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
@@ -51,7 +52,7 @@ def name_of(data: str | Path | Found) -> str:
 
 def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     """A configuration of options and perhaps a recipe, its paths made absolute."""
-    config = resolve(options, recipe=recipe)
+    config = resolve(with_named_views(options), recipe=recipe)
     # A run must find its files again from any folder.
     if config.data_dir is not None:
         config = replace(config, data_dir=_whole(config.data_dir))

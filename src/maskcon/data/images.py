@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Generator, Tensor
 
-from maskcon.data.augment import VIEWS, Crops, cut
+from maskcon.data.augment import Crops, cut, view_of
 from maskcon.data.augment.crop import whole
 from maskcon.data.loader import batches, cut_picture
 from maskcon.data.pictures import Pictures, choose
@@ -67,7 +67,7 @@ class Images(Protocol):
         """The same on a device; what is on the disk stays there."""
         ...
 
-    def crop_rule(self, crop_scale: float = 1.0, flip: bool = False) -> CropRule:
+    def crop_rule(self, crop_scale: float | None = 1.0, flip: bool = False) -> CropRule:
         """How views of them are cut."""
         ...
 
@@ -153,7 +153,7 @@ class _Shown(Protocol):
 
     has_pictures: ClassVar[bool] = True
 
-    def crop_rule(self: Images, crop_scale: float = 1.0, flip: bool = False) -> CropRule:
+    def crop_rule(self: Images, crop_scale: float | None = 1.0, flip: bool = False) -> CropRule:
         """How views of them are cut."""
         return CropRule(crop_scale, flip, self.sizes)
 
@@ -190,7 +190,7 @@ class _Shown(Protocol):
         but the speed.
         """
         part, together = ranks.part(plan.batch_size), self.together(plan.batch_size)
-        groups = [numbers[start : start + together] for start in range(0, len(numbers), together)]
+        groups = list(_groups(plan, numbers, together))
         joined = _Together(plan, groups, part)
         made = self.squares(joined, range(len(groups)), size=size, workers=workers)
         for group, (rows, cuts) in zip(groups, made, strict=True):
@@ -198,9 +198,10 @@ class _Shown(Protocol):
             drawn = [_draws(plan, number, part) for number in group]  # [batch][view]
             rows = rows.to(device, non_blocking=True)
             changed = []
-            for place, (kind, squares) in enumerate(zip(plan.kinds, cuts, strict=True)):
+            kinds = plan.kinds(group[0])
+            for place, (kind, squares) in enumerate(zip(kinds, cuts, strict=True)):
                 there = squares.to(device, non_blocking=True)
-                changed.append(VIEWS[kind].apply(there, [one[place] for one in drawn]))
+                changed.append(view_of(kind).apply(there, [one[place] for one in drawn]))
             for start in range(0, len(rows), count):
                 batch = slice(start, start + count)
                 yield rows[batch], [view[batch] for view in changed]
@@ -472,7 +473,7 @@ class Features:
             return chosen
         return self.augmentation(chosen, random)
 
-    def crop_rule(self, crop_scale: float = 1.0, flip: bool = False) -> CropRule:
+    def crop_rule(self, crop_scale: float | None = 1.0, flip: bool = False) -> CropRule:
         """Nothing is cut, and no random number drawn."""
         return CropRule(crop_scale, flip, self.sizes, cuts=False)
 
@@ -490,7 +491,7 @@ class Features:
         part = ranks.part(plan.batch_size)
         for number in numbers:
             rows, random = plan(number).rows.to(device), plan.changes(number)
-            made = [self.view(rows, kind, random) for kind in plan.kinds]
+            made = [self.view(rows, kind, random) for kind in plan.kinds(number)]
             yield rows[part], [view[part] for view in made]
 
     def squares(
@@ -531,6 +532,16 @@ def _no_pictures() -> InputError:
     return InputError("of vectors there is nothing to look at: give the pictures themselves")
 
 
+def _groups(plan: Plan, numbers: range, together: int) -> Iterator[range]:
+    """Batches whose views are made in one go: one after the other, and of the same kinds."""
+    for start in range(0, len(numbers), together):
+        group = numbers[start : start + together]
+        if len({plan.kinds(number) for number in group}) == 1:
+            yield group
+        else:  # views change at an epoch among them
+            yield from (group[place : place + 1] for place in range(len(group)))
+
+
 @dataclass(frozen=True)
 class _Together:
     """Several batches of a plan as one, or some rows of each."""
@@ -551,5 +562,5 @@ class _Together:
 def _draws(plan: Plan, number: int, part: slice) -> list[list[Tensor]]:
     """What some images of a batch draw for each of its views."""
     random = plan.changes(number)
-    drawn = [VIEWS[kind].draw(plan.batch_size, random) for kind in plan.kinds]
+    drawn = [view_of(kind).draw(plan.batch_size, random) for kind in plan.kinds(number)]
     return [[x[part] for x in of_view] for of_view in drawn]

@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from maskcon.data.augment import Crops, draw_crops
+from maskcon.data.augment import Crops, draw_crops, view_of
 from maskcon.data.augment.crop import whole
+from maskcon.data.augment.stages import stage_at, stages
 from maskcon.runtime.seeds import generator
 
 
@@ -36,11 +37,14 @@ Squares = Generator[tuple[Tensor, list[Tensor]], None, None]  # rows, and views 
 class Plan(Protocol):
     """What the batches of a run hold."""
 
-    kinds: tuple[str, ...]  # of the views, names in `VIEWS`
     batch_size: int  # images of a whole batch
 
     def __call__(self, number: int) -> Batch:
         """The rows of a batch and how they are cut."""
+        ...
+
+    def kinds(self, number: int) -> tuple[str, ...]:
+        """What its views are, names that `view_of` knows."""
         ...
 
     def changes(self, number: int) -> torch.Generator:
@@ -50,20 +54,33 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class CropRule:
-    """How the views of a run are cut: a view's kind, and what is common to all of them."""
+    """How the views of a run are cut: what is common to all of them.
 
-    crop_scale: float
+    Attributes:
+        crop_scale: smallest share of an image's area that a crop keeps; None is each view's own.
+        flip: mirror every other view left to right.
+        sizes: height and width of each image, int64 [N, 2].
+        cuts: whether there is anything to cut; vectors have no pixels.
+    """
+
+    crop_scale: float | None
     flip: bool
-    sizes: Tensor  # height and width of each image, int64 [N, 2]
-    cuts: bool = True  # vectors cannot be cut
+    sizes: Tensor
+    cuts: bool = True
 
-    def draw(self, kind: str, rows: Tensor, random: torch.Generator) -> Crops:
+    def area(self, kind: str) -> float | None:
+        """Smallest share of an image that a view shows; None is all of it.
+
+        Asked where a plan is made, since processes that read pictures need not know a view that
+        a script has added.
+        """
+        return view_of(kind).area(self.crop_scale) if self.cuts else None
+
+    def draw(self, area: float | None, rows: Tensor, random: torch.Generator) -> Crops:
         """Crops of some rows for a view."""
         if not self.cuts:
             return whole(self.sizes[rows])
-        return draw_crops(
-            kind, self.sizes[rows], crop_scale=self.crop_scale, flip=self.flip, generator=random
-        )
+        return draw_crops(area, self.sizes[rows], flip=self.flip, generator=random)
 
 
 class StepPlan:
@@ -71,13 +88,15 @@ class StepPlan:
 
     Args:
         rule: how views are cut.
-        kinds: the views, names in `VIEWS`.
+        kinds: the views; each a name, or several in turn, as `stages` reads them.
         batch_size: images of a step; what is left of an epoch is dropped.
         seed: of the run.
     """
 
     def __init__(self, rule: CropRule, kinds: tuple[str, ...], batch_size: int, seed: int):
-        self.rule, self.kinds, self.batch_size, self.seed = rule, kinds, batch_size, seed
+        self.rule, self.batch_size, self.seed = rule, batch_size, seed
+        self._stages = tuple(stages("view", kind) for kind in kinds)
+        self._areas = {s.kind: rule.area(s.kind) for of_view in self._stages for s in of_view}
         self.steps_per_epoch = len(rule.sizes) // batch_size
         self._epoch, self._order = -1, torch.empty(0)
 
@@ -88,8 +107,14 @@ class StepPlan:
             random = generator(self.seed, "order", epoch)
             self._epoch, self._order = epoch, torch.randperm(len(self.rule.sizes), generator=random)
         rows = self._order[position * self.batch_size : (position + 1) * self.batch_size]
-        random = generator(self.seed, "crops", number)
-        return Batch(rows, tuple(self.rule.draw(kind, rows, random) for kind in self.kinds))
+        random, areas = generator(self.seed, "crops", number), self._areas
+        drawn = (self.rule.draw(areas[kind], rows, random) for kind in self.kinds(number))
+        return Batch(rows, tuple(drawn))
+
+    def kinds(self, number: int) -> tuple[str, ...]:
+        """Of the epoch of a step."""
+        epoch = number // self.steps_per_epoch
+        return tuple(stage_at(of_view, epoch).kind for of_view in self._stages)
 
     def changes(self, number: int) -> torch.Generator:
         """Of the views of a step."""
@@ -104,7 +129,7 @@ class PrefillPlan:
 
     Args:
         rule: how views are cut.
-        kind: the key's view.
+        kind: the key's view; of several in turn the first.
         count: keys wanted.
         batch_size: images of a batch.
         seed: of the run.
@@ -115,14 +140,19 @@ class PrefillPlan:
         self.order = torch.randperm(len(rule.sizes), generator=random)[: max(count, batch_size)]
         last = len(self.order) - batch_size
         self.starts = [*range(0, last, batch_size), last]
-        self.kinds: tuple[str, ...] = (kind,)
+        self._kind = stage_at(stages("view", kind), 0).kind
+        self._area = rule.area(self._kind)
         self.rule, self.batch_size, self.seed = rule, batch_size, seed
+
+    def kinds(self, number: int) -> tuple[str, ...]:
+        """The one view."""
+        return (self._kind,)
 
     def __call__(self, number: int) -> Batch:
         """The batch of a number."""
         rows = self.order[self.starts[number] : self.starts[number] + self.batch_size]
         random = generator(self.seed, "prefill", 1 + 2 * number)
-        return Batch(rows, (self.rule.draw(self.kinds[0], rows, random),))
+        return Batch(rows, (self.rule.draw(self._area, rows, random),))
 
     def changes(self, number: int) -> torch.Generator:
         """Of the view of a batch."""
@@ -142,14 +172,18 @@ class RowsInOrder:
 
     def __init__(self, rule: CropRule, kind: str, batch_size: int, seed: int = 0, stream: int = 0):
         self.rule, self.batch_size, self.seed, self.stream = rule, batch_size, seed, stream
-        self.kinds: tuple[str, ...] = (kind,)
+        self._kind, self._area = kind, rule.area(kind)
+
+    def kinds(self, number: int) -> tuple[str, ...]:
+        """The one view."""
+        return (self._kind,)
 
     def __call__(self, number: int) -> Batch:
         """The batch of a number."""
         start = number * self.batch_size
         rows = torch.arange(start, min(start + self.batch_size, len(self.rule.sizes)))
         random = generator(self.seed, "cached", (self.stream << 32) + number)
-        return Batch(rows, (self.rule.draw(self.kinds[0], rows, random),))
+        return Batch(rows, (self.rule.draw(self._area, rows, random),))
 
     def changes(self, number: int) -> torch.Generator:
         """Of the view of a batch; nothing is drawn from it."""

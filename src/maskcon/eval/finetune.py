@@ -32,7 +32,7 @@ def fine_tuned(
     test: Split,
     *,
     share: float,
-    crop_scale: float = 0.2,
+    crop_scale: float | None = None,
     flip: bool = True,
     seed: int = 0,
     workers: int = 1,
@@ -52,7 +52,7 @@ def fine_tuned(
         train: the split that labels are drawn from, as `maskcon.eval.probe.few` draws them.
         test: the split that is judged.
         share: of the fine labels, in (0, 1].
-        crop_scale: smallest share of an image's area that a view keeps.
+        crop_scale: smallest share of an image's area that a view keeps [0.2].
         flip: whether views are mirrored.
         seed: of the labels, the classifier, the order and the views.
         workers: processes that read pictures.

@@ -52,7 +52,7 @@ class Subject:
     train: Split | None = None
     bare: Network | None = None
     coarse_names: Sequence[str] = ()
-    crop_scale: float = 0.2
+    crop_scale: float | None = None
     flip: bool = True
     seed: int = 0
     workers: int = 1

@@ -98,12 +98,14 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
     for run in runs:
         grouped.setdefault(name_of(run["config"]), []).append(run)
     commits = sorted({str(run["commit"])[:10] for run in runs})
+    cut = config["crop_scale"]
+    crops = "" if cut is None else f", crops of at least {cut:g} of the area"
     lines = [
         f"### {config['data']}: {config['backbone']}, {config['epochs']} epochs, "
         f"initial weights: {config['init']}",
         "",
-        f"Views {config['query_view']} and {config['key_view']}, crops of at least "
-        f"{config['crop_scale']:g} of the area; batch {config['batch_size']}, bank "
+        f"Views {config['query_view']} and {config['key_view']}{crops}; "
+        f"batch {config['batch_size']}, bank "
         f"{config['bank_size']:,}, ema {config['ema']:g}, learning rate "
         f"{config['lr']:g} after {config['warmup_epochs']:g} epochs of warm-up, precision "
         f"{runs[0]['precision']}; {hardware['device']} ({hardware['cpu']}); torch "

@@ -10,8 +10,9 @@ from torchvision.models import ResNet
 
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Images
-from maskcon.data.augment import VIEWS
+from maskcon.data.augment import view_of
 from maskcon.data.augment.crop import SMALL
+from maskcon.data.augment.stages import stages
 from maskcon.data.images import FeatureAugmentation
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
@@ -43,11 +44,7 @@ def check(config: Config, data: DataSet) -> Objective:
         InputError: it cannot.
     """
     objective = objective_of(config)
-    for name in ("query_view", "key_view"):
-        if getattr(config, name) not in VIEWS:
-            raise InputError(
-                f"{name} is {getattr(config, name)!r}: expected one of {', '.join(VIEWS)}"
-            )
+    _check_views(config)
     if objective.method.crops and not data.train.images.has_pictures:
         raise InputError(f"{config.method} needs small crops of pictures: vectors have none")
     label, _ = labels_of(config, data)
@@ -65,6 +62,26 @@ def check(config: Config, data: DataSet) -> Objective:
             "or leave it out"
         )
     return objective
+
+
+def _check_views(config: Config) -> None:
+    """Refuse views that there are not, that would never come, or that fail on a black picture."""
+    size = config.image_size
+    for name in ("query_view", "key_view"):
+        begin = 0.0
+        for stage in stages(name, getattr(config, name)):
+            if begin >= config.epochs:
+                raise InputError(
+                    f"{name} is {getattr(config, name)!r}, and no epoch of {config.epochs} sees "
+                    f"{stage.kind}: leave it out, or train longer"
+                )
+            begin = stage.end
+            try:
+                view = view_of(stage.kind)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+            black = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+            view.apply(black, [view.draw(1, torch.Generator())])
 
 
 def labels_of(config: Config, data: DataSet) -> tuple[Tensor, Sequence[str]]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Split
+from maskcon.data.augment import VIEWS
 from maskcon.data.images import IMAGENET_STATISTICS, of_tensor
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import negatives_before, recall
@@ -67,7 +68,7 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
         Preprocessing(config.image_size, *_normalisation(backbone)),
         Precision.pick(config.precision, device),
         config.frozen_views,
-        config.crop_scale,
+        VIEWS["weak"].area(config.crop_scale),
         config.flip,
         config.seed,
     )

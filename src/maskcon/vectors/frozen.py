@@ -54,7 +54,7 @@ class Frozen:
     preprocessing: Preprocessing
     precision: Precision
     views: int
-    crop_scale: float
+    crop_scale: float | None
     flip: bool
     seed: int
 

@@ -1,84 +1,37 @@
 """Views of a whole uint8 batch, on its device, with random draws of each image's own.
 
 `views` is the way in; `VIEWS` names the pipelines. A view is a crop, resized to a square and
-perhaps mirrored, and then what `View.change` does with the squares: pictures that do not fit
+perhaps mirrored, and then what `View.apply` does with the squares: pictures that do not fit
 into memory are cropped where they are decoded, and changed as a batch like all others. The
 random numbers are drawn on the generator's device (the processor, in training), so that one
 seed gives the same views on every device.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Generator, Tensor
 
-from maskcon.data.augment.autoaugment import cifar10_policy
-from maskcon.data.augment.change import Change
 from maskcon.data.augment.crop import Crops, random_crops, resample, whole
-from maskcon.data.augment.photo import colour, perspective
+from maskcon.data.augment.own import view_of, with_named_views
+from maskcon.data.augment.view import VIEWS, View
 from maskcon.errors import InputError
 
-__all__ = ["VIEWS", "Crops", "View", "draw_crops", "views"]
-
-
-@dataclass(frozen=True)
-class View:
-    """A pipeline.
-
-    Attributes:
-        summary: one line for people.
-        crops: a crop at random (torchvision's RandomResizedCrop, aspect 3/4-4/3, and a
-            horizontal flip); else the whole image, resized to a square.
-        changes: what happens to the squares, in this order.
-    """
-
-    summary: str
-    crops: bool = True
-    changes: tuple[Change, ...] = ()
-
-    def draw(self, n: int, generator: Generator | None) -> list[Tensor]:
-        """What n images draw for each change."""
-        return [change.draw(n, generator) for change in self.changes]
-
-    def apply(self, images: Tensor, drawn: Sequence[list[Tensor]]) -> Tensor:
-        """All changes, one after the other.
-
-        Args:
-            images: uint8 [N, 3, S, S] of one batch or of several together.
-            drawn: for each batch, what `draw` gave.
-        """
-        for number, change in enumerate(self.changes):
-            images = change.apply(images, torch.cat([one[number] for one in drawn]))
-        return images
-
-
-VIEWS: dict[str, View] = {
-    "plain": View("the whole image, resized to a square (the aspect is not kept)", crops=False),
-    "weak": View("crop and flip"),
-    "strong": View("crop, flip and the CIFAR-10 AutoAugment policy", changes=(cifar10_policy,)),
-    "perspective": View("crop, flip and perspective", changes=(perspective,)),
-    "jitter": View(
-        "crop, flip, perspective, colour jitter, grey and blur", changes=(perspective, colour)
-    ),
-}
+__all__ = ["VIEWS", "Crops", "View", "draw_crops", "view_of", "views", "with_named_views"]
 
 
 def draw_crops(
-    kind: str, sizes: Tensor, *, crop_scale: float, flip: bool, generator: Generator | None
+    area: float | None, sizes: Tensor, *, flip: bool, generator: Generator | None
 ) -> Crops:
     """The crops of a view.
 
     Args:
-        kind: a name in `VIEWS`.
+        area: what `View.area` says.
         sizes: height and width of each image, int64 [N, 2].
-        crop_scale: smallest share of an image's area that a crop keeps, in (0, 1].
         flip: mirror every other view left to right.
         generator: source of the random numbers; None is torch's global one.
     """
-    if not VIEWS[kind].crops:
+    if area is None:
         return whole(sizes)
-    return random_crops(sizes, area=crop_scale, flip=flip, generator=generator)
+    return random_crops(sizes, area=area, flip=flip, generator=generator)
 
 
 def views(
@@ -86,7 +39,7 @@ def views(
     kind: str,
     *,
     size: int = 32,
-    crop_scale: float = 0.2,
+    crop_scale: float | None = None,
     flip: bool = True,
     generator: Generator | None = None,
 ) -> Tensor:
@@ -94,9 +47,11 @@ def views(
 
     Args:
         images: uint8 [N, 3, H, W], on any device.
-        kind: a name in `VIEWS`: "plain", "weak", "strong", "perspective" or "jitter".
+        kind: a name in `VIEWS` ("plain", "weak", "strong", "perspective", "jitter", "moco" or
+            "simclr"), or module:attribute, as `view_of` takes it.
         size: side of the square views, in pixels.
-        crop_scale: smallest share of an image's area that a crop keeps, in (0, 1].
+        crop_scale: smallest share of an image's area that a crop keeps, in (0, 1]; None is the
+            view's own.
         flip: mirror every other view left to right.
         generator: source of the random numbers; None is torch's global one.
 
@@ -106,18 +61,16 @@ def views(
     Raises:
         InputError: the images are no uint8 batch, or there is no such kind.
     """
-    if kind not in VIEWS:
-        raise InputError(f"there is no view {kind!r}: choose one of {', '.join(VIEWS)}")
+    view = view_of(kind)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images are {images.dtype} {list(images.shape)}: expected uint8 [N, 3, H, W]"
         )
-    if not 0 < crop_scale <= 1:
+    if crop_scale is not None and not 0 < crop_scale <= 1:
         raise InputError(f"crop_scale is {crop_scale}: expected a share above 0, up to 1")
     sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
-    crops = draw_crops(kind, sizes, crop_scale=crop_scale, flip=flip, generator=generator)
+    crops = draw_crops(view.area(crop_scale), sizes, flip=flip, generator=generator)
     squares = cut(images, crops, size)
-    view = VIEWS[kind]
     return view.apply(squares, [view.draw(len(squares), generator)]).float().div_(255)
 
 

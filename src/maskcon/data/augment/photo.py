@@ -1,7 +1,8 @@
 """Changes of photographs: perspective, colour jitter, grey and blur, on a uint8 batch.
 
 What MaskCon uses for Stanford Cars (all of them) and Stanford Online Products (perspective
-alone), with its strengths. Each image draws for itself whether and how it is changed.
+alone), with its strengths; jitter, grey and blur are MoCo v2's, and SimCLR's with another
+strength. Each image draws for itself whether and how it is changed.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from maskcon.config import SMALL_IMAGE
 from maskcon.data.augment.change import Change
 from maskcon.data.augment.operations import brightness, color, contrast
 
@@ -64,11 +66,11 @@ def _grid(seen: Tensor, corners: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([across, down], 3).float()
 
 
-def _colour(images: Tensor, drawn: Tensor) -> Tensor:
-    """Jitter, grey and blur; drawn [N, 12] in 0..1."""
+def _colour(images: Tensor, drawn: Tensor, *, strength: float = 1.0, blurs: bool = True) -> Tensor:
+    """Jitter, grey and blur; drawn [N, 12] in 0..1; strength of the jitter, 1 is MoCo's."""
     jittered, grey, blurred = drawn[:, 0] < 0.8, drawn[:, 9] < 0.2, drawn[:, 10] < 0.5
-    factors = 1 + JITTER * (2 * drawn[:, 1:4] - 1)
-    turn = HUE * (2 * drawn[:, 4:5] - 1)
+    factors = 1 + strength * JITTER * (2 * drawn[:, 1:4] - 1)
+    turn = strength * HUE * (2 * drawn[:, 4:5] - 1)
     magnitudes = torch.cat([factors, turn], 1)  # [N, 4]
     order = drawn[:, 5:9].argsort(1)
     sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * drawn[:, 11]
@@ -79,8 +81,15 @@ def _colour(images: Tensor, drawn: Tensor) -> Tensor:
         for number, operation in enumerate(operations):
             _apply(out, jittered & (order[:, place] == number), operation, magnitudes[:, number])
     _apply(out, grey, color, torch.zeros(len(out)))
-    _apply(out, blurred, blur, sigma)
+    if blurs:
+        _apply(out, blurred, blur, sigma)
     return out
+
+
+def _simclr(images: Tensor, drawn: Tensor) -> Tensor:
+    """SimCLR's: twice MoCo's jitter; of small images half of that, and no blur."""
+    small = max(images.shape[2:]) <= SMALL_IMAGE
+    return _colour(images, drawn, strength=1.0 if small else 2.0, blurs=not small)
 
 
 def _apply(
@@ -157,3 +166,4 @@ perspective = Change(_uniform(9), _perspective)
 # Jitter of brightness, contrast, colour and hue (p 0.8), grey (p 0.2) and blur (p 0.5). The four
 # jitters come in an order of each image's own, as in torchvision's ColorJitter.
 colour = Change(_uniform(12), _colour)
+simclr_colour = Change(_uniform(12), _simclr)
