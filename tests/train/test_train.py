@@ -316,7 +316,7 @@ def test_no_fine_labels(tmp_path, tiny):
     ("changes", "message"),
     [
         ({"tau": 0.0}, "tau is 0.0"),
-        ({"query_view": "bold"}, "query_view is 'bold': expected one of plain, weak, strong"),
+        ({"query_view": "bold"}, "query_view: there is no view 'bold': choose one of plain, weak"),
         ({"device": "toaster"}, "device is 'toaster': expected auto, cpu, cuda"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
         ({"backbone": "resnet17"}, "there is no backbone 'resnet17'"),
