@@ -279,7 +279,11 @@ def test_interrupt_and_resume(number, status, message, tmp_path, quick):
     """Ctrl-C, or a cluster's SIGTERM: a checkpoint; the resumed run ends like the unbroken one."""
     words = ["train", *quick, "--log-every", "10"]
     running = subprocess.Popen(
-        [MASKCON, *words, "--out", "parts"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [MASKCON, *words, "--out", "parts"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup would have it ignored
     )
     metrics = tmp_path / "parts" / "metrics.jsonl"
     deadline = time.monotonic() + 120

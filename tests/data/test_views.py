@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from maskcon import CoarseToFine, commands
 from maskcon.config import resolve
 from maskcon.data import DATA_SETS, NamedSet
-from maskcon.data.augment import VIEWS, View, view_of, views, with_named_views
+from maskcon.data.augment import VIEWS, View, own, view_of, views, with_named_views
 from maskcon.data.augment.stages import Stage, stage_at, stages
 from maskcon.data.images import InMemory
 from maskcon.data.plans import PrefillPlan, StepPlan
@@ -198,12 +198,13 @@ def test_a_transform_through_the_command_and_the_estimator(tmp_path, tiny, monke
     named = run["config"]["query_view"]
     assert named.startswith("(tests.data.test_views.test_a_transform_through_the_command")
     assert commands.train(out=tmp_path / "a", resume=True, query_view=mine)["results"]
-    VIEWS.pop(named)
+    own._GIVEN.pop(named)  # as another process would find it
     with pytest.raises(InputError, match="was given as an object: give it again"):
         commands.train(out=tmp_path / "a", resume=True)
     images = tiny.train.images.pixels.permute(0, 2, 3, 1).numpy()
-    own = {"projection": 8, "bank_size": 32, "query_view": MINE}
-    CoarseToFine("selfcon", epochs=1, backbone="resnet10w8", image_size=16, options=own).fit(images)
+    options = {"projection": 8, "bank_size": 32, "query_view": MINE}
+    network = {"epochs": 1, "backbone": "resnet10w8", "image_size": 16}
+    CoarseToFine("selfcon", **network, options=options).fit(images)
 
 
 def test_ressl_has_a_weak_key_beside_mocos_query(tiny):

@@ -16,6 +16,8 @@ from maskcon.errors import InputError
 
 SHOWN = 120  # letters of a transform's name
 
+_GIVEN: dict[str, View] = {}  # those that were given as objects, under their names
+
 
 def view_of(name: str) -> View:
     """The view of a name.
@@ -29,6 +31,8 @@ def view_of(name: str) -> View:
     """
     if name in VIEWS:
         return VIEWS[name]
+    if name in _GIVEN:
+        return _GIVEN[name]
     if name.startswith("("):
         raise InputError(f"the view {name} was given as an object: give it again")
     if ":" in name:
@@ -44,7 +48,7 @@ def with_named_views(options: Mapping[str, Any]) -> dict[str, Any]:
 
     A view is a `View`, or a function from uint8 [3, S, S] to the same (or to floats in 0..1),
     such as a transform of torchvision.transforms.v2. The function is given the whole picture,
-    resized to a square, and torch's random numbers are seeded for each picture. `VIEWS` has
+    resized to a square, and torch's random numbers are seeded for each picture. `view_of` finds
     them from then on, under names in parentheses.
     """
     named = dict(options)
@@ -52,7 +56,7 @@ def with_named_views(options: Mapping[str, Any]) -> dict[str, Any]:
         given = options.get(option)
         if isinstance(given, View) or _transforms(given):
             name = f"({given.summary if isinstance(given, View) else _shown(given)})"
-            VIEWS[name] = _as_view(given, name)
+            _GIVEN[name] = _as_view(given, name)
             named[option] = name
     return named
 
