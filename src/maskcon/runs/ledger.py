@@ -14,6 +14,7 @@ from maskcon.methods.schedules import shown
 from maskcon.runs import paper
 from maskcon.runtime import files
 
+BEFORE = {"crop_scale": 0.2}  # of all views, until each had its own
 KS = ("recall@1", "recall@2", "recall@5", "recall@10")
 # Fields in which runs of one table may differ; the seeds of a row are averaged. How often a run is
 # evaluated and logged changes nothing.
@@ -82,8 +83,8 @@ def tables(path: Path) -> str:
     runs = _runs(path, path.read_bytes())
     budgets: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
-        # an option that a run did not know yet had what is now its default
-        run["config"] = {**asdict(Config()), **as_now(run["config"])}
+        # an option that a run did not know yet had what is now its default, but for BEFORE
+        run["config"] = {**asdict(Config()), **BEFORE, **as_now(run["config"])}
         budget = {k: v for k, v in run["config"].items() if k not in ROW_FIELDS}
         budget |= {"precision": run["precision"], "on": run["hardware"]["device"]}
         budgets.setdefault(json.dumps(budget, sort_keys=True), []).append(run)
