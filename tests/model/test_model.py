@@ -59,7 +59,7 @@ def test_the_classifier_of_ancor_has_a_bias_and_sees_no_negative_projection():
     expected = z.clamp(min=0) @ network.classifier.weight.T + network.classifier.bias
     torch.testing.assert_close(said.logits, expected)
     assert network.prototypes is network.classifier.weight
-    plain = Network(architecture(heads=("z", "prototypes")))
+    plain = Network(architecture(heads=("z", "prototypes")))  # as encoders of 0.1 say it
     assert plain.prototypes is plain.classifier.weight
     assert plain.classifier.bias is None
 

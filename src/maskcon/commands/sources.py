@@ -9,6 +9,8 @@ from typing import Any
 from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, read_recipe, reading, resolve
 from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold, load
 from maskcon.data.augment import with_named_views
+from maskcon.data.augment.own import is_imported
+from maskcon.data.augment.stages import stages
 from maskcon.data.table import Part, Split
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
@@ -96,6 +98,7 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
             f"the run in {folder} is one of {before['method']} and cannot go on with "
             f"{given['method']}: start a new run"
         )
+    _refuse_modules(folder, before, given)
     config = resolved({**before, **given}, None)
     moved = _moved(before, config)
     changed = [
@@ -110,6 +113,18 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
             "Resume without them, or start a new run"
         )
     return config
+
+
+def _refuse_modules(run: Path, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """A record imports no module: whoever types its name again has seen it."""
+    for name in ("query_view", "key_view"):
+        text = before.get(name) or ""
+        if name in given or not any(is_imported(stage.kind) for stage in stages(name, text)):
+            continue
+        raise InputError(
+            f"{run / runs.RUN_FILE} names a view of a module, {text!r}, which would run that "
+            f"module's code: if you know it, say --{name.replace('_', '-')} {text} in this command"
+        )
 
 
 def _moved(before: Mapping[str, Any], config: Config) -> list[str]:

@@ -23,8 +23,8 @@ def view_of(name: str) -> View:
     """The view of a name.
 
     Args:
-        name: in `VIEWS`, or module:attribute: a `View`, or a transform
-            of pictures, as `with_named_views` describes them.
+        name: in `VIEWS`; that of an object that was given; or module:attribute, a `View` or a
+            transform of pictures, as `with_named_views` describes them.
 
     Raises:
         InputError: there is none.
@@ -35,12 +35,17 @@ def view_of(name: str) -> View:
         return _GIVEN[name]
     if name.startswith("("):
         raise InputError(f"the view {name} was given as an object: give it again")
-    if ":" in name:
+    if is_imported(name):
         return _imported(name)
     raise InputError(
         f"there is no view {name!r}: choose one of {', '.join(VIEWS)}, or module:attribute of your "
         "own"
     )
+
+
+def is_imported(name: str) -> bool:
+    """Whether a name stands for what a module has, module:attribute."""
+    return name not in VIEWS and not name.startswith("(") and ":" in name
 
 
 def with_named_views(options: Mapping[str, Any]) -> dict[str, Any]:
