@@ -223,3 +223,29 @@ def test_typed(folders, results):
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["seeds", "recall@1", "recall@10"]
     assert any(line.startswith("maskcon, w 1, tau 0.05, lr 0.02") for line in lines)
+
+
+def test_few_shot_is_left_out_of_all_where_classes_are_small(results, folders, found, tmp_path):
+    assert "5-way/1-shot" not in results
+    with pytest.raises(InputError, match=r"take 20 images of a fine class.*leave out few-shot"):
+        commands.eval(folders[0], data=found, protocol="few-shot")
+    assert "few-shot" not in check_protocols(["all"], smallest=19)
+    assert "few-shot" in check_protocols(["all"], smallest=20)
+
+
+def test_few_shot_of_a_run_keeps_the_intervals_of_recall(folders, found):
+    test = found.parts["test"]
+    fine = torch.arange(len(test)) % 3  # classes of forty
+    few = dataclasses.replace(
+        found,
+        name="few",
+        parts={"test": dataclasses.replace(test, fine=fine, coarse=torch.zeros_like(fine))},
+        fine_names=("a", "b", "c"),
+    )
+    commands.eval(folders[2], data=few, protocol="recall")
+    got = commands.eval(folders[2], data=few, protocol="few-shot")
+    noted = runs.read(folders[2])["evaluations"]["few"]
+    assert {"recall@1", "all-way/1-shot"} <= set(noted["intervals"])
+    for name, (low, high) in got["intervals"].items():
+        assert low <= got[name] <= high
+    assert "5-way/1-shot" not in got  # three classes

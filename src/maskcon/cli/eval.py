@@ -15,7 +15,8 @@ from maskcon.cli.results import print_evaluation
 @click.option(
     "--protocol",
     default="recall",
-    help="recall, knn, linear, fewshot, cluster, diagnostics; with commas, or all [recall]",
+    help="recall, knn, linear, semi-supervised, few-shot, cluster, diagnostics; with commas, or "
+    "all [recall]",
 )
 @data_options
 @encoder_options
@@ -25,9 +26,10 @@ def eval(run: Path, **options: Any) -> None:
     """Judge a run's encoder on fine labels.
 
     RUN is a run folder, whose run.json keeps the results. recall: each test image queries all
-    the others. knn, linear: classifiers that train images teach. fewshot: the same with 1 % and
-    10 % of the labels, and the whole network fine-tuned with them. cluster: k-means against the
-    classes. diagnostics: coarse accuracy, effective rank, alignment, uniformity.
+    the others. knn, linear: classifiers that train images teach. semi-supervised: the same with
+    1 % and 10 % of the labels, and the whole network fine-tuned with them. few-shot: episodes of
+    test images, one or five of each class labelled. cluster: k-means against the classes.
+    diagnostics: coarse accuracy, effective rank, alignment, uniformity.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen

@@ -19,7 +19,7 @@ def print_run(run: Mapping[str, Any]) -> None:
 def print_evaluation(results: Mapping[str, Any]) -> None:
     """Everything that `maskcon eval` found."""
     intervals = results.get("intervals") or {}
-    if not intervals:  # no fine labels, or no recall
+    if "recall@1" not in intervals:  # no fine labels, or no recall
         if "pixels" in results:
             _print_recall({"features": results, **_beside(results)})
     else:

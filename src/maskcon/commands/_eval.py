@@ -6,6 +6,8 @@ from typing import Any
 
 from maskcon.commands.sources import hold_part, inputs_of, judged_set
 from maskcon.data import Found
+from maskcon.data.table import Part
+from maskcon.eval.few_shot import LEAST
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
 from maskcon.model.network import without_head
 from maskcon.model.preprocessing import Preprocessing
@@ -34,8 +36,9 @@ def eval(
         run: a run folder.
         data: a data set's name or path, or arrays; by default the run's own. All of its images
             are tested with where it has no test split.
-        protocol: of `maskcon.eval.protocols.PROTOCOLS`: recall, knn, linear, fewshot, cluster,
-            diagnostics; several as a sequence or with commas; "all" for all of them.
+        protocol: of `maskcon.eval.protocols.PROTOCOLS`: recall, knn, linear,
+            semi-supervised, few-shot, cluster, diagnostics; several as a sequence or with commas;
+            "all" for all that the data allow.
         json: a file to write the results to.
         overwrite: replace that file.
         progress: told how it goes.
@@ -80,7 +83,7 @@ def _eval(
     if json is not None:
         check_apart([json], inputs_of(config, found), "--json")
     part = found.parts.get("test") or found.parts["train"]
-    chosen = check_protocols(names, fine=part.fine is not None)
+    chosen = _possible(names, part, progress)
     taught = bool(set(chosen) & set(TAUGHT)) and {"train", "test"} <= set(found.parts)
     size = description["image_size"]
     subject = Subject(
@@ -106,3 +109,17 @@ def _eval(
         write_json(Path(json), results)
     runs.note_evaluation(folder, found.name, results, trained)
     return results
+
+
+def _possible(names: list[str], part: Part, progress: Progress) -> tuple[str, ...]:
+    """The protocols that these data can be judged by; what "all" has to leave out is told."""
+    smallest = None
+    if part.fine is not None:
+        smallest = int(part.fine.unique(return_counts=True)[1].min())
+    chosen = check_protocols(names, fine=part.fine is not None, smallest=smallest)
+    if "all" in names and smallest is not None and "few-shot" not in chosen:
+        progress.note(
+            f"without few-shot: the smallest fine class has {smallest} images of the {LEAST} that "
+            "an episode takes"
+        )
+    return chosen

@@ -11,6 +11,7 @@ network. Results are plain dicts of floats, shares in [0, 1].
     bootstrap    intervals of such means over queries
     knn          the weighted nearest-neighbour classifier, train -> test
     probe        linear classifiers on frozen features, with all labels or a share of them
+    few_shot     episodes of a few classes, each with a few labelled images
     finetune     a whole encoder trained with a share of the labels
     cluster      k-means against the classes: NMI, ARI, accuracy
     estimate     how many clusters there are

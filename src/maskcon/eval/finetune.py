@@ -64,7 +64,8 @@ def fine_tuned(
     assert train.fine is not None
     if not train.images.has_pictures:
         raise InputError(
-            "fine-tuning needs pictures, and here are vectors alone: leave out the protocol fewshot"
+            "fine-tuning needs pictures, and here are vectors alone: leave out the protocol "
+            "semi-supervised"
         )
     rows, device = few(train.fine, share, seed), precision.device
     images = train.images.take(rows).to(device)

@@ -12,6 +12,7 @@ from maskcon.errors import InputError
 from maskcon.eval import bootstrap, precision, probe, recall
 from maskcon.eval.cluster import clustering
 from maskcon.eval.diagnostics import diagnostics
+from maskcon.eval.few_shot import LEAST, few_shot
 from maskcon.eval.finetune import fine_tuned
 from maskcon.eval.knn import nearest_across, vote
 from maskcon.eval.recall import pixel_recall, recall_of
@@ -22,7 +23,7 @@ from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors.encode import embed
 
-SHARES = (0.01, 0.1)  # of the fine labels, of the few-shot protocol
+SHARES = (0.01, 0.1)  # of the fine labels, of the semi-supervised protocol
 NEIGHBOURS = 200  # that vote
 
 
@@ -105,7 +106,8 @@ class Subject:
         if self.train is None or self.train.fine is None:
             raise InputError(
                 "the data have no train images with fine labels, which classifiers are taught "
-                "with: leave out knn, linear and fewshot, or give data with a train split"
+                "with: leave out knn, linear and semi-supervised, or "
+                "give data with a train split"
             )
         return self.train
 
@@ -159,7 +161,7 @@ def _linear(subject: Subject) -> dict[str, Any]:
     return probe.linear_probe(*features, seed=subject.seed, progress=subject.progress)
 
 
-def _few_shot(subject: Subject) -> dict[str, Any]:
+def _semi_supervised(subject: Subject) -> dict[str, Any]:
     train, seed, progress = subject.taught, subject.seed, subject.progress
     assert train.fine is not None
     found: dict[str, Any] = {}
@@ -182,6 +184,13 @@ def _few_shot(subject: Subject) -> dict[str, Any]:
     return found
 
 
+def _few_shot(subject: Subject) -> dict[str, Any]:
+    test = subject.test
+    return few_shot(
+        subject.features, subject.fine, test.coarse, seed=subject.seed, progress=subject.progress
+    )
+
+
 def _cluster(subject: Subject) -> dict[str, Any]:
     seed, progress = subject.seed, subject.progress
     return clustering(
@@ -198,27 +207,33 @@ PROTOCOLS: dict[str, Protocol] = {
     "recall": _recall,
     "knn": _knn,
     "linear": _linear,
-    "fewshot": _few_shot,
+    "semi-supervised": _semi_supervised,
+    "few-shot": _few_shot,
     "cluster": _cluster,
     "diagnostics": _diagnostics,
 }
-TAUGHT = ("knn", "linear", "fewshot")  # with the fine labels of train images
+TAUGHT = ("knn", "linear", "semi-supervised")  # with the fine labels of train images
 WITHOUT_FINE = ("recall", "diagnostics")  # what can be judged where there are none
 
 
-def check_protocols(names: Sequence[str], fine: bool = True) -> tuple[str, ...]:
-    """The protocols of these names, in their order; "all" is all of them.
+def check_protocols(
+    names: Sequence[str], fine: bool = True, smallest: int | None = None
+) -> tuple[str, ...]:
+    """The protocols of these names, in their order; "all" is all that the data allow.
 
     Args:
         names: of `PROTOCOLS`, or "all".
         fine: whether the data have fine labels.
+        smallest: images of the smallest fine class, where that is known: "all" is without
+            few-shot where they are fewer than an episode takes.
 
     Raises:
         InputError: an unknown one, or one that needs fine labels where there are none.
     """
     possible = tuple(PROTOCOLS) if fine else WITHOUT_FINE
     if "all" in names:
-        return possible
+        small = smallest is not None and smallest < LEAST
+        return tuple(name for name in possible if not (small and name == "few-shot"))
     unknown = [name for name in names if name not in PROTOCOLS]
     if unknown or not names:
         raise InputError(
@@ -242,12 +257,14 @@ def judge(subject: Subject, names: Sequence[str]) -> dict[str, Any]:
         names: as `check_protocols` returns them.
 
     Returns:
-        {name of a metric: share in [0, 1] or figure}; besides, of recall, "intervals" ({metric:
-        [low, high]}, 95 %), "by_coarse" ({coarse class: {metric: share}}) and "pixels" (the
-        recall of raw pixels).
+        {name of a metric: share in [0, 1] or figure}; besides, of recall and few-shot,
+        "intervals" ({metric: [low, high]}, 95 %), and of recall, "by_coarse" ({coarse class:
+        {metric: share}}) and "pixels" (the recall of raw pixels).
     """
     found: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
     for name in names:
         found |= PROTOCOLS[name](subject)
+        intervals |= found.get("intervals", {})
     subject.progress.close()
-    return found
+    return {**found, "intervals": intervals} if intervals else found

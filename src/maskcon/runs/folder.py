@@ -203,7 +203,9 @@ def note_evaluation(
         if judged is not None and judged.get("started") != run.get("started"):
             return
         kept = run.setdefault("evaluations", {}).get(data, {})
-        run["evaluations"][data] = {**kept, **results, "measured": about}
+        spans = {**kept.get("intervals", {}), **results.get("intervals", {})}
+        noted = {**kept, **results, **({"intervals": spans} if spans else {})}
+        run["evaluations"][data] = {**noted, "measured": about}
         files.write_json(folder / RUN_FILE, run)
 
 
