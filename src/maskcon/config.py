@@ -107,6 +107,9 @@ class Config:
         "one; 0 is the first",
         needs="pictures folder",
     )
+    one_level: bool = _data(
+        False, "the labels have one level, and evaluation judges by them; there is no coarse label"
+    )
     image_size: int = _data(
         0, "side of the views in pixels; 0 is chosen from the pictures", needs="pictures"
     )
@@ -445,7 +448,7 @@ MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "cache_
 # How a set is found and read; the commands that take one take these.
 COLUMN_FIELDS = ("image_column", "coarse_column", "fine_column", "split_column")
 READING_FIELDS = (
-    *("data_dir", "download", *COLUMN_FIELDS, "coarse_level"),
+    *("data_dir", "download", *COLUMN_FIELDS, "coarse_level", "one_level"),
     *("confine", "skip_unreadable", "max_pixels", "workers"),
 )
 

@@ -115,6 +115,30 @@ def test_cifartoy(tmp_path, write):
             find(name, data_dir=tmp_path / "set")
 
 
+@pytest.mark.parametrize(
+    "write", [write_cifar10_archive, write_cifar10_parquet, write_cifar10_tree]
+)
+def test_cifar10_has_labels_of_one_level(tmp_path, write):
+    write(tmp_path / "set")
+    found = DATA_SETS["cifar10"].read(tmp_path / "set")
+    assert (found.name, found.coarse_names, list(found.fine_names)) == (
+        "cifar10",
+        ("all",),
+        CIFAR10,
+    )
+    for part, rows in found.parts.items():
+        images, labels = cifar10_rows(part)
+        wanted = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        seen = {
+            rows.pictures.decode(row).transpose(2, 0, 1).tobytes(): int(rows.fine[row])
+            for row in range(len(rows))
+        }
+        assert seen == wanted
+        assert not rows.coarse.any()
+    with pytest.raises(InputError, match=r"not the whole of cifar10: 40 train images in place of"):
+        find("cifar10", data_dir=tmp_path / "set")
+
+
 def test_groups_of_cifartoy():
     assert set(cifar.GOOD["vehicle"]) == {"airplane", "automobile", "ship", "truck"}
     assert set(cifar.GOOD["animal"]) == {"bird", "cat", "dog", "horse"}

@@ -29,7 +29,7 @@ def check(data: str | Path | Found, *, progress: Progress | None = None, **optio
     config = resolved({"data": name_of(data), **options}, None)
     there = isinstance(data, Found) or str(data) in data_sets() or Path(data).exists()
     try:
-        found = data if isinstance(data, Found) else find_set(config, progress)
+        found = find_set(config, progress, data)
         fits = fitting_size(found)
         split = found.with_test(config.test_share, config.seed)
         return look_through(split, config, fits, progress)

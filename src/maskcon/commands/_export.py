@@ -161,7 +161,7 @@ def _find(
     """
     if data is not None:
         config = resolved({"data": name_of(data), **options}, None)
-        found = data if isinstance(data, Found) else find_set(config, progress)
+        found = find_set(config, progress, data)
     else:
         config = own_data(runs.read(folder)["config"], options)
         tell_of(config.features or config.data, folder, progress)

@@ -46,7 +46,7 @@ def pack(
         raise InputError(f"size is {size}: expected pixels, 1 or more")
     with output(out, "OUT", suffixes=(packs.SUFFIX,), overwrite=overwrite):
         config = resolved({"data": name_of(data), **reading(options)}, None)
-        found = data if isinstance(data, Found) else find_set(config, progress)
+        found = find_set(config, progress, data)
         check_apart([out], inputs_of(config, found), "OUT")
         images, skipped = packs.write(
             found,

@@ -170,7 +170,7 @@ def _read(
 ) -> tuple[Config, _Sets]:
     """The data, and the configuration with what was left open chosen for them."""
     with ranks.main_first():  # which may download
-        found = data if isinstance(data, Found) else find_set(config, progress)
+        found = find_set(config, progress, data)
     if new and "test" in found.parts and config.test_share != Config.test_share:
         raise InputError(
             f"--test-share has no effect: {found.name} has a test split of its own; leave it out. "

@@ -101,7 +101,7 @@ def labelled(
         before = {**trained, "skip_unreadable": False, "workers": 0}
         config = own_data(before, given)
     try:
-        found = data if isinstance(data, Found) else find_set(config, progress)
+        found = find_set(config, progress, data)
     except InputError as error:
         columns = any(name in given for name in (*COLUMN_FIELDS, "coarse_level"))
         chosen = columns or split != "all"

@@ -11,7 +11,7 @@ from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold
 from maskcon.data.augment import with_named_views
 from maskcon.data.augment.own import is_imported
 from maskcon.data.augment.stages import stages
-from maskcon.data.table import Part, Split
+from maskcon.data.table import Part, Split, as_one_level
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs import pictures
@@ -146,8 +146,19 @@ def tell_of(named: str, run: Path, progress: Progress) -> None:
     progress.note(f"the data are {named}, as {run / runs.RUN_FILE} says")
 
 
-def find_set(config: Config, progress: Progress) -> Found:
-    """The set that a configuration names, nothing of it read yet but vectors."""
+def find_set(config: Config, progress: Progress, data: str | Path | Found | None = None) -> Found:
+    """The set that a configuration names, nothing of it read yet but vectors.
+
+    Args:
+        config: how it is found and read.
+        progress: told what is looked for.
+        data: what a command was given: arrays are the set, anything else is in `config`.
+    """
+    found = data if isinstance(data, Found) else _found(config, progress)
+    return as_one_level(found) if config.one_level else found
+
+
+def _found(config: Config, progress: Progress) -> Found:
     if config.features is not None:
         progress.update(f"reading {config.features}")
         return featured.find(Path(config.features))
@@ -200,7 +211,7 @@ def chosen_set(
         tell_of(config.features or config.data, folder, progress)
     else:
         config = resolved({"data": name_of(data), **given}, None)
-    return data if isinstance(data, Found) else find_set(config, progress), config
+    return find_set(config, progress, data), config
 
 
 def judged_set(
@@ -253,9 +264,11 @@ def load_set(found: Found, config: Config, progress: Progress, ranks: Ranks) -> 
     )
     if data.skipped:
         progress.note(f"left out: {len(data.skipped):,} pictures that cannot be read")
+    classes = f"{len(data.coarse_names)} coarse and {len(data.fine_names) or 'no'} fine classes"
+    if data.one_level:
+        classes = f"{len(data.fine_names)} classes of one level, which evaluation judges by"
     progress.note(
-        f"{data.name}: {len(data.train):,} train and {len(data.test):,} test images, "
-        f"{len(data.coarse_names)} coarse and {len(data.fine_names) or 'no'} fine classes; "
+        f"{data.name}: {len(data.train):,} train and {len(data.test):,} test images, {classes}; "
         + data.train.images.described(config.image_size)
     )
     return data

@@ -14,7 +14,7 @@ from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import near_duplicates
 from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
-from maskcon.data.table import Found
+from maskcon.data.table import Found, lacks_coarse
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.runtime.progress import Progress
@@ -212,13 +212,19 @@ def _list(entries: Sequence[str]) -> str:
 def _classes(found: Found, config: Config, told: _Told) -> None:
     train, test = found.parts["train"], found.parts["test"]
     levels = {"coarse": found.coarse_names, "fine": found.fine_names}
+    if found.one_level:
+        del levels["coarse"]
+        told.lines.append("coarse      none: labels have one level, and evaluation judges by them")
     told.facts["classes"] = {
         level: _level(found, level, names, told) for level, names in levels.items() if names
     }
     for level, names in levels.items():
         _names(level, names, told)
     one = train.coarse.unique().numel() < 2
-    if one and METHODS[config.method].labels:
+    reads = METHODS[config.method].labels and config.label == "coarse"
+    if reads and found.one_level:
+        told.wrong.append(lacks_coarse(found.name, config.method))
+    elif one and reads:
         free = [name for name, method in METHODS.items() if not method.labels]
         told.wrong.append(
             f"all train images are of one coarse class, and {config.method} needs two: give "
@@ -323,16 +329,16 @@ def _duplicates(found: Found, seen: Mapping[str, _Seen], told: _Told) -> None:
     alike = near_duplicates.pairs(seen["test"].thumbnails, seen["train"].thumbnails)
     near = [(other, row) for row, other in alike if row not in the_same]
     within = len(seen["train"].digests) - len(first)
+    level = "fine" if found.one_level else "coarse"  # that copies of a picture must share
+    label = getattr(train, level)
     conflicting = [
-        (first[d], row)
-        for row, d in seen["train"].digests.items()
-        if train.coarse[first[d]] != train.coarse[row]
+        (first[d], row) for row, d in seen["train"].digests.items() if label[first[d]] != label[row]
     ]
     told.facts["duplicates"] = {
         "exact_across_splits": len(exact),
         "near_across_splits": len(near),
         "exact_within_train": within,
-        "with_two_coarse_labels": len(conflicting),
+        f"with_two_{level}_labels": len(conflicting),
         "pairs": [[train.pictures.name(a), test.pictures.name(b)] for a, b in [*exact, *near]],
     }
     for what, pairs in (("the same as", exact), ("nearly the same as", near)):
@@ -341,7 +347,7 @@ def _duplicates(found: Found, seen: Mapping[str, _Seen], told: _Told) -> None:
             [f"{train.pictures.name(a)}  =  {test.pictures.name(b)}" for a, b in pairs],
         )
     told.warn(
-        "train pictures the same as another of a different coarse class",
+        f"train pictures the same as another of a different {level} class",
         [f"{train.pictures.name(a)}  =  {train.pictures.name(b)}" for a, b in conflicting],
     )
     if within:

@@ -18,6 +18,7 @@ from torch import Tensor
 from maskcon.data.images import Images, Normalisation
 from maskcon.data.pictures import Pictures, choose
 from maskcon.errors import InputError
+from maskcon.methods import METHODS
 from maskcon.runtime.seeds import generator
 
 # What splits are called where people name them.
@@ -27,6 +28,7 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "eval"), "validation"),
 }
 PARTS = ("train", "test", "validation")
+ALL = "all"  # the one coarse class of data whose labels have one level
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ class Found:
         for part, rows in self.parts.items():
             check_labels(self, part, len(rows), rows.coarse, rows.fine)
 
+    @property
+    def one_level(self) -> bool:
+        """Whether there are labels to judge by, and no coarse ones to tell classes apart."""
+        return len(self.coarse_names) == 1 and bool(self.fine_names)
+
     def with_test(self, share: float, seed: int) -> "Found":
         """The train and the test part alone; where there is no test part, one is drawn.
 
@@ -124,6 +131,34 @@ class Found:
                 "of a picture are in the same split",
             )
         return replace(self, parts=parts, made_split=True, notes=notes)
+
+
+def as_one_level(found: Found) -> Found:
+    """A set whose labels have one level: they are the fine ones, and coarse is one class, `ALL`.
+
+    Raises:
+        InputError: it has two levels.
+    """
+    if found.fine_names:
+        raise InputError(
+            f"{found.name} has {len(found.coarse_names):,} coarse and {len(found.fine_names):,} "
+            "fine classes: leave out --one-level, which is for labels of one level"
+        )
+    parts = {
+        name: Part(rows.pictures, torch.zeros_like(rows.coarse), rows.coarse)
+        for name, rows in found.parts.items()
+    }
+    return replace(found, parts=parts, coarse_names=(ALL,), fine_names=found.coarse_names)
+
+
+def lacks_coarse(name: str, method: str) -> str:
+    """Why a method that reads coarse labels cannot train where labels have one level."""
+    free = ", ".join(name for name, record in METHODS.items() if not record.labels)
+    return (
+        f"the labels of {name} have one level, and evaluation judges by them: there is no coarse "
+        f"label, which {method} needs. Choose a --method that reads none ({free}), or --label fine "
+        "to train with them, for an upper bound"
+    )
 
 
 def settle(parts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -237,6 +272,11 @@ class DataSet:
             if not len(split):
                 raise InputError(f"{self.name} has no {part} images")
             check_labels(self, part, len(split), split.coarse, split.fine)
+
+    @property
+    def one_level(self) -> bool:
+        """`Found.one_level`."""
+        return len(self.coarse_names) == 1 and bool(self.fine_names)
 
     def normalisation(self) -> Normalisation:
         """Mean and std of each channel, for levels in 0..1.

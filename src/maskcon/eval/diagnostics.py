@@ -13,26 +13,23 @@ NOISE = 1e-14  # of squared singular values in the squared length of all rows: f
 
 
 def diagnostics(
-    features: Tensor, coarse: Tensor, fine: Tensor | None = None, *, k: int = 200
+    features: Tensor, coarse: Tensor | None, fine: Tensor | None = None, *, k: int = 200
 ) -> dict[str, float]:
     """All of this file at once.
 
     Args:
         features: [N, F] of unit length, N of two or more.
-        coarse: coarse label of each row [N].
+        coarse: coarse label of each row [N], where there are any.
         fine: fine label of each row [N], where known.
         k: neighbours of `coarse_accuracy`.
 
     Returns:
-        {"coarse_accuracy", "effective_rank", "uniformity"}, and "alignment" where some fine
-        class has two rows.
+        {"effective_rank", "uniformity"}; "coarse_accuracy" where there are coarse labels, and
+        "alignment" where some fine class has two rows.
     """
     check_rows(features, coarse, fine)
-    found = {
-        "coarse_accuracy": coarse_accuracy(features, coarse, k=k),
-        "effective_rank": effective_rank(features),
-        "uniformity": uniformity(features),
-    }
+    found = {} if coarse is None else {"coarse_accuracy": coarse_accuracy(features, coarse, k=k)}
+    found |= {"effective_rank": effective_rank(features), "uniformity": uniformity(features)}
     if fine is not None and len(fine.unique()) < len(fine):
         found["alignment"] = alignment(features, fine)
     return found

@@ -97,6 +97,12 @@ class Subject:
         return self.test.fine
 
     @property
+    def coarse(self) -> Tensor | None:
+        """Coarse labels of the test images; None where labels have one level."""
+        one_level = len(self.coarse_names) == 1 and self.test.fine is not None
+        return None if one_level else self.test.coarse
+
+    @property
     def taught(self) -> Split:
         """The train images, with fine labels.
 
@@ -122,12 +128,13 @@ def _recall(subject: Subject) -> dict[str, Any]:
         beside["frozen"] = recall_of(subject.frozen, test)
     if test.fine is None:
         return {**recall_of(subject.features, test), **beside}
-    found = recall.hits(subject.features, test.fine, test.coarse)
+    coarse = subject.coarse
+    found = recall.hits(subject.features, test.fine, coarse)
     average, r_precision = precision.query_precisions(subject.features, test.fine)
     of_query: dict[str, Tensor] = dict(found)
     if average.isfinite().any():
         of_query |= {"map@r": average, "r_precision": r_precision}
-    by_coarse = recall.recall_by_coarse(found, test.coarse)
+    by_coarse = {} if coarse is None else recall.recall_by_coarse(found, coarse)
     intervals = bootstrap.intervals(of_query, seed=subject.seed)
     return {
         **recall.recall_at(found),
@@ -139,7 +146,7 @@ def _recall(subject: Subject) -> dict[str, Any]:
 
 
 def _knn(subject: Subject) -> dict[str, Any]:
-    train, test = subject.taught, subject.test
+    train = subject.taught
     assert train.fine is not None
     subject.progress.update("knn")
     found = nearest_across(subject.features, subject.train_features, NEIGHBOURS)
@@ -148,10 +155,10 @@ def _knn(subject: Subject) -> dict[str, Any]:
     def accuracy(label: Tensor, truth: Tensor) -> float:
         return (vote(found, label) == truth).double().mean().item()
 
-    return {
-        name: accuracy(train.fine, subject.fine),
-        f"{name}/coarse": accuracy(train.coarse, test.coarse),
-    }
+    judged = {name: accuracy(train.fine, subject.fine)}
+    if subject.coarse is not None:
+        judged[f"{name}/coarse"] = accuracy(train.coarse, subject.coarse)
+    return judged
 
 
 def _linear(subject: Subject) -> dict[str, Any]:
@@ -193,14 +200,12 @@ def _few_shot(subject: Subject) -> dict[str, Any]:
 
 def _cluster(subject: Subject) -> dict[str, Any]:
     seed, progress = subject.seed, subject.progress
-    return clustering(
-        subject.features, subject.fine, subject.test.coarse, seed=seed, progress=progress
-    )
+    return clustering(subject.features, subject.fine, subject.coarse, seed=seed, progress=progress)
 
 
 def _diagnostics(subject: Subject) -> dict[str, Any]:
     subject.progress.update("diagnostics")
-    return diagnostics(subject.features, subject.test.coarse, subject.test.fine)
+    return diagnostics(subject.features, subject.coarse, subject.test.fine)
 
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -83,12 +83,15 @@ def title(run: Mapping[str, Any]) -> str:
 
 def _what(run: Mapping[str, Any]) -> str:
     config, data = run["config"], run["data"]
-    labels = (
-        f"that carried only their **coarse** label ({len(data['coarse'])} coarse classes: "
-        f"{_classes(data['coarse'])})."
-        if config["label"] == "coarse"
-        else f"with their **fine** labels ({data['fine']} classes): an upper bound."
-    )
+    if config["label"] == "fine":
+        labels = f"with their **fine** labels ({data['fine']} classes): an upper bound."
+    elif data["fine"] and len(data["coarse"]) == 1:
+        labels = "without labels."
+    else:
+        labels = (
+            f"that carried only their **coarse** label ({len(data['coarse'])} coarse classes: "
+            f"{_classes(data['coarse'])})."
+        )
     return (
         "An image encoder trained with [maskcon](https://pypi.org/project/maskcon/) on "
         f"{data['train']:,} images {labels}"

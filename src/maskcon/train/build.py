@@ -14,6 +14,7 @@ from maskcon.data.augment import view_of
 from maskcon.data.augment.crop import SMALL
 from maskcon.data.augment.stages import stages
 from maskcon.data.images import FeatureAugmentation
+from maskcon.data.table import lacks_coarse
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.methods.bank import MemoryBank
@@ -48,6 +49,9 @@ def check(config: Config, data: DataSet) -> Objective:
     if objective.method.crops and not data.train.images.has_pictures:
         raise InputError(f"{config.method} needs small crops of pictures: vectors have none")
     label, _ = labels_of(config, data)
+    if objective.labels and data.one_level and config.label == "coarse":
+        needing = config.method if objective.method.labels else f"{config.method} with --ce-weight"
+        raise InputError(lacks_coarse(data.name, needing))
     if objective.labels and label.unique().numel() < 2:
         raise InputError(
             f"all {len(label):,} train images of {data.name} have one {config.label} label: "

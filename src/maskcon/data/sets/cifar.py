@@ -19,7 +19,7 @@ from maskcon.data.readers import arrow, folder
 from maskcon.data.readers.columns import Columns
 from maskcon.data.sets.download import Remote
 from maskcon.data.sets.pickles import entry, small_images, unpickle
-from maskcon.data.table import Found, Part, whole_numbers
+from maskcon.data.table import Found, Part, as_one_level, whole_numbers
 from maskcon.errors import InputError
 
 UNPACKED = 2**29  # bytes; CIFAR's archives unpack to 190 MB
@@ -139,7 +139,7 @@ CIFAR100 = _Archive(
 CIFAR10 = _Archive(
     "cifar-10-batches-py",
     "batches.meta",
-    {"coarse": "label_names"},  # the ten classes; `toy` makes them the fine ones
+    {"coarse": "label_names"},  # the ten classes, which become the fine ones
     {"coarse": "labels"},
     {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)},
     Remote(
@@ -169,14 +169,24 @@ def read_cifar100(path: Path) -> Found | None:
     return None if found is None else replace(found, name="cifar100")
 
 
+def read_cifar10(path: Path) -> Found | None:
+    """CIFAR-10 in any of its layouts, its labels those of one level; None where there is none."""
+    whole = _ten_classes(path)
+    return None if whole is None else replace(as_one_level(whole), name="cifar10")
+
+
 def read_toy(path: Path, name: str, groups: Mapping[str, Sequence[str]]) -> Found | None:
     """CIFAR-10 in any of its layouts, as one of the toy sets; None where there is none."""
+    whole = _ten_classes(path)
+    return None if whole is None else toy(whole, name, groups)
+
+
+def _ten_classes(path: Path) -> Found | None:
+    """CIFAR-10 with its classes as coarse ones."""
     archive = CIFAR10.locate(path)
     if archive is not None:
-        whole: Found | None = CIFAR10.read(archive, "cifar10")
-    else:
-        whole = _shards_or_tree(path, Columns(coarse="label", fine="none"))
-    return None if whole is None else toy(whole, name, groups)
+        return CIFAR10.read(archive, "cifar10")
+    return _shards_or_tree(path, Columns(coarse="label", fine="none"))
 
 
 def _shards_or_tree(path: Path, columns: Columns) -> Found | None:

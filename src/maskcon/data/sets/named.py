@@ -148,11 +148,14 @@ def _imagenet32_counts() -> Counts:
     return Counts(images, 12, 1000, fine_classes, {"test": test})
 
 
+_CIFAR10_FILES = "cifar-10-batches-py or its .tar.gz, train*.parquet, or train|test/CLASS/image.png"
+
+
 def _toy(name: str, groups: Mapping[str, Sequence[str]], summary: str) -> NamedSet:
     return NamedSet(
         summary,
         read=partial(cifar.read_toy, name=name, groups=groups),
-        files="cifar-10-batches-py or its .tar.gz, train*.parquet, or train|test/CLASS/image.png",
+        files=_CIFAR10_FILES,
         source=cifar.CIFAR10.remote.url,
         counts=lambda: Counts(
             {"train": 40_000, "test": 8_000},
@@ -196,6 +199,14 @@ DATA_SETS: dict[str, NamedSet] = {
         ),
         download=cifar.CIFAR100.remote,
         recipe="cifar100_paper",
+    ),
+    "cifar10": NamedSet(
+        "CIFAR-10: 10 classes and no coarse ones; 50,000 train and 10,000 test images of 32 px",
+        read=cifar.read_cifar10,
+        files=_CIFAR10_FILES,
+        source=cifar.CIFAR10.remote.url,
+        counts=lambda: Counts({"train": 50_000, "test": 10_000}, 1, 10),
+        download=cifar.CIFAR10.remote,
     ),
     "cifartoy_good": _toy(
         "cifartoy_good",
