@@ -32,6 +32,7 @@ LARGEST = {
         "image_size": 4096,
         "projection": 2**16,
         "projection_hidden": 2**16,
+        "projection_layers": 16,
         "bank_size": 2**28,
         "batch_size": 2**20,
     },
@@ -161,7 +162,12 @@ class Config:
     projection: int = _network(128, "width of the projection", needs="projection")
     projection_hidden: int = _network(
         0,
-        "width of the projector's hidden layers; 0 is the feature's, 2048 of wcl's",
+        "width of the projector's hidden layers; 0 is the feature's, 2048 with batch norm",
+        needs="projection hidden",
+    )
+    projection_layers: int = _network(
+        0,
+        "layers of the projector, from three on with batch norm; 0 is 2, and 3 of wcl",
         needs="projection",
     )
 
@@ -194,8 +200,20 @@ class Config:
         0, "images of a step; 0 is 128, or fewer for a small set", first=True
     )
     lr: float = _optimisation(0.02, "learning rate, at the end of the warm-up")
-    momentum: float = _optimisation(0.9, "of SGD")
-    weight_decay: float = _optimisation(5e-4, "of SGD, on every parameter")
+    optimizer: Literal["sgd", "adamw", "lars"] = _optimisation(
+        "sgd", "with momentum; adamw wants a lower --lr, such as 1e-3; lars is for large batches"
+    )
+    momentum: float = _optimisation(0.9, "of sgd and lars", needs="velocity")
+    weight_decay: float = _optimisation(5e-4, "of the weights; of adamw apart from the gradient")
+    decay_norms: bool = _optimisation(
+        True, "weight decay on biases and norms, and whatever else a network exempts", needs="decay"
+    )
+    layer_decay: float = _optimisation(
+        1.0,
+        "factor of the rate from a layer of a timm backbone to the one before it; its last layer "
+        "and the heads have the full rate; 1 is none",
+        needs="learns",
+    )
     seed: int = _optimisation(0, "of initial weights, order and views")
 
     device: str = _hardware("auto", "auto, cpu, cuda, cuda:1", first=True)
@@ -235,6 +253,7 @@ class Config:
             "micro_batch",
             "unfreeze",
             "projection_hidden",
+            "projection_layers",
             "layers",
             "feature_noise",
             "coarse_level",
@@ -246,8 +265,13 @@ class Config:
                 raise InputError(
                     f"{name} is {getattr(self, name):,}: expected a number up to {largest:,}"
                 )
+        self._check_shares()
+
+    def _check_shares(self) -> None:
         if self.crop_scale is not None and not 0 < self.crop_scale <= 1:
             raise InputError(f"crop_scale is {self.crop_scale}: expected a share above 0, up to 1")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay is {self.layer_decay}: expected above 0, up to 1")
         if not 0 < self.test_share < 1:
             raise InputError(f"test_share is {self.test_share}: expected a share between 0 and 1")
         for name in ("ema", "momentum", "feature_dropout"):
@@ -373,6 +397,26 @@ NEEDS = {
         lambda _, method: {*method.heads} != {"logits"},
         "{method} has no projection",
         "methods that compare projections",
+    ),
+    "hidden": Need(
+        lambda config, method: (config.projection_layers or method.projection_layers) > 1,
+        "a projector of one layer has no hidden ones",
+        "projectors of two layers or more",
+    ),
+    "velocity": Need(
+        lambda config, _: config.optimizer != "adamw",
+        "AdamW has averages of its own",
+        "--optimizer sgd and lars",
+    ),
+    "decay": Need(
+        lambda config, _: config.weight_decay > 0,
+        "--weight-decay is 0",
+        "runs with weight decay",
+    ),
+    "learns": Need(
+        lambda config, _: not config.on_vectors,
+        "no layer of a backbone learns",
+        "training and fine-tuning of backbones timm/NAME",
     ),
     "new": Need(
         lambda config, _: not os.path.isdir(config.init),  # noqa: PTH112 - it is text

@@ -364,7 +364,7 @@ def loop_ancor_of_projections(p, weight, bias, prototypes, step: Step, t: float)
 def test_ancor_through_its_classifier():
     """Linear(ReLU(p)) with bias, p before it is scaled; its rows stand still in the contrast."""
     step = make_step(9)
-    classifier = HEADS["rectified_prototypes"].build(Widths(5, D, C, deep=False))
+    classifier = HEADS["rectified_prototypes"].build(Widths(5, D, C))
     p = (2.5 * unit(N, D, seed=30)).requires_grad_()
     query = Output(z=torch.nn.functional.normalize(p, dim=1), logits=classifier(p))
     value = METHODS["ancor"].loss(replace(step, query=query, prototypes=classifier.weight), t=0.2)

@@ -40,7 +40,7 @@ def test_backbones(name, width):
 
 
 def test_widths_of_projectors():
-    """As wide inside as the feature (2,048 of deep ones), or as asked for."""
+    """As wide inside as the feature (2,048 with batch norm), or as asked for."""
 
     def hidden(**changes) -> list[tuple[int, int]]:
         layers = Network(architecture(heads=("z",), **changes)).projector
@@ -48,8 +48,26 @@ def test_widths_of_projectors():
 
     assert hidden() == [(128, 128), (128, 32)]
     assert hidden(projection_hidden=48) == [(128, 48), (48, 32)]
-    assert hidden(deep=True) == [(128, 2048), (2048, 2048), (2048, 32)]
-    assert hidden(deep=True, projection_hidden=48) == [(128, 48), (48, 48), (48, 32)]
+    assert hidden(projection_layers=3) == [(128, 2048), (2048, 2048), (2048, 32)]
+    assert hidden(projection_layers=3, projection_hidden=48) == [(128, 48), (48, 48), (48, 32)]
+    assert hidden(projection_layers=1) == [(128, 32)]
+    four = hidden(projection_layers=4, projection_hidden=48)
+    assert four == [(128, 48), (48, 48), (48, 48), (48, 32)]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_projectors_have_batch_norm_from_three_layers_on(layers):
+    projector = Network(architecture(heads=("z",), projection_layers=layers)).projector
+    kinds = [type(part).__name__ for part in projector]
+    hidden = ["Linear", "ReLU"] if layers < 3 else ["Linear", "BatchNorm1d", "ReLU"]
+    assert kinds == [*hidden * (layers - 1), "Linear"]
+
+
+def test_encoders_of_before_say_deep_of_three_layers():
+    described = {**architecture(heads=("z",)).__dict__, "heads": ["z"]}
+    del described["projection_layers"]
+    assert Architecture.of({**described, "deep": True}).projection_layers == 3
+    assert Architecture.of({**described, "deep": False}).projection_layers == 2
 
 
 def test_the_classifier_of_ancor_has_a_bias_and_sees_no_negative_projection():

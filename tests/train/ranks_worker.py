@@ -60,7 +60,7 @@ def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], o
     backbones.NARROW["plain"] = Plain  # type: ignore[assignment]
     nn.BatchNorm1d = nn.LayerNorm  # type: ignore[assignment,misc] # of heads on vectors
     for name in ("wcl", "wcl_crops"):
-        METHODS[name] = replace(METHODS[name], deep=False)
+        METHODS[name] = replace(METHODS[name], projection_layers=2)
     with ranks.process_group() as us:
         result = work(us, out)
         if us.is_main:

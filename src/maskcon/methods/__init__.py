@@ -103,7 +103,7 @@ _OURS = {
         key="shared",
         heads=("z", "graph"),
         labels=False,
-        deep=True,
+        projection_layers=3,
     ),
     "wcl_crops": Method(
         "maskcon.methods.family:wcl_crops",
@@ -111,7 +111,7 @@ _OURS = {
         key="shared",
         heads=("z", "graph"),
         labels=False,
-        deep=True,
+        projection_layers=3,
         crops=True,
     ),
 }

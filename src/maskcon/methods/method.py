@@ -67,7 +67,7 @@ class Method:
         labels: whether the loss reads labels.
         mixes: whether it reads `Step.mixed`.
         crops: whether the bank holds the `graph` of small crops in place of keys.
-        deep: whether its projectors have three layers with batch norm, as SimCLR's.
+        projection_layers: of its projectors; from three on they have batch norm, as SimCLR's.
     """
 
     loss: Callable[..., Tensor] | str
@@ -77,7 +77,7 @@ class Method:
     labels: bool = True
     mixes: bool = False
     crops: bool = False
-    deep: bool = False
+    projection_layers: int = 2
 
     def __post_init__(self) -> None:
         if isinstance(self.loss, str):

@@ -11,7 +11,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-DEEP = 2048  # width of the hidden layers of a deep projector, where nothing else is asked for
+NORMED = 3  # layers from which on a projector has batch norm, and
+DEEP = 2048  # the width of its hidden layers, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Widths:
         feature: F, of the feature that heads read.
         projection: D.
         classes: C.
-        deep: whether projectors have three layers with batch norm.
-        hidden: of a projector's hidden layers; 0 is F, or `DEEP` of deep ones.
+        layers: of projectors.
+        hidden: of a projector's hidden layers; 0 is F, or `DEEP` with batch norm.
     """
 
     feature: int
     projection: int
     classes: int
-    deep: bool
+    layers: int = 2
     hidden: int = 0
 
 
@@ -55,16 +56,18 @@ class HeadKind:
 
 
 def projector(widths: Widths) -> nn.Module:
-    """MaskCon's: Linear(F, H)-ReLU-Linear(H, D), H = F; a deep one is WCL's, H = 2,048."""
-    hidden = widths.hidden or (DEEP if widths.deep else widths.feature)
-    last = nn.Linear(hidden, widths.projection)
-    if widths.deep:
-        return nn.Sequential(*_normed(widths.feature, hidden), *_normed(hidden, hidden), last)
-    return nn.Sequential(nn.Linear(widths.feature, hidden), nn.ReLU(), last)
+    """Linear layers with ReLU between them; from three layers on with batch norm before each ReLU.
 
-
-def _normed(width: int, hidden: int) -> tuple[nn.Module, ...]:
-    return nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU()
+    Two are MaskCon's, Linear(F, H)-ReLU-Linear(H, D) with H = F; three are WCL's, H = 2,048.
+    """
+    normed = widths.layers >= NORMED
+    hidden = widths.hidden or (DEEP if normed else widths.feature)
+    parts: list[nn.Module] = []
+    width = widths.feature
+    for _ in range(widths.layers - 1):
+        parts += [nn.Linear(width, hidden), *[nn.BatchNorm1d(hidden)] * normed, nn.ReLU()]
+        width = hidden
+    return nn.Sequential(*parts, nn.Linear(width, widths.projection))
 
 
 def classifier(widths: Widths) -> nn.Module:

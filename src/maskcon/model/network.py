@@ -22,7 +22,7 @@ class Architecture:
     heads: tuple[str, ...]  # names in `HEADS`
     projection: int  # D
     classes: int  # C
-    deep: bool = False  # projectors of three layers with batch norm
+    projection_layers: int = 2
     projection_hidden: int = 0  # width of projectors' hidden layers; 0 is as `heads` has it
     layers: int = 0  # last blocks that a vector says more of
     head: HeadShape | None = None  # behind the backbone
@@ -34,7 +34,10 @@ class Architecture:
         lists = {name: tuple(described[name]) for name in ("heads", "frozen") if name in described}
         # as 0.1 called it
         lists["heads"] = tuple("prototypes" if h == "centres" else h for h in lists["heads"])
-        return cls(**{**described, **lists, "head": HeadShape.of(described.get("head"))})
+        now = {**described, **lists, "head": HeadShape.of(described.get("head"))}
+        if now.pop("deep", False):  # likewise
+            now["projection_layers"] = 3
+        return cls(**now)
 
 
 class Headed(nn.Module):
@@ -94,7 +97,7 @@ class Network(nn.Module):
             self.width if shape is None else shape.components or shape.inputs,
             architecture.projection,
             architecture.classes,
-            architecture.deep,
+            architecture.projection_layers,
             architecture.projection_hidden,
         )
         unknown = [name for name in architecture.heads if name not in HEADS]

@@ -152,7 +152,7 @@ def _architecture(
         heads=objective.heads,
         projection=config.projection,
         classes=classes,
-        deep=objective.method.deep,
+        projection_layers=config.projection_layers or objective.method.projection_layers,
         projection_hidden=config.projection_hidden,
     )
     if not isinstance(images, Features):

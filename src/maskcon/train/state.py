@@ -24,6 +24,7 @@ from maskcon.train.batches import Batches
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.encoders import Encoders
 from maskcon.train.loss_log import Losses, LossLog
+from maskcon.train.optimizer import capturable, optimizer_of, set_rate
 from maskcon.train.parallel import with_shared_statistics
 from maskcon.train.step import Batch, step
 from maskcon.vectors.encode import embed
@@ -92,7 +93,9 @@ class Training:
         changing = {name: torch.zeros((), device=self.device) for name in self.schedules}
         self.hyper: dict[str, Any] = {**config.hyper, **changing}
         self.scaler = self.precision.scaler()
-        self.optimizer = self._sgd()
+        self.optimizer = optimizer_of(
+            self.encoder, config, self.device, scaled=self.scaler.is_enabled()
+        )
         self._set_shares()
         self.steps = 0
         self.last: dict[str, float] = {}
@@ -107,15 +110,6 @@ class Training:
             images_of_part = self._probe[ranks.part(len(self._probe))].to(self.device)
             self.encoders.compile(torch.zeros_like(images_of_part))
         self.encoders.share(ranks)
-
-    def _sgd(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            [p for p in self.encoder.parameters() if p.requires_grad],
-            lr=torch.tensor(self.config.lr, device=self.device),  # which a CUDA graph reads anew
-            momentum=self.config.momentum,
-            weight_decay=self.config.weight_decay,
-            fused=not self.scaler.is_enabled(),  # the processor's fused step ignores the scale
-        )
 
     def _set_shares(self) -> None:
         """What of the whole batch's loss is this process's, and of its gradient.
@@ -132,10 +126,17 @@ class Training:
         """The step, as a CUDA graph where that is possible.
 
         Loss scaling waits for the device, and so do parts of a batch, whose dropout has to be
-        drawn twice alike; and what processes exchange is not recorded.
+        drawn twice alike; and what processes exchange is not recorded. LARS has no rate that a
+        graph could read anew.
         """
         graph = self.device.type == "cuda" and not self.scaler.is_enabled()
         if not graph or self.config.micro_batch or self.ranks.size > 1:
+            return step
+        if not capturable(self.optimizer):
+            self._notify.note(
+                f"no CUDA graph of the step (the rate of {self.config.optimizer} is a number, "
+                "which a graph would not read anew): it runs without, slower"
+            )
             return step
         return Captured(step, self.device, self._notify)
 
@@ -176,9 +177,7 @@ class Training:
         ranks = self.ranks
         torch.manual_seed(seed_of(self.config.seed, "drop", self.steps * ranks.size + ranks.rank))
         rates = self.rates()
-        lr = rates.pop("lr")
-        for group in self.optimizer.param_groups:
-            group["lr"].fill_(lr)
+        set_rate(self.optimizer, rates.pop("lr"))
         for name, value in rates.items():
             self.hyper[name].fill_(value)
         loss = self._run(self, batch).clone()  # whose memory the next step uses again
@@ -286,9 +285,8 @@ class Training:
             self.pair.key.load_state_dict({**_frozen(self.pair.key), **state["key"]})
         if self.bank is not None:
             self.bank.load_state_dict(state["bank"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = torch.tensor(self.config.lr, device=self.device)
+        groups = self.optimizer.state_dict()["param_groups"]  # of this configuration and device
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
         self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
         self.close()

@@ -1,0 +1,131 @@
+"""The optimizer of a run, made by timm: which parameters have what rate and what weight decay."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskcon.config import Config
+from maskcon.errors import InputError
+from maskcon.model.blocks import Layered
+from maskcon.model.network import Headed, Network
+
+# As timm calls them, whose "sgd" has Nesterov's momentum.
+NAMES = {"sgd": "momentum", "adamw": "adamw", "lars": "lars"}
+
+
+def optimizer_of(
+    network: Network, config: Config, device: torch.device, *, scaled: bool
+) -> torch.optim.Optimizer:
+    """SGD with momentum, AdamW (Loshchilov and Hutter, 2019) or LARS (You et al., 2017).
+
+    LARS scales the step of each tensor that has weight decay by 0.001 |p| / (|g| + decay |p|);
+    the other tensors have the step of SGD.
+
+    The rates of SGD and AdamW are tensors, which a CUDA graph reads anew at each step; LARS of
+    timm takes numbers alone.
+
+    Args:
+        network: whose parameters learn, but for those that are frozen.
+        config: of the run.
+        device: of the parameters.
+        scaled: whether the loss is scaled, which fused steps on a processor do not know.
+
+    Raises:
+        InputError: a layer decay that has no effect on this network.
+    """
+    from timm.optim import create_optimizer_v2
+
+    groups = _groups(network, config)
+    more: dict[str, Any] = {}
+    if config.optimizer != "lars":
+        more["fused"] = not scaled
+        for group in groups:
+            group["lr"] = torch.tensor(config.lr, device=device)
+    if config.optimizer == "adamw":
+        more["capturable"] = device.type == "cuda" and not scaled
+    return create_optimizer_v2(
+        groups,
+        NAMES[config.optimizer],
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        **more,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step; layers that have a share of it get their share."""
+    for group in optimizer.param_groups:
+        own = rate * group.get("lr_scale", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
+
+
+def capturable(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a CUDA graph can repeat its step: it would not read a rate anew that is a number."""
+    return all(isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
+
+
+def _groups(network: Network, config: Config) -> list[dict[str, Any]]:
+    """Groups of the parameters that learn, each with what differs from the others."""
+    trunk, start = _trunk(network)
+    exempt = set(getattr(trunk, "no_weight_decay", set)())
+    if config.layer_decay == 1:
+        named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+        return _by_decay(named, config, {start + name for name in exempt})
+    groups = _layers(trunk, config, exempt)
+    own = {id(p) for p in trunk.parameters()}
+    heads = [(n, p) for n, p in network.named_parameters() if p.requires_grad and id(p) not in own]
+    return [*groups, *_by_decay(heads, config, set())]
+
+
+def _by_decay(
+    named: list[tuple[str, nn.Parameter]], config: Config, exempt: set[str]
+) -> list[dict[str, Any]]:
+    """One group, or of those without weight decay another: biases, norms, and what is exempt."""
+    if config.decay_norms:
+        return [{"params": [p for _, p in named]}] if named else []
+    without = [name for name, p in named if p.ndim <= 1 or name in exempt]
+    decayed = [p for name, p in named if name not in {*without}]
+    others = [p for name, p in named if name in {*without}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _layers(trunk: nn.Module, config: Config, exempt: set[str]) -> list[dict[str, Any]]:
+    """Groups of a backbone's parameters, a layer each, with "lr_scale" d^(layers behind it).
+
+    Raises:
+        InputError: the network does not say what its layers are, or one layer alone learns.
+    """
+    from timm.optim import param_groups_layer_decay
+
+    lacks = f"{config.backbone} does not say what its layers are"
+    if hasattr(trunk, "group_matcher"):
+        groups = param_groups_layer_decay(
+            trunk,
+            weight_decay=config.weight_decay,
+            no_weight_decay_list=set() if config.decay_norms else exempt,
+            weight_decay_exclude_1d=not config.decay_norms,
+            layer_decay=config.layer_decay,
+        )
+        if any(group["lr_scale"] != 1 for group in groups):
+            return groups
+        lacks = "only the last of the backbone's layers learns"
+    raise InputError(
+        f"--layer-decay has no effect: {lacks}; leave it out. It belongs to backbones timm/NAME of "
+        "which several layers learn"
+    )
+
+
+def _trunk(network: Network) -> tuple[nn.Module, str]:
+    """The backbone as its library made it, and what its parameters' names begin with."""
+    trunk, start = network.backbone, "backbone."
+    if isinstance(trunk, Headed) and trunk.trunk is not None:
+        trunk, start = trunk.trunk, f"{start}trunk."
+    if isinstance(trunk, Layered):
+        trunk, start = trunk.backbone, f"{start}backbone."
+    return trunk, start
