@@ -15,13 +15,14 @@ from maskcon.cli.results import print_evaluation
 @click.option(
     "--protocol",
     default="recall",
-    help="recall, knn, linear, semi-supervised, few-shot, cluster, diagnostics; with commas, or "
-    "all [recall]",
+    help="recall, knn, linear, semi-supervised, few-shot, cluster, diagnostics, soft-labels; "
+    "with commas, or all [recall]",
 )
 @data_options
 @encoder_options
 @click.option("--json", type=PATH, help="write the results to this file")
-@click.option("--overwrite", is_flag=True, help="replace that file")
+@click.option("--picture", type=PATH, help="soft labels over tau, as .png, .svg or .pdf")
+@click.option("--overwrite", is_flag=True, help="replace these files")
 def eval(run: Path, **options: Any) -> None:
     """Judge a run's encoder on fine labels.
 
@@ -29,7 +30,8 @@ def eval(run: Path, **options: Any) -> None:
     the others. knn, linear: classifiers that train images teach. semi-supervised: the same with
     1 % and 10 % of the labels, and the whole network fine-tuned with them. few-shot: episodes of
     test images, one or five of each class labelled. cluster: k-means against the classes.
-    diagnostics: coarse accuracy, effective rank, alignment, uniformity.
+    diagnostics: coarse accuracy, effective rank, alignment, uniformity. soft-labels: how far those
+    of each method are from the fine classes, over the run's own bank.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen

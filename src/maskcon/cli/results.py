@@ -27,7 +27,7 @@ def print_evaluation(results: Mapping[str, Any]) -> None:
     others = {
         name: value
         for name, value in results.items()
-        if name not in APART and not name.startswith("recall@")
+        if name not in APART and not name.startswith(("recall@", "over_tau/"))
     }
     if others:
         echo()

@@ -1,18 +1,23 @@
 """What a trained encoder is worth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskcon.commands.sources import hold_part, inputs_of, judged_set
 from maskcon.data import Found
 from maskcon.data.table import Part
+from maskcon.errors import InputError
 from maskcon.eval.few_shot import LEAST
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
+from maskcon.eval.soft_labels import Bank
 from maskcon.model.network import without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
+from maskcon.report.plots import draw, label_distances
 from maskcon.runs import folder as runs
+from maskcon.runs.compare import FORMATS
+from maskcon.runs.own_bank import own_bank
 from maskcon.runtime import distributed
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
@@ -26,6 +31,7 @@ def eval(
     data: str | Path | Found | None = None,
     protocol: str | Sequence[str] = ("recall",),
     json: str | Path | None = None,
+    picture: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -37,10 +43,11 @@ def eval(
         data: a data set's name or path, or arrays; by default the run's own. All of its images
             are tested with where it has no test split.
         protocol: of `maskcon.eval.protocols.PROTOCOLS`: recall, knn, linear,
-            semi-supervised, few-shot, cluster, diagnostics; several as a sequence or with commas;
-            "all" for all that the data allow.
+            semi-supervised, few-shot, cluster, diagnostics, soft-labels; several as a sequence or
+            with commas; "all" for all that the data allow.
         json: a file to write the results to.
-        overwrite: replace that file.
+        picture: a .png, .svg or .pdf file for soft labels over tau.
+        overwrite: replace these files.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
             which is the run's own unless given, so that the run's own recall comes out again.
@@ -56,16 +63,20 @@ def eval(
     with distributed.process_group() as ranks:
         told = progress if progress and ranks.is_main else Silent()
         folder = Path(run)
+        own = runs.written(folder)
         if json is not None:
-            check_output(json, "--json", overwrite=overwrite, inputs=runs.written(folder))
-        return _eval(folder, data, protocol, json, options, ranks, told)
+            check_output(json, "--json", overwrite=overwrite, inputs=own)
+        if picture is not None:
+            check_output(picture, "--picture", suffixes=FORMATS, overwrite=overwrite, inputs=own)
+        written = {"--json": json, "--picture": picture}
+        return _eval(folder, data, protocol, written, options, ranks, told)
 
 
 def _eval(
     folder: Path,
     data: str | Path | Found | None,
     protocol: str | Sequence[str],
-    json: str | Path | None,
+    written: Mapping[str, str | Path | None],
     options: dict[str, Any],
     ranks: Ranks,
     progress: Progress,
@@ -75,15 +86,22 @@ def _eval(
     names = protocol.split(",") if isinstance(protocol, str) else list(protocol)
     names = [name.strip() for name in names]
     check_protocols(names)
+    if written["--picture"] is not None and "soft-labels" not in names:
+        raise InputError(
+            "--picture has no effect: it shows soft labels over tau; leave it out, or add "
+            "soft-labels to --protocol"
+        )
     before = trained["config"]
     network, description = load_encoder(folder)
     where = pick_device(options.pop("device", "auto"))
     precision = Precision.pick(options.pop("precision", trained["precision"]), where)
     found, config = judged_set(folder, data, options, progress)
-    if json is not None:
-        check_apart([json], inputs_of(config, found), "--json")
+    for option, path in written.items():
+        if path is not None:
+            check_apart([path], inputs_of(config, found), option)
     part = found.parts.get("test") or found.parts["train"]
-    chosen = _possible(names, part, progress)
+    bank, without = _bank(names, folder, trained, found, progress)
+    chosen = _possible(names, part, without, progress)
     taught = bool(set(chosen) & set(TAUGHT)) and {"train", "test"} <= set(found.parts)
     size = description["image_size"]
     subject = Subject(
@@ -93,6 +111,7 @@ def _eval(
         test=hold_part(part, size, config, progress, ranks)[0],
         train=hold_part(found.parts["train"], size, config, progress, ranks)[0] if taught else None,
         bare=without_head(network) if before.get("freeze") else None,
+        bank=bank,
         coarse_names=found.coarse_names,
         crop_scale=before.get("crop_scale", config.crop_scale),
         flip=before.get("flip", config.flip),
@@ -105,21 +124,39 @@ def _eval(
     if not ranks.is_main:
         return {}
     results = {**judge(subject, chosen), "images": len(subject.test)}
-    if json is not None:
-        write_json(Path(json), results)
+    if (path := written["--json"]) is not None:
+        write_json(Path(path), results)
+    if (path := written["--picture"]) is not None:
+        draw(label_distances(results), Path(path))
     runs.note_evaluation(folder, found.name, results, trained)
     return results
 
 
-def _possible(names: list[str], part: Part, progress: Progress) -> tuple[str, ...]:
+def _bank(
+    names: list[str], folder: Path, trained: Mapping[str, Any], found: Found, progress: Progress
+) -> tuple[Bank | None, list[str]]:
+    """The run's bank where soft labels are judged; and the protocols that "all" is without."""
+    if not {"all", "soft-labels"} & set(names):
+        return None, []
+    try:
+        return own_bank(folder, trained, found.parts.get("train"), progress), []
+    except InputError as error:
+        if "soft-labels" in names:
+            raise
+        progress.note(f"without soft-labels: {error}")
+        return None, ["soft-labels"]
+
+
+def _possible(
+    names: list[str], part: Part, without: list[str], progress: Progress
+) -> tuple[str, ...]:
     """The protocols that these data can be judged by; what "all" has to leave out is told."""
-    smallest = None
-    if part.fine is not None:
+    if "all" in names and part.fine is not None:
         smallest = int(part.fine.unique(return_counts=True)[1].min())
-    chosen = check_protocols(names, fine=part.fine is not None, smallest=smallest)
-    if "all" in names and smallest is not None and "few-shot" not in chosen:
-        progress.note(
-            f"without few-shot: the smallest fine class has {smallest} images of the {LEAST} that "
-            "an episode takes"
-        )
-    return chosen
+        if smallest < LEAST:
+            without = [*without, "few-shot"]
+            progress.note(
+                f"without few-shot: the smallest fine class has {smallest} images of the {LEAST} "
+                "that an episode takes"
+            )
+    return check_protocols(names, fine=part.fine is not None, without=without)

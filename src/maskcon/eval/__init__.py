@@ -17,6 +17,7 @@ network. Results are plain dicts of floats, shares in [0, 1].
     estimate     how many clusters there are
     graph        the graph of neighbours, its spectrum and its divisions
     projection   where each row lies on a map, by t-SNE, UMAP or principal components
+    soft_labels  the methods' soft labels beside those that fine classes would give
     diagnostics  coarse accuracy, effective rank, alignment, uniformity
     rows         what all of them ask of their rows
 """

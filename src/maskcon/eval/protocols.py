@@ -1,6 +1,6 @@
 """An encoder before its judges: the protocols by name, each run on what it needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,11 @@ from maskcon.errors import InputError
 from maskcon.eval import bootstrap, precision, probe, recall
 from maskcon.eval.cluster import clustering
 from maskcon.eval.diagnostics import diagnostics
-from maskcon.eval.few_shot import LEAST, few_shot
+from maskcon.eval.few_shot import few_shot
 from maskcon.eval.finetune import fine_tuned
 from maskcon.eval.knn import nearest_across, vote
 from maskcon.eval.recall import pixel_recall, recall_of
+from maskcon.eval.soft_labels import Bank, needed_bank, soft_labels
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
@@ -38,6 +39,7 @@ class Subject:
         test: the split whose images are judged.
         train: the split that classifiers learn from; None where there is none.
         bare: the frozen network alone, where only a head on it was trained.
+        bank: of the run, where soft labels are judged.
         coarse_names: of the coarse classes.
         crop_scale, flip: of the views that fine-tuning sees.
         seed: of whatever is drawn.
@@ -52,6 +54,7 @@ class Subject:
     test: Split
     train: Split | None = None
     bare: Network | None = None
+    bank: Bank | None = None
     coarse_names: Sequence[str] = ()
     crop_scale: float | None = None
     flip: bool = True
@@ -208,6 +211,10 @@ def _diagnostics(subject: Subject) -> dict[str, Any]:
     return diagnostics(subject.features, subject.coarse, subject.test.fine)
 
 
+def _soft_labels(subject: Subject) -> dict[str, Any]:
+    return soft_labels(needed_bank(subject.bank), progress=subject.progress)
+
+
 PROTOCOLS: dict[str, Protocol] = {
     "recall": _recall,
     "knn": _knn,
@@ -216,29 +223,28 @@ PROTOCOLS: dict[str, Protocol] = {
     "few-shot": _few_shot,
     "cluster": _cluster,
     "diagnostics": _diagnostics,
+    "soft-labels": _soft_labels,
 }
 TAUGHT = ("knn", "linear", "semi-supervised")  # with the fine labels of train images
 WITHOUT_FINE = ("recall", "diagnostics")  # what can be judged where there are none
 
 
 def check_protocols(
-    names: Sequence[str], fine: bool = True, smallest: int | None = None
+    names: Sequence[str], fine: bool = True, without: Collection[str] = ()
 ) -> tuple[str, ...]:
     """The protocols of these names, in their order; "all" is all that the data allow.
 
     Args:
         names: of `PROTOCOLS`, or "all".
         fine: whether the data have fine labels.
-        smallest: images of the smallest fine class, where that is known: "all" is without
-            few-shot where they are fewer than an episode takes.
+        without: protocols that "all" leaves out, since something else of theirs is missing.
 
     Raises:
         InputError: an unknown one, or one that needs fine labels where there are none.
     """
     possible = tuple(PROTOCOLS) if fine else WITHOUT_FINE
     if "all" in names:
-        small = smallest is not None and smallest < LEAST
-        return tuple(name for name in possible if not (small and name == "few-shot"))
+        return tuple(name for name in possible if name not in without)
     unknown = [name for name in names if name not in PROTOCOLS]
     if unknown or not names:
         raise InputError(

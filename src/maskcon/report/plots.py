@@ -14,6 +14,7 @@ from maskcon.data import DataSet
 from maskcon.eval.projection import places
 from maskcon.eval.retrieval import nearest_others
 from maskcon.runs.results import without_learning
+from maskcon.runtime.files import replacing
 from maskcon.runtime.progress import printable
 from maskcon.runtime.seeds import generator, seed_of
 
@@ -59,6 +60,52 @@ def curves(run: Mapping[str, Any], folder: Path) -> Any:
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def label_distances(results: Mapping[str, Any]) -> Any:
+    """How far soft labels are from the fine classes' over tau, beside methods without tau.
+
+    Args:
+        results: as `maskcon.eval.soft_labels.soft_labels` returns them.
+    """
+    figure = _figure(7.5, 4.2)
+    ax = figure.subplots()
+    colours = matplotlib.colormaps["viridis"]
+    curves = {name: curve for name, curve in results.items() if name.startswith("over_tau/")}
+    for place, (name, curve) in enumerate(curves.items()):
+        points = [(float(tau), 100 * value) for tau, value in curve.items()]
+        label = f"maskcon, {name.partition('/')[2].replace('=', ' ')}"
+        colour = colours(0.85 * place / max(len(curves) - 1, 1))
+        ax.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label, color=colour)
+    for name, style in (
+        ("selfcon", ":"),
+        ("coins", (0, (1, 4))),
+        ("grafit", "-."),
+        ("supcon", "--"),
+    ):
+        level = 100 * results[f"label_distance/{name}"]
+        ax.axhline(level, linestyle=style, color="grey", linewidth=1.2, label=name)
+    ax.set(
+        xscale="log",
+        xlabel="tau",
+        ylabel="per cent of a label",
+        title="soft labels: total variation from those of the fine classes",
+    )
+    ax.set_ylim(0, 100)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw(figure: Any, path: Path) -> None:
+    """Write a figure as what its name ends in.
+
+    Raises:
+        TrainingError: the disk is full or read-only; an earlier file is untouched.
+    """
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=110)
 
 
 def tsne_map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:

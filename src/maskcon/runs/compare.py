@@ -22,6 +22,7 @@ PLAIN = (
     "uniformity",
     "alignment",
     "clusters",
+    "label_distance/maskcon/best_tau",
     *(f"clusters/estimated{end}" for end in ("", "/low", "/high")),
 )
 SHOWN = ("recall@1", "recall@2", "recall@5", "recall@10")  # in the picture and first in a table

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Split
@@ -174,10 +174,20 @@ def set_apart(data: DataSet, config: Config) -> tuple[DataSet, Split | None]:
 
     Of vectors alone; None where there are too few to leave some out.
     """
-    count = len(data.train)
-    held = min(HELD, count // 10)
-    if data.train.images.has_pictures or held < FEWEST or count - held < config.batch_size:
+    rows = rows_apart(len(data.train), config.batch_size, config.seed)
+    if data.train.images.has_pictures or rows is None:
         return data, None
-    order = torch.randperm(count, generator=generator(config.seed, "held"))
-    apart, left = (data.train.take(rows.sort().values) for rows in (order[:held], order[held:]))
+    apart, left = map(data.train.take, rows)
     return replace(data, train=left), apart
+
+
+def rows_apart(images: int, batch_size: int, seed: int) -> tuple[Tensor, Tensor] | None:
+    """Rows of the train images that a head is judged on, and of the others, ascending.
+
+    None where there are too few to leave some out.
+    """
+    held = min(HELD, images // 10)
+    if held < FEWEST or images - held < batch_size:
+        return None
+    order = torch.randperm(images, generator=generator(seed, "held"))
+    return order[:held].sort().values, order[held:].sort().values
