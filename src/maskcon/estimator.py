@@ -27,7 +27,7 @@ from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import DESCRIPTION, WEIGHTS, save_encoder
 from maskcon.runtime.device import Precision, pick_device
-from maskcon.runtime.files import check_output, make_folder
+from maskcon.runtime.files import make_folder, output
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.train.state import Training
 
@@ -177,8 +177,8 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self)
         make_folder(Path(folder))
         earlier = [Path(folder) / name for name in (WEIGHTS, DESCRIPTION)]
-        check_output(folder, "folder", folder=True, earlier=earlier, overwrite=overwrite)
-        save_encoder(Path(folder), self.encoder_.network, asdict(self.encoder_.preprocessing))
+        with output(folder, "folder", folder=True, earlier=earlier, overwrite=overwrite):
+            save_encoder(Path(folder), self.encoder_.network, asdict(self.encoder_.preprocessing))
 
     @property
     def _n_features_out(self) -> int:

@@ -1,5 +1,6 @@
 """Speeds."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +110,21 @@ def every(device: str, **options: Any) -> None:
 def _benchmark(names: list[str], json: Path | None, overwrite: bool, **options: Any) -> None:
     """Run benchmarks, print their tables, and write one record or a mapping of several."""
     from maskcon.benchmark import BENCHMARKS, table
-    from maskcon.runtime.files import check_output, write_json
+    from maskcon.runtime.files import output, write_json
     from maskcon.runtime.progress import screen
 
-    if json is not None:
-        check_output(json, "--json", overwrite=overwrite)
-    records = {}
-    for name in names:
-        taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}
-        with screen() as progress:
-            records[name] = BENCHMARKS[name](progress=progress, **taken)
-        for part in table.told(records[name]):
-            if isinstance(part, str):
-                echo(part)
-            else:
-                show(part)
+    with ExitStack() as stack:
         if json is not None:
-            write_json(json, records if len(names) > 1 else records[name])
+            stack.enter_context(output(json, "--json", overwrite=overwrite))
+        records = {}
+        for name in names:
+            taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}
+            with screen() as progress:
+                records[name] = BENCHMARKS[name](progress=progress, **taken)
+            for part in table.told(records[name]):
+                if isinstance(part, str):
+                    echo(part)
+                else:
+                    show(part)
+            if json is not None:
+                write_json(json, records if len(names) > 1 else records[name])

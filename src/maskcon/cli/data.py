@@ -1,6 +1,7 @@
 """Look through a data set, or pack it."""
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,22 @@ def check(path: str, json: Path | None, overwrite: bool, **options: Any) -> None
     otherwise; warnings are worth a look.
     """
     from maskcon import commands
-    from maskcon.runtime.files import check_output, write_json
+    from maskcon.runtime.files import output, write_json
     from maskcon.runtime.progress import screen
 
-    if json is not None:
-        check_output(json, "--json", overwrite=overwrite, inputs=[path])
-    with screen() as progress:
-        report = commands.check(path, progress=progress, **given(options))
+    with ExitStack() as stack:
+        if json is not None:
+            stack.enter_context(output(json, "--json", overwrite=overwrite, inputs=[path]))
+        with screen() as progress:
+            report = commands.check(path, progress=progress, **given(options))
+        if json is not None:
+            write_json(json, report.as_dict())
     echo("\n".join([report.facts["name"], *report.lines]))
     for word, entries in (("warning", report.warnings), ("wrong", report.wrong)):
         for entry in entries:
             echo(f"{word + ':':11} {entry}")
     if not report.wrong and not report.warnings:
         echo("nothing wrong was found")
-    if json is not None:
-        write_json(json, report.as_dict())
     if report.wrong:
         sys.exit(1)
 

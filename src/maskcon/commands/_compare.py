@@ -1,12 +1,13 @@
 """Several runs beside each other."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from maskcon.runs import compare as comparison
 from maskcon.runs import folder as runs
-from maskcon.runtime.files import check_output, write
+from maskcon.runtime.files import output, write
 
 
 def compare(
@@ -36,13 +37,14 @@ def compare(
         InputError: a folder is no finished run, or none has a metric.
     """
     own = [path for folder in folders for path in runs.written(Path(folder))]
-    for option, file in (("--csv", csv), ("--latex", latex), ("--picture", picture)):
-        if file is not None:
-            check_output(file, option, overwrite=overwrite, inputs=own)
-    rows = comparison.rows([Path(folder) for folder in folders], metrics)
-    for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
-        if path is not None:
-            write(Path(path), made(rows).encode())
-    if picture is not None:
-        comparison.draw(rows, Path(picture))
+    with ExitStack() as stack:
+        for option, file in (("--csv", csv), ("--latex", latex), ("--picture", picture)):
+            if file is not None:
+                stack.enter_context(output(file, option, overwrite=overwrite, inputs=own))
+        rows = comparison.rows([Path(folder) for folder in folders], metrics)
+        for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
+            if path is not None:
+                write(Path(path), made(rows).encode())
+        if picture is not None:
+            comparison.draw(rows, Path(picture))
     return [row.as_dict() for row in rows]

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -90,46 +91,51 @@ def discover(  # longer than a screen for the sake of what it says of its option
     progress = progress or Silent()
     folder = Path(out)
     read = [table for table in (known, names, answers) if table is not None]
-    place.refuse(folder, overwrite, pictures=pictures, inputs=read)
-    _check(known, names, answers, ask)
-    machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
-    encoder = Encoder.load(run, **machine)
-    found, config = chosen_set(Path(run), data, options, progress)
-    files.check_apart([folder], inputs_of(config, found))
-    found = of_split(found, split)
-    numbers = _numbers(groups, found.coarse_names)
-    cuts = _granularity(granularity, found.coarse_names, numbers)
-    seen = _seen(encoder, found, known, config, progress)
-    told = _answers(seen, answers, ask, seed, progress)
-    divisions = divide(
-        seen.x,
-        seen.coarse,
-        numbers=numbers,
-        known=None if seen.told is None else seen.told.label,
-        answers=told,
-        granularity=cuts,
-        seed=seed,
-        progress=progress,
-    )
-    facts = {"run": str(run), "split": split, "seed": seed, "encoder": encoder.identity}
-    result = place.Discovery(
-        name=found.name,
-        pictures=seen.pictures,
-        split=seen.split if len(set(seen.split)) > 1 else [],
-        coarse=found.coarse_names,
-        divisions=divisions,
-        groups=_named(divisions, found, seen.told, names, seen.pictures, progress),
-        known=seen.told,
-        judged=_judged(seen, divisions, seed, progress),
-        facts={"version": maskcon.__version__, **facts},
-    )
-    tables = {"known": known, "answers": answers}
-    again = _command(run, data, folder, split, groups, granularity, tables, seed, options)
-    workers = config.readers
-    written = sheet.page(result, again, workers=workers, progress=progress)
-    place.write(folder, result, written, pictures=pictures, workers=workers, progress=progress)
-    progress.close()
-    return place.summary(result)
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        stack.enter_context(place.reserved(folder, overwrite, pictures=pictures, inputs=read))
+        _check(known, names, answers, ask)
+        if (
+            ask is not None and answers is not None
+        ):  # which no other process may take back meanwhile
+            stack.enter_context(files.locked(_shown(answers), f"the questions of {answers}"))
+        machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
+        encoder = Encoder.load(run, **machine)
+        found, config = chosen_set(Path(run), data, options, progress)
+        files.check_apart([folder], inputs_of(config, found))
+        found = of_split(found, split)
+        numbers = _numbers(groups, found.coarse_names)
+        cuts = _granularity(granularity, found.coarse_names, numbers)
+        seen = _seen(encoder, found, known, config, progress)
+        told = _answers(seen, answers, ask, seed, progress)
+        divisions = divide(
+            seen.x,
+            seen.coarse,
+            numbers=numbers,
+            known=None if seen.told is None else seen.told.label,
+            answers=told,
+            granularity=cuts,
+            seed=seed,
+            progress=progress,
+        )
+        facts = {"run": str(run), "split": split, "seed": seed, "encoder": encoder.identity}
+        result = place.Discovery(
+            name=found.name,
+            pictures=seen.pictures,
+            split=seen.split if len(set(seen.split)) > 1 else [],
+            coarse=found.coarse_names,
+            divisions=divisions,
+            groups=_named(divisions, found, seen.told, names, seen.pictures, progress),
+            known=seen.told,
+            judged=_judged(seen, divisions, seed, progress),
+            facts={"version": maskcon.__version__, **facts},
+        )
+        tables = {"known": known, "answers": answers}
+        again = _command(run, data, folder, split, groups, granularity, tables, seed, options)
+        workers = config.readers
+        written = sheet.page(result, again, workers=workers, progress=progress)
+        place.write(folder, result, written, pictures=pictures, workers=workers, progress=progress)
+        return place.summary(result)
 
 
 def _check(
@@ -305,14 +311,19 @@ def _answers(
     return list(questions.answers)
 
 
+def _shown(answers: str | Path) -> Path:
+    """The file that shows a question."""
+    return Path(f"{answers}.question.png")
+
+
 def _asked(
     questions: Questions, pictures: Pictures, names: list[str], path: Path, ask: Ask
 ) -> None:
     """Ask until nothing is open or the person stops; each answer is in the table at once."""
     given = 0
+    picture = _shown(path)
     while (question := questions.next()) is not None:
         sides = [rows.tolist() for rows in (question.shown_left, question.shown_right)]
-        picture = path.with_name(f"{path.name}.question.png")
         files.write(picture, sheet.question(pictures, *sides))
         left, right = ([names[row] for row in rows] for rows in sides)
         verdict = ask(left, right, picture, given + 1)

@@ -1,6 +1,7 @@
 """What a trained encoder is worth."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from maskcon.runs.own_bank import own_bank
 from maskcon.runtime import distributed
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
-from maskcon.runtime.files import check_apart, check_output, write_json
+from maskcon.runtime.files import check_apart, output, write_json
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -60,15 +61,20 @@ def eval(
     Raises:
         InputError: no run there, no such data or protocol.
     """
-    with distributed.process_group() as ranks:
+    with distributed.process_group() as ranks, ExitStack() as stack:
         told = progress if progress and ranks.is_main else Silent()
         folder = Path(run)
         own = runs.written(folder)
-        if json is not None:
-            check_output(json, "--json", overwrite=overwrite, inputs=own)
-        if picture is not None:
-            check_output(picture, "--picture", suffixes=FORMATS, overwrite=overwrite, inputs=own)
         written = {"--json": json, "--picture": picture}
+
+        def claim() -> None:
+            for option, file in written.items():
+                if file is not None:
+                    suffixes = FORMATS if option == "--picture" else ()
+                    how = {"suffixes": suffixes, "overwrite": overwrite, "inputs": own}
+                    stack.enter_context(output(file, option, **how))
+
+        ranks.main_only(claim)
         return _eval(folder, data, protocol, written, options, ranks, told)
 
 

@@ -1,6 +1,7 @@
 """An encoder for other programs."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,12 @@ def export(
     own, options = _split(to, target, options)
     device = None if target.compared else own.pop("device", "auto")
     encoder, folder = _encoder(Path(run), device)
-    paths = place.settle(target, folder, None if out is None else Path(out), overwrite=overwrite)
-    check_apart(paths, [data] if isinstance(data, str | Path) else [])
-    known = runs.read(folder)["config"] if data is None and not target.compared else {}
-    try:
+    asked = None if out is None else Path(out)
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        paths = stack.enter_context(place.settled(target, folder, asked, overwrite=overwrite))
+        check_apart(paths, [data] if isinstance(data, str | Path) else [])
+        known = runs.read(folder)["config"] if data is None and not target.compared else {}
         images, compared_on = torch.empty(0), ""
         if target.compared:
             images, compared_on = _pictures(encoder, folder, data, options, paths, progress)
@@ -93,8 +96,6 @@ def export(
         said = target.make(request, **own)
         if target.compared:
             said["compared_on"] = compared_on
-    finally:
-        progress.close()
     return {"to": to, "out": str(paths[0]), "files": [str(path) for path in paths], **said}
 
 

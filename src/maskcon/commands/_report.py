@@ -1,5 +1,6 @@
 """A page about a run, in one file."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from maskcon.model.saved import load_encoder
 from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
 from maskcon.runs import folder as runs
+from maskcon.runs.record import Record
 from maskcon.runtime.device import Precision, pick_device
-from maskcon.runtime.files import check_apart, check_output, write
+from maskcon.runtime.files import check_apart, output, write
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors.encode import embed
 
@@ -62,7 +64,30 @@ def report(  # longer than a screen for the sake of what it says of its options
     folder = Path(run)
     trained = runs.read(folder)
     path = Path(out) if out is not None else folder / "report.html"
-    _check(path, folder, points, map, overwrite=overwrite or (out is None and path.is_file()))
+    _check(points, map)
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        place = output(
+            path,
+            suffixes=(".html", ".htm"),
+            overwrite=overwrite or (out is None and (path.exists() or not path.is_symlink())),
+            inputs=runs.written(folder),
+        )
+        stack.enter_context(place)
+        return _report(folder, trained, data, path, points, map, options, progress)
+
+
+def _report(
+    folder: Path,
+    trained: Record,
+    data: str | Path | Found | None,
+    path: Path,
+    points: int,
+    map: str,
+    options: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """As `report`, with a file that is this process's."""
     network, description = load_encoder(folder)
     where = pick_device(options.pop("device", None) or "auto")
     precision = Precision.pick(options.pop("precision", None) or trained["precision"], where)
@@ -101,7 +126,6 @@ def report(  # longer than a screen for the sake of what it says of its options
     )
     content = page.html.encode(errors="replace")
     write(path, content)
-    progress.close()
     return {
         "path": str(path),
         "bytes": len(content),
@@ -128,10 +152,8 @@ def _read(
     return split, [name for name in names if name not in unreadable]
 
 
-def _check(path: Path, run: Path, points: int, how: str, *, overwrite: bool) -> None:
+def _check(points: int, how: str) -> None:
     """Raise `InputError` before any work is done in vain."""
-    own = runs.written(run)
-    check_output(path, suffixes=(".html", ".htm"), overwrite=overwrite, inputs=own)
     if points < 2:
         raise InputError(f"points is {points}: expected 2 or more")
     if how not in MAPS:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from maskcon.data.thumbnails import Seen, thumbnail
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
-from maskcon.runtime.files import check_apart, check_output, write, write_json
+from maskcon.runtime.files import check_apart, output, write, write_json
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import sheet
 from maskcon.search.index import About, Index
@@ -77,11 +78,12 @@ def search(  # longer than a screen for the sake of what it says of its options
     """
     progress = progress or Silent()
     outputs = {o: Path(f) for o, f in (("--html", html), ("--json", json)) if f is not None}
-    for option, file in outputs.items():
-        check_output(file, option, overwrite=overwrite, inputs=[index])
     if html is not None and json is not None and Path(html).absolute() == Path(json).absolute():
         raise InputError(f"{html} is given to --html and to --json: give two names")
-    try:
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        for option, file in outputs.items():
+            stack.enter_context(output(file, option, overwrite=overwrite, inputs=[index]))
         there = opened(Path(index), progress)
         k = there.bounded(k)
         asked = _queries(queries)
@@ -113,8 +115,6 @@ def search(  # longer than a screen for the sake of what it says of its options
             page = _page(there, known, hits, result, progress)
             write(Path(html), page.encode())
         return result
-    finally:
-        progress.close()
 
 
 @dataclass(frozen=True)

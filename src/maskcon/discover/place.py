@@ -3,7 +3,8 @@
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
 
 TABLE, SUMMARY, SHEET, PICTURES = "groups.csv", "summary.json", "sheet.html", "pictures"
+MARK = ".maskcon-discover"  # a file in a folder of pictures that a discovery wrote
 TREES = "trees.npz"
 
 
@@ -204,12 +206,23 @@ def refuse(
     earlier = [folder / name for name in (TABLE, SUMMARY, SHEET, TREES)]
     files.check_output(folder, folder=True, earlier=earlier, overwrite=overwrite)
     files.check_apart([*earlier, folder / PICTURES], inputs)
-    if pictures and (folder / PICTURES).exists() and not (folder / SUMMARY).exists():
+    ours = (folder / SUMMARY).exists() or (folder / PICTURES / MARK).exists()
+    if pictures and (folder / PICTURES).exists() and not ours:
         raise InputError(
             f"{folder / PICTURES} is there, and no discovery wrote it: give another --out"
         )
     if (folder / "run.json").exists():
         raise InputError(f"{folder} is a run folder: give the groups one of their own")
+
+
+@contextmanager
+def reserved(folder: Path, overwrite: bool, **how: Any) -> Iterator[None]:
+    """Have the folder to oneself, after `refuse`, which says what is given here, too."""
+    with files.reserved([folder], lambda: refuse(folder, overwrite, **how)):
+        if folder.is_dir():
+            for name in (TABLE, SUMMARY, SHEET, TREES):
+                files.clear_left(folder / name)
+        yield
 
 
 def write(
@@ -251,7 +264,7 @@ def write(
         )
     elif pictures:
         progress.note("--pictures: the pictures are files already; none is written")
-    with files.together() as new:
+    with files.together(told_by_last=True) as new:
         new.write(folder / TABLE, table(found, named))
         new.write(folder / SHEET, sheet)
         new.write(folder / TREES, trees(found))
@@ -260,7 +273,9 @@ def write(
 
 def _as_png(folder: Path, pictures: Pictures, workers: int, progress: Progress) -> list[str]:
     """Write every picture as PNG; their paths, relative to the folder above."""
-    with files.replacing_folder(folder, ours=re.compile(r"\d{7}\.png").fullmatch) as new:
+    written = re.compile(rf"\d{{7}}\.png|{re.escape(MARK)}")
+    with files.replacing_folder(folder, ours=written.fullmatch) as new:
+        files.write(new / MARK, b"")
 
         def save(row: int) -> str:
             Image.fromarray(pictures.decode(row)).save(new / f"{row:07d}.png")

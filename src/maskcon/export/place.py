@@ -1,13 +1,25 @@
 """Where an export goes: what must not be overwritten."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from maskcon.errors import InputError
 from maskcon.export import Target
 from maskcon.runs.folder import NAMES
-from maskcon.runtime.files import check_output
+from maskcon.runtime.files import check_output, reserved
 
 MARK = ".maskcon-export"  # a file in folders that may be overwritten, since an export made them
+
+
+@contextmanager
+def settled(
+    target: Target, run: Path, out: Path | None, *, overwrite: bool
+) -> Iterator[tuple[Path, ...]]:
+    """Have the paths of an export to oneself: those of `settle`, which says what may be given."""
+    paths = settle(target, run, out, overwrite=overwrite)
+    with reserved(paths, lambda: settle(target, run, out, overwrite=overwrite)):
+        yield paths
 
 
 def settle(target: Target, run: Path, out: Path | None, *, overwrite: bool) -> tuple[Path, ...]:

@@ -38,7 +38,7 @@ def write_state(
         key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()
     }
     content = safetensors.torch.save(state, {"format": "pt", **text})
-    with files.together() as new:
+    with files.together(told_by_last=True) as new:
         new.write(path, content)
         new.write_json(path.with_suffix(".json"), described)
     # from where a person is, not from beside the file

@@ -8,6 +8,7 @@ is ever written through a link.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from filelock import FileLock, Timeout
 from maskcon.errors import InputError, TrainingError
 
 NEW, LOCK = ".new", ".lock"  # what the names of temporary files and of locks end in
+EARLIER = ".earlier"  # a folder whose place another has taken, with what is yet to be brought there
+STEM = 40  # letters of a file's name that its temporary file's name begins with
 HELD = b"process "  # what a lock file that is held begins with
 WAIT, FOREVER = 60.0, -1.0  # seconds to wait for another process: for a short change, for work
 GRACE = 0.5  # seconds for a process that was killed to be gone
@@ -51,9 +54,10 @@ class _New:
 class Together:
     """Files that are written side by side and take their places together; see `together`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, told_by_last: bool = False) -> None:
         self.paths: list[Path] = []
         self._files: list[_New] = []
+        self._told_by_last = told_by_last
 
     def open(self, path: Path, *, earlier: Path | None = None) -> BinaryIO:
         """A new file to write to; it gets its name when all are whole.
@@ -83,8 +87,14 @@ class Together:
         for new in self._files:
             flush(new.file)
             new.file.close()
+        several = len(self._files) > 1
+        if self._told_by_last and several:
+            last = self._files[-1]
+            last.old = _second_name(last.path)
+            last.path.unlink(missing_ok=True)
+            flush_folder(last.path.parent)
         for new in self._files:
-            if new.earlier is not None or len(self._files) > 1:
+            if new.old is None and (new.earlier is not None or several):
                 new.old = _second_name(new.path)
             os.replace(new.beside, new.path)
             if new.old is not None and new.earlier is not None:
@@ -113,17 +123,22 @@ class Together:
 
 
 @contextmanager
-def together() -> Iterator[Together]:
+def together(*, told_by_last: bool = False) -> Iterator[Together]:
     """Write a set of files that appears whole or not at all.
 
         with together() as new:
             new.write(folder / "weights", content)
             new.write_json(folder / "weights.json", about)
 
+    Args:
+        told_by_last: the last file says what the others are: it goes before the first of them
+            changes, so that a process that is killed in between leaves files that nothing
+            describes, and none that another one's description seems to fit.
+
     Raises:
         TrainingError: the disk is full or read-only; the earlier files are untouched.
     """
-    new = Together()
+    new = Together(told_by_last=told_by_last)
     try:
         yield new
         new._finish()
@@ -176,6 +191,8 @@ def write_json(path: Path, content: Any) -> None:
 def replacing_folder(folder: Path, ours: Callable[[str], object] = bool) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` when it is whole.
 
+    It is this process's alone (`locked`). What a process that was killed had not brought from an earlier folder yet is brought first.
+
     Args:
         folder: where. Files in an earlier one that are not `ours`, and folders, come into the new.
         ours: whether a file of this name was written by whoever fills the folder; by default all.
@@ -184,8 +201,11 @@ def replacing_folder(folder: Path, ours: Callable[[str], object] = bool) -> Iter
         TrainingError: it cannot be written; an earlier one is kept.
     """
     folder = folder.absolute()  # so that "." has a name
-    beside, old = _unused(folder), _unused(folder)
+    beside, old = _unused(folder), folder.with_name(f".{_stem(folder)}{EARLIER}")
     try:
+        clear_left(folder)
+        if os.path.lexists(old):
+            _bring(old, folder, ours)
         beside.mkdir()
         yield beside
         for path in (*beside.rglob("*"), beside):
@@ -209,7 +229,9 @@ def replacing_folder(folder: Path, ours: Callable[[str], object] = bool) -> Iter
 
 def _bring(old: Path, folder: Path, ours: Callable[[str], object]) -> None:
     """Move what is not ours from a folder's earlier state to the new one, and delete the rest."""
-    if old.is_symlink():  # what it leads to stays
+    if not os.path.lexists(folder):  # a process was killed between the two names
+        os.replace(old, folder)
+    elif old.is_symlink():  # what it leads to stays
         old.unlink()
     elif old.is_dir():
         for path in sorted(old.iterdir()):
@@ -292,12 +314,31 @@ def clear_temporary(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def clear_left(path: Path) -> None:
+    """Delete what killed processes have left of a file or folder that is this process's now."""
+    name = re.compile(rf"\.{re.escape(_stem(path))}\.[0-9a-f]{{16}}{re.escape(NEW)}")
+    with contextlib.suppress(OSError):  # it is in nobody's way
+        for found in [p for p in path.absolute().parent.iterdir() if name.fullmatch(p.name)]:
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
+
+
 def _unused(path: Path) -> Path:
     """A name beside a file that nobody can guess."""
-    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{NEW}")
+    return path.with_name(f".{_stem(path)}.{secrets.token_hex(8)}{NEW}")
 
 
 _UNUSED = re.compile(rf"\..*\.[0-9a-f]{{16}}{re.escape(NEW)}", re.DOTALL)  # names of `_unused`
+
+
+def _stem(path: Path) -> str:
+    """What tells a file from others in its folder, and is no longer than a name may be."""
+    if len(path.name) <= STEM:
+        return path.name
+    digest = hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()
+    return f"{path.name[: STEM - len(digest)]}{digest}"
 
 
 def _second_name(path: Path) -> Path | None:
@@ -335,7 +376,8 @@ def locked(path: Path, what: str = "", *, wait: float = 0.0) -> Iterator[None]:
         InputError: another process has it; the message says which.
         TrainingError: the lock file cannot be written, or a file of somebody else has its name.
     """
-    file = path.with_name(path.name + LOCK)
+    named = path if path.name not in ("", "..") else Path(os.path.realpath(path))
+    file = Path(f"{named}{LOCK}")
     if not file.absolute().parent.is_dir():  # which the lock would make in silence
         raise TrainingError(f"{what or path} cannot be written: {file.parent} is no folder")
     if not _may_lock(file):
@@ -452,22 +494,44 @@ def check_output(
 
 
 @contextmanager
-def output(path: str | Path, option: str = "--out", **how: Any) -> Iterator[Path]:
-    """A place to write to, which nobody else writes to meanwhile.
+def reserved(places: Iterable[Path], check: Callable[[], object]) -> Iterator[None]:
+    """Places to write to, which nobody else writes to meanwhile.
 
-    It is checked again when it is this process's: another may have been quicker.
+    They are checked again when they are this process's: another may have been quicker. What
+    processes that were killed there have left is deleted.
+
+    Args:
+        places: files and folders.
+        check: raises `InputError` where they cannot be written to.
+
+    Raises:
+        InputError: as `check` and `locked` do.
+    """
+    check()
+    with ExitStack() as stack:
+        for place in sorted(set(places)):
+            stack.enter_context(locked(place))
+            clear_left(place)
+        check()
+        yield
+
+
+@contextmanager
+def output(path: str | Path, option: str = "--out", **how: Any) -> Iterator[Path]:
+    """A place to write to, which nobody else writes to meanwhile; see `reserved`.
 
     Args:
         path: of the file or folder.
         option: by which it was given.
-        how: as `check_output` takes it.
+        how: as `check_output` takes it; its `earlier` files are reserved too.
 
     Raises:
         InputError: as `check_output` and `locked` do.
     """
-    path = check_output(path, option, **how)
-    with locked(path):
-        yield check_output(path, option, **how)
+    path = Path(path)
+    places = [path, *(how.get("earlier") or ())]
+    with reserved(places, lambda: check_output(path, option, **how)):
+        yield path
 
 
 def check_apart(

@@ -200,7 +200,7 @@ def stream(
     writer = WRITERS[_suffix(path)]
     step = max(1, BLOCK // max(1, about["width"]))
     bounds = [(a, min(a + step, about["rows"])) for a in range(0, about["rows"], step)]
-    with together() as new:
+    with together(told_by_last=True) as new:
         writer(new.open(path), columns, about, ((a, b, vectors(a, b)) for a, b in bounds))
         if path.suffix.lower() == ".csv":  # whose description is a file of its own
             new.write_json(described(path), about)
