@@ -191,7 +191,8 @@ def write_json(path: Path, content: Any) -> None:
 def replacing_folder(folder: Path, ours: Callable[[str], object] = bool) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` when it is whole.
 
-    It is this process's alone (`locked`). What a process that was killed had not brought from an earlier folder yet is brought first.
+    It is this process's alone (`locked`). What a process that was killed had not brought from an
+    earlier folder yet is brought first.
 
     Args:
         folder: where. Files in an earlier one that are not `ours`, and folders, come into the new.

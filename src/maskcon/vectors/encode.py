@@ -26,7 +26,6 @@ from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent, duration
 
-
 TOGETHER = 8 * 224 * 224  # pixels that a processor takes at once, whose caches hold no more
 
 
