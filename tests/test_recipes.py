@@ -1,0 +1,45 @@
+"""Every recipe that comes with maskcon: its options have an effect, and it trains."""
+
+from dataclasses import replace
+
+import pytest
+
+from maskcon import commands
+from maskcon.config import read_recipe, recipes, refuse_idle, resolve
+from maskcon.methods import METHODS
+from tests.conftest import FAST, as_found
+
+FROZEN = "frozen"  # needs a network that others trained; tests/train/test_head.py trains heads
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_option_of_a_recipe_has_an_effect(name):
+    given = read_recipe(name)
+    refuse_idle(given, resolve(given))
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_head_of_a_recipe_says_how_to_run_it_and_what_was_published(name):
+    text = recipes()[name].read_text()
+    assert f"--recipe {name} " in text
+    if read_recipe(name).get("data") is None and name != FROZEN:
+        assert "--data FOLDER" in text
+    assert "published" in text.lower() or name in (FROZEN, "cifar100_cpu", "cifar100_quick")
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", [name for name in recipes() if name != FROZEN])
+def test_a_recipe_trains(name, tiny, tmp_path):
+    """On another set, with a small network; long enough for views that come after ten epochs."""
+    method = METHODS[read_recipe(name).get("method", "maskcon")]
+    epochs = 11 if ":" in read_recipe(name)["query_view"] else 1
+    small = {**FAST, "epochs": epochs, "warmup_epochs": epochs / 11, "eval_every": epochs}
+    if not method.bank:
+        del small["bank_size"]
+    data = replace(as_found(tiny), name="glyphs")
+    run = commands.train(
+        out=tmp_path / "x", recipe=name, data=data, one_level=False, log_every=1, **small
+    )
+    assert run["config"]["method"] == read_recipe(name).get("method", "maskcon")
+    assert run["status"] == "finished"
