@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,14 @@ from maskcon.commands.sources import (
     resolved,
     resumed,
     split_set,
+    tell_of,
+    typed,
 )
 from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Found, Split, fitting_size
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
+from maskcon.model.fetching import nothing_fetched
 from maskcon.report import card
 from maskcon.runs import checkpoint, pictures
 from maskcon.runs import folder as runs
@@ -67,6 +70,7 @@ def train(
     if data is not None:
         options["data"] = name_of(data)
     with distributed.process_group() as ranks, contextlib.ExitStack() as stack:
+        told = progress if progress and ranks.is_main else Silent()
         if distributed.restarted() and (folder / runs.RUN_FILE).exists():
             resume, overwrite = True, False
 
@@ -76,13 +80,17 @@ def train(
         ranks.main_only(claim)
         if resume:
             config = resumed(folder, options, recipe)
+            given = typed(options, recipe)
+            if data is None and given.get("features") is None:
+                tell_of(config.features or config.data, folder, told)
+            if not (config.download or "init" in given):
+                stack.enter_context(nothing_fetched(str(folder / runs.RUN_FILE)))
         else:
             config = resolved(options, recipe)
             refuse_idle(options, config)
             recipes = [recipe] if recipe is not None and Path(recipe).is_file() else []
             read = (*inputs_of(config), *recipes)
             ranks.main_only(lambda: check_apart([folder], read))
-        told = progress if progress and ranks.is_main else Silent()
         stack.enter_context(deterministic(config.deterministic))
         return _train(config, folder, data, resume, ranks, told)
 
@@ -100,11 +108,13 @@ def _train(
     known = pictures.read(folder) if resume else None
     config, sets = _read(config, data, not resume, known, ranks, progress)
     begun = resume and checkpoint.has_checkpoint(folder)
-    if begun and not (config.freeze or config.unfreeze):  # whose weights are in the checkpoint
+    whole = not (config.freeze or config.unfreeze or Path(config.init).is_dir())
+    if begun and whole:  # all weights are in the checkpoint
         config = replace(config, init="scratch")
     if resume:  # what "auto" meant where the run began
         config = replace(config, precision=runs.read(folder)["precision"])
-    training = Training(config, sets.seen, progress, ranks)
+    stored = runs.preprocessing(folder) if begun else None
+    training = Training(config, sets.seen, progress, ranks, stored)
     run = _record(folder, training, sets.loaded, resume)
 
     def record(status: str, **more: Any) -> None:
@@ -198,6 +208,7 @@ def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> di
             **made,
             "config": training.config.as_dict(),
             "precision": training.precision.name,
+            "preprocessing": asdict(training.preprocessing),
             "data": _describe(data, training.config),
             "results": {},
         }

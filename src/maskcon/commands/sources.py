@@ -92,7 +92,7 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
     record = runs.read(folder)["config"]
     # no file says where to write, or what to fetch
     before = {**record, "download": False, "cache_dir": None}
-    given = {**(read_recipe(recipe) if recipe is not None else {}), **options}
+    given = typed(options, recipe)
     if given.get("method", before["method"]) != before["method"]:
         raise InputError(
             f"the run in {folder} is one of {before['method']} and cannot go on with "
@@ -113,6 +113,11 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
             "Resume without them, or start a new run"
         )
     return config
+
+
+def typed(options: Mapping[str, Any], recipe: str | Path | None) -> dict[str, Any]:
+    """The options that a person gave, those of a recipe too."""
+    return {**(read_recipe(recipe) if recipe is not None else {}), **options}
 
 
 def _refuse_modules(run: Path, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:

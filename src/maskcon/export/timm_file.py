@@ -13,6 +13,7 @@ from maskcon.errors import InputError
 from maskcon.export import Request
 from maskcon.export.describe import describe
 from maskcon.export.weights import SMALL_STEM, agreement_of, state_of, write_state
+from maskcon.model import timm_network
 
 POSSIBLE = (
     "a backbone of timm (--backbone timm/NAME), or a resnet18, resnet34, resnet50 or other "
@@ -35,7 +36,7 @@ def model_name(encoder: Encoder) -> str:
             "--to safetensors take any"
         )
     if timm.is_model(model):
-        network = timm.create_model(model, num_classes=0)
+        network = timm_network.make(model, _size(encoder))
         if small_stem(encoder):
             _make_small(network)
         theirs = {key: value.shape for key, value in network.state_dict().items()}
@@ -63,11 +64,8 @@ def _make_small(network: nn.Module) -> None:
 def lines(encoder: Encoder, model: str, file: str) -> str:
     """Python that loads the checkpoint with timm alone."""
     if not small_stem(encoder):
-        return (
-            "import timm\n"
-            f'network = timm.create_model("{model}", checkpoint_path="{file}", num_classes=0)\n'
-            "network.eval()"
-        )
+        made = timm_network.spelled(model, _size(encoder), f'checkpoint_path="{file}"')
+        return f"import timm\nnetwork = {made}\nnetwork.eval()"
     return "\n".join(
         [
             "import timm, torch",
@@ -95,12 +93,19 @@ def pretrained_cfg(encoder: Encoder) -> dict[str, Any]:
 
 def config(encoder: Encoder, model: str) -> dict[str, Any]:
     """config.json of a model folder as timm and the hub have it."""
+    options = timm_network.options_for(model, _size(encoder))
     return {
         "architecture": model,
         "num_classes": 0,
         "num_features": encoder.width,
+        **({"model_args": options} if options else {}),
         "pretrained_cfg": pretrained_cfg(encoder),
     }
+
+
+def _size(encoder: Encoder) -> int:
+    """The size of images that its network was made for; 0 where it takes any."""
+    return encoder.network.architecture.image_size
 
 
 def checked(encoder: Encoder, images: Tensor) -> tuple[str, Any]:
@@ -111,7 +116,7 @@ def checked(encoder: Encoder, images: Tensor) -> tuple[str, Any]:
     """
     model = model_name(encoder)
     with torch.random.fork_rng(devices=[]):  # whose initial weights nobody sees
-        network = timm.create_model(model, num_classes=0)
+        network = timm_network.make(model, _size(encoder))
     if small_stem(encoder):
         _make_small(network)
     network.load_state_dict(copy.deepcopy(state_of(encoder)))

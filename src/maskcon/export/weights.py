@@ -14,6 +14,7 @@ from maskcon.errors import InputError
 from maskcon.export import Request
 from maskcon.export.agreement import Agreement, vectors_of
 from maskcon.export.describe import describe
+from maskcon.model import timm_network
 from maskcon.model.backbones import NARROW
 from maskcon.model.network import Network
 from maskcon.runtime import files
@@ -105,12 +106,10 @@ def lines(encoder: Encoder, file: str) -> str:
             f'network, width = build_backbone("{name}")\n{load}'
         )
     if name.startswith("timm/"):
-        return (
-            "import timm\nfrom safetensors.torch import load_file\n"
-            f'network = timm.create_model("{name.removeprefix("timm/")}", num_classes=0)\n{load}'
-        )
+        made = timm_network.spelled(name.removeprefix("timm/"), architecture.image_size)
+        return f"import timm\nfrom safetensors.torch import load_file\nnetwork = {made}\n{load}"
     model = name.removeprefix("torchvision/")
-    made = [
+    steps = [
         "import torch, torchvision",
         "from safetensors.torch import load_file",
         f'network = torchvision.models.get_model("{model}", weights=None)',
@@ -119,8 +118,8 @@ def lines(encoder: Encoder, file: str) -> str:
     if architecture.stem == "small" and isinstance(
         encoder.network.backbone, torchvision.models.ResNet
     ):
-        made += SMALL_STEM
-    return "\n".join([*made, load])
+        steps += SMALL_STEM
+    return "\n".join([*steps, load])
 
 
 SMALL_STEM = (

@@ -1,15 +1,10 @@
 """Backbones: networks from images to features, by name, and their weights."""
 
-import contextlib
-import socket
-import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import safetensors.torch
 import torch
@@ -19,7 +14,9 @@ from torchvision.models.resnet import BasicBlock
 
 from maskcon.config import similar
 from maskcon.errors import InputError, brief
+from maskcon.model import timm_network
 from maskcon.model.blocks import Layered, last
+from maskcon.model.fetching import weights_of
 from maskcon.runtime.files import check_unpacked
 
 
@@ -62,13 +59,16 @@ class NarrowResNet(nn.Module):
 NARROW: dict[str, Callable[[], NarrowResNet]] = {
     f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
 }
-PATIENCE = 1.5  # seconds that a host has to answer
 PROBE = 224  # pixels of an image that networks of all kinds take
 RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
 def build_backbone(
-    name: str, *, init: str = "scratch", stem: Literal["small", "large"] = "small"
+    name: str,
+    *,
+    init: str = "scratch",
+    stem: Literal["small", "large"] = "small",
+    size: int = 0,
 ) -> tuple[nn.Module, int]:
     """A network that maps images to features, and the features' width F.
 
@@ -80,9 +80,10 @@ def build_backbone(
         stem: of the ResNets: "small" replaces the first convolution by a 3x3 one of stride 1
             and drops the max-pool (its weights are random whatever `init` says); "large" is
             the original.
+        size: side in pixels of the images that a network of timm's is to take; 0 is its own.
 
     Raises:
-        InputError: no such network, or the weights do not fit it.
+        InputError: no such network, it cannot take such images, or the weights do not fit it.
     """
     for library in ("timm", "torchvision"):
         if name.startswith(f"{library}:"):  # another way in which people write it
@@ -97,13 +98,8 @@ def build_backbone(
         backbone: nn.Module = narrow
         width = narrow.num_features
     elif name.startswith("timm/"):
-        import timm
-
-        model = name.removeprefix("timm/")
-        if not timm.is_model(model):
-            raise InputError(f"timm has no model {model!r}{similar(model, timm.list_models())}")
-        with _named(name, imagenet):
-            backbone = timm.create_model(model, pretrained=imagenet, num_classes=0)
+        with weights_of(name, imagenet):
+            backbone = timm_network.make(name.removeprefix("timm/"), size, pretrained=imagenet)
         width = cast(int, backbone.num_features)
     elif name in RESNETS or name.startswith("torchvision/"):
         model = name.removeprefix("torchvision/")
@@ -111,7 +107,7 @@ def build_backbone(
         if model not in known:
             raise InputError(f"torchvision has no classifier {model!r}{similar(model, known)}")
         weights = "IMAGENET1K_V1" if imagenet else None  # V1 are those of the papers
-        with _named(name, imagenet):
+        with weights_of(name, imagenet):
             backbone = torchvision.models.get_model(model, weights=weights)
         width = _drop_classifier(backbone, model)
     else:
@@ -127,57 +123,6 @@ def build_backbone(
     if init not in ("scratch", "imagenet"):
         load_backbone_weights(backbone, Path(init))
     return backbone, width
-
-
-@contextlib.contextmanager
-def _named(name: str, fetching: bool) -> Iterator[None]:
-    """Turn whatever a library raises where it makes a network into an InputError."""
-    try:
-        with _patient() if fetching else contextlib.nullcontext():
-            yield
-    except Exception as error:
-        raise InputError(
-            f"{name} cannot be made: {error}; weights are fetched from the network, so without "
-            "it give --init scratch or the path of a weights file"
-        ) from error
-
-
-@contextlib.contextmanager
-def _patient() -> Iterator[None]:
-    """Where the host of weights cannot be reached, libraries look on this machine alone.
-
-    They would try for a minute.
-    """
-    from huggingface_hub import constants
-
-    if _reachable(urlsplit(constants.ENDPOINT).hostname or ""):
-        yield
-        return
-    before = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    constants.HF_HUB_OFFLINE = True
-    socket.setdefaulttimeout(PATIENCE)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before[0]
-        socket.setdefaulttimeout(before[1])
-
-
-def _reachable(host: str) -> bool:
-    """Whether a host answers soon; where there is a proxy, it is left to that."""
-    answered: list[bool] = []
-
-    def ask() -> None:
-        with contextlib.suppress(OSError):
-            socket.create_connection((host, 443), timeout=PATIENCE).close()
-            answered.append(True)
-
-    if getproxies().get("https"):
-        return True
-    asking = threading.Thread(target=ask, daemon=True)  # names may take longer to look up
-    asking.start()
-    asking.join(PATIENCE)
-    return bool(answered)
 
 
 def _drop_classifier(network: nn.Module, model: str) -> int:
@@ -218,6 +163,7 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     stem = next(iter(own))
     if not own.keys() & weights.keys():
         weights = _renamed(weights, own)
+    weights = timm_network.resampled(backbone, weights)
     fitting = {n: v for n, v in weights.items() if n in own and v.shape == own[n].shape}
     missing = [n for n in own if n not in fitting and n != stem]
     if missing:
@@ -257,7 +203,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def layered(
-    name: str, layers: int, *, init: str = "scratch", stem: Literal["small", "large"] = "small"
+    name: str,
+    layers: int,
+    *,
+    init: str = "scratch",
+    stem: Literal["small", "large"] = "small",
+    size: int = 0,
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """A backbone whose vectors also say what its last blocks found; and the widths of the parts.
 
@@ -266,11 +217,25 @@ def layered(
         layers: how many blocks; 0 is the backbone itself.
         init: as `build_backbone` takes it.
         stem: likewise.
+        size: likewise.
     """
-    backbone, width = build_backbone(name, init=init, stem=stem)
+    backbone, width = build_backbone(name, init=init, stem=stem, size=size)
     if not layers:
         return backbone, (width,)
     with_layers = Layered(backbone, last(backbone, layers))
     with torch.no_grad():
-        parts = with_layers.eval().parts(torch.zeros(1, 3, PROBE, PROBE))
+        parts = with_layers.eval().parts(torch.zeros(1, 3, size or PROBE, size or PROBE))
     return with_layers, tuple(part.shape[1] for part in parts)
+
+
+def normalisation_of(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The mean and std that a network of timm's was trained with; None of other networks.
+
+    Its weights say nothing sensible of images that are normalised otherwise.
+    """
+    if isinstance(backbone, Layered):
+        backbone = backbone.backbone
+    told = getattr(backbone, "pretrained_cfg", None) or {}
+    if "mean" not in told or "std" not in told:
+        return None
+    return tuple(told["mean"]), tuple(told["std"])

@@ -27,6 +27,7 @@ class Architecture:
     layers: int = 0  # last blocks that a vector says more of
     head: HeadShape | None = None  # behind the backbone
     frozen: tuple[str, ...] = ()  # modules and parameters that do not learn
+    image_size: int = 0  # that a network of timm's was made to take; 0 is its own, or any
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> "Architecture":
@@ -74,7 +75,13 @@ def _backbone_of(architecture: Architecture, init: str) -> tuple[nn.Module, int]
     if name == VECTORS and shape is not None:
         trunk, width = None, shape.inputs
     else:
-        trunk, parts = layered(name, architecture.layers, init=init, stem=architecture.stem)
+        trunk, parts = layered(
+            name,
+            architecture.layers,
+            init=init,
+            stem=architecture.stem,
+            size=architecture.image_size,
+        )
         width = sum(parts)
     if shape is None:
         assert trunk is not None

@@ -47,11 +47,13 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
             description["std"] = description.pop("deviation")
         state = safetensors.torch.load_file(folder / WEIGHTS)
         architecture = Architecture.of(description["architecture"])
+        if architecture.image_size not in (0, description["image_size"]):
+            raise ValueError(f"it was made for images of {brief(architecture.image_size)} px")
         with torch.device("meta"):  # as large as it says, without memory: does it fit the weights?
             Network(architecture).load_state_dict(state, assign=True)
         encoder = Network(architecture)
         encoder.load_state_dict(state)
-        _check_preprocessing(description, pictures=encoder.takes_pictures)
+        check_preprocessing(description, pictures=encoder.takes_pictures)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} has no {Path(error.filename).name if error.filename else 'encoder'}: "
@@ -66,8 +68,12 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
     return encoder.eval().to(memory_format=torch.channels_last), description
 
 
-def _check_preprocessing(description: Mapping[str, Any], *, pictures: bool) -> None:
-    """See that what is done to images are sensible numbers."""
+def check_preprocessing(description: Mapping[str, Any], *, pictures: bool) -> None:
+    """See that what is done to images are sensible numbers.
+
+    Raises:
+        ValueError: they are not.
+    """
     size, channels = description["image_size"], (3,) if pictures else (0, 3)
     if type(size) is not int or not pictures <= size <= LARGEST:
         raise ValueError(f"image_size is {brief(size)}: expected pixels, up to {LARGEST:,}")

@@ -15,7 +15,8 @@ from typing import Any
 
 from maskcon.data import DataSet, Found
 from maskcon.errors import InputError, TrainingError
-from maskcon.model.saved import DESCRIPTION, WEIGHTS
+from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.saved import DESCRIPTION, WEIGHTS, check_preprocessing, load_encoder
 from maskcon.runs import checkpoint, pictures
 from maskcon.runs.record import Record, line_of, run_of
 from maskcon.runtime import files
@@ -147,6 +148,26 @@ def read(folder: Path) -> Record:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     return run_of(run, path)
+
+
+def preprocessing(folder: Path) -> Preprocessing | None:
+    """How images become the input of a run that has begun; None where nothing says it.
+
+    Earlier versions noted it beside the encoder alone.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    told = read(folder).get("preprocessing")
+    if told is None:
+        if not (folder / DESCRIPTION).exists():
+            return None
+        told = load_encoder(folder)[1]
+    try:
+        check_preprocessing(told, pictures=bool(told["mean"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / RUN_FILE}: its preprocessing is damaged: {error}") from error
+    return Preprocessing.of(told)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

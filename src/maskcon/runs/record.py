@@ -24,6 +24,7 @@ _MEASURED = {
 RECORD: dict[str, Any] = {
     "status": str,
     "precision": str,
+    "preprocessing": {"image_size": int, "mean": [float], "std": [float]},
     "started": str,
     "command": (str, None),
     "commit": (str, None),

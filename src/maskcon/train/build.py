@@ -19,6 +19,8 @@ from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.objective import Objective, check_hyper_parameters
+from maskcon.model import timm_network
+from maskcon.model.backbones import normalisation_of
 from maskcon.model.blocks import Layered, before_last
 from maskcon.model.network import Architecture, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
@@ -98,14 +100,29 @@ def labels_of(config: Config, data: DataSet) -> tuple[Tensor, Sequence[str]]:
 
 
 def network_of(
-    config: Config, objective: Objective, classes: int, data: DataSet
+    config: Config,
+    objective: Objective,
+    classes: int,
+    data: DataSet,
+    stored: Preprocessing | None = None,
 ) -> tuple[Network, Preprocessing]:
-    """The query encoder before the first step: a new one, or that of an earlier run."""
+    """The query encoder before the first step: a new one, or that of an earlier run.
+
+    Args:
+        config: of the run.
+        objective: its loss.
+        classes: that it tells apart.
+        data: it is trained on.
+        stored: how its input was made where the run began, if it did already.
+    """
     torch.manual_seed(seed_of(config.seed, "weights"))
     architecture = _architecture(config, objective, classes, data.train.images)
     preprocessing = Preprocessing(config.image_size, *data.normalisation())
     if not Path(config.init).is_dir():
         network = Network(architecture, init=config.init)
+        own = normalisation_of(network.backbone) if config.init != "scratch" else None
+        if own is not None:
+            preprocessing = Preprocessing(config.image_size, *own)
     else:
         earlier, description = load_encoder(Path(config.init))
         was = earlier.architecture
@@ -116,17 +133,39 @@ def network_of(
                 stem=was.stem,
                 layers=was.layers,
                 head=was.head,
+                image_size=_size_made_for(was.backbone, config),
             )
         )
-        own, state = network.state_dict(), earlier.state_dict()
-        network.load_state_dict(  # a projector or classifier of another size begins anew
-            {n: v for n, v in state.items() if n in own and own[n].shape == v.shape},
-            strict=False,
-        )
+        _take_weights(network, earlier, config)
         preprocessing = replace(Preprocessing.of(description), image_size=config.image_size)
     if config.unfreeze:
         _freeze_all_but(network, config.unfreeze)
-    return network, preprocessing
+    return network, stored or preprocessing
+
+
+def _take_weights(network: Network, earlier: Network, config: Config) -> None:
+    """Give a network what an earlier run learned, but for heads of another size.
+
+    Raises:
+        InputError: the backbone is one of another size of images, and its weights do not fit.
+    """
+    backbone = timm_network.resampled(network.backbone, earlier.backbone.state_dict())
+    if misfits := timm_network.misfitting(network.backbone, backbone):
+        raise InputError(
+            f"the weights of {config.init} are for images of another size than "
+            f"{config.image_size} px: {misfits[0]} does not fit; set --image-size to that of the "
+            "run, which its encoder.json has"
+        )
+    own = network.state_dict()
+    state = earlier.state_dict() | {f"backbone.{name}": v for name, v in backbone.items()}
+    network.load_state_dict(  # a projector or classifier of another size begins anew
+        {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}, strict=False
+    )
+
+
+def _size_made_for(backbone: str, config: Config) -> int:
+    """The size of images that a backbone must be made for; 0 where it takes any."""
+    return config.image_size if timm_network.is_made_for_a_size(backbone) else 0
 
 
 def _freeze_all_but(network: Network, blocks: int) -> None:
@@ -154,6 +193,7 @@ def _architecture(
         classes=classes,
         projection_layers=config.projection_layers or objective.method.projection_layers,
         projection_hidden=config.projection_hidden,
+        image_size=_size_made_for(config.backbone, config),
     )
     if not isinstance(images, Features):
         return parts
@@ -164,7 +204,7 @@ def _architecture(
         scale=config.head_scale,
     )
     if config.features is not None:
-        return replace(parts, backbone=VECTORS, head=head)
+        return replace(parts, backbone=VECTORS, head=head, image_size=0)
     return replace(parts, head=head, layers=config.layers, frozen=("backbone.trunk",))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Split
@@ -13,7 +13,7 @@ from maskcon.data.augment import VIEWS
 from maskcon.data.images import IMAGENET_STATISTICS, of_tensor
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import negatives_before, recall
-from maskcon.model.backbones import layered
+from maskcon.model.backbones import layered, normalisation_of
 from maskcon.model.network import Network, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import save_encoder
@@ -60,12 +60,14 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
     stem = config.stem
     if stem == "auto":
         stem = "small" if config.image_size <= SMALL_IMAGE else "large"
-    backbone, parts = layered(config.backbone, config.layers, init=config.init, stem=stem)
+    backbone, parts = layered(
+        config.backbone, config.layers, init=config.init, stem=stem, size=config.image_size
+    )
     backbone = backbone.eval().to(device).to(memory_format=torch.channels_last)
     frozen = Frozen(
         backbone,
         parts,
-        Preprocessing(config.image_size, *_normalisation(backbone)),
+        Preprocessing(config.image_size, *(normalisation_of(backbone) or IMAGENET_STATISTICS)),
         Precision.pick(config.precision, device),
         config.frozen_views,
         VIEWS["weak"].area(config.crop_scale),
@@ -74,14 +76,6 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
     )
     folder = cache.cache_home() if config.cache_dir is None else Path(config.cache_dir)
     return frozen.data_set(data, folder, config.readers, progress)
-
-
-def _normalisation(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the library says that a network's images were normalised with; else ImageNet's."""
-    told = getattr(getattr(backbone, "backbone", backbone), "pretrained_cfg", None) or {}
-    if "mean" in told and "std" in told:
-        return tuple(told["mean"]), tuple(told["std"])
-    return IMAGENET_STATISTICS
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from maskcon.methods.bank import MemoryBank
 from maskcon.methods.schedules import learning_rate, scheduled
 from maskcon.model.network import Network
 from maskcon.model.pair import EncoderPair
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision, pick_device, reuse_memory
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
@@ -38,6 +39,13 @@ class Training:
     All of it is the same in all `ranks`; each makes the views and the outputs of its part of a
     batch, and what a loss needs of the others' is gathered.
 
+    Args:
+        config: of the run.
+        data: to train on, and to test with.
+        notify: told what a person should know.
+        ranks: who share a batch.
+        stored: how images become the input, where a run goes on that has begun.
+
     Attributes:
         encoder: the query encoder.
         pair: the query and key encoder; None for methods without keys.
@@ -57,6 +65,7 @@ class Training:
         data: DataSet,
         notify: Progress | None = None,
         ranks: Ranks = ALONE,
+        stored: Preprocessing | None = None,
     ):
         reuse_memory()
         images = data.train.images
@@ -70,7 +79,8 @@ class Training:
         self._probe = images.probe(config.batch_size, config.image_size)
         label, names = build.labels_of(config, data)
 
-        network, self.preprocessing = build.network_of(config, self.objective, len(names), data)
+        built = build.network_of(config, self.objective, len(names), data, stored)
+        network, self.preprocessing = built
         build.check_network(network, config, self._probe, self.method.crops, ranks)
         with_shared_statistics(network, ranks, self.device.type == "cuda", self._notify)
         self.encoder = network.to(self.device).to(memory_format=torch.channels_last)
@@ -93,9 +103,8 @@ class Training:
         changing = {name: torch.zeros((), device=self.device) for name in self.schedules}
         self.hyper: dict[str, Any] = {**config.hyper, **changing}
         self.scaler = self.precision.scaler()
-        self.optimizer = optimizer_of(
-            self.encoder, config, self.device, scaled=self.scaler.is_enabled()
-        )
+        scaled = self.scaler.is_enabled()
+        self.optimizer = optimizer_of(self.encoder, config, self.device, scaled=scaled)
         self._set_shares()
         self.steps = 0
         self.last: dict[str, float] = {}

@@ -1,0 +1,107 @@
+"""Weights that libraries fetch: only where a person asked, and soon told where there are none."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+
+from maskcon.errors import InputError
+
+PATIENCE = 1.0  # seconds that a host has to answer
+TORCH_HOST = "download.pytorch.org"
+_asked_by: ContextVar[str] = ContextVar("asked_by", default="")
+
+
+@contextmanager
+def nothing_fetched(record: str) -> Iterator[None]:
+    """Take weights from what earlier runs fetched to this machine alone.
+
+    Args:
+        record: the file that asks for them, which nobody may have typed.
+    """
+    before = _asked_by.set(record)
+    try:
+        yield
+    finally:
+        _asked_by.reset(before)
+
+
+@contextmanager
+def weights_of(name: str, wanted: bool) -> Iterator[None]:
+    """Make a network, and turn whatever its library raises into an InputError.
+
+    Args:
+        name: of the network.
+        wanted: whether its library's weights are.
+    """
+    record = _asked_by.get()
+    here_alone = wanted and (bool(record) or not _reachable(_host_of(name)))
+    try:
+        with _kept_alone() if here_alone else contextlib.nullcontext():
+            yield
+    except InputError:
+        raise
+    except Exception as error:
+        if here_alone and record:
+            raise InputError(
+                f"{record} asks for the weights of {name}, which are not on this machine, and a "
+                "file fetches nothing: if you know the run, say --download in this command"
+            ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if here_alone:
+            reason = f"{_host_of(name)} cannot be reached, and its weights are not on this machine"
+        raise InputError(
+            f"{name} cannot be made: {reason}; weights are fetched from the network, so without "
+            "it give --init scratch or the path of a weights file"
+        ) from error
+
+
+def _host_of(name: str) -> str:
+    """Where the weights of a network lie."""
+    if not name.startswith("timm/"):
+        return TORCH_HOST
+    from huggingface_hub import constants
+
+    return urlsplit(constants.ENDPOINT).hostname or ""
+
+
+@contextmanager
+def _kept_alone() -> Iterator[None]:
+    """Let timm and torchvision look among the files on this machine; they would try for minutes."""
+    from huggingface_hub import constants
+
+    hub: Any = torch.hub
+    before = constants.HF_HUB_OFFLINE, hub.download_url_to_file
+    constants.HF_HUB_OFFLINE, hub.download_url_to_file = True, _refuse
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, hub.download_url_to_file = before
+
+
+def _refuse(url: str, *others: Any, **options: Any) -> None:
+    raise OSError(f"{url} is not on this machine")
+
+
+def _reachable(host: str) -> bool:
+    """Whether a host answers soon; where there is a proxy, it is left to that."""
+    answered: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, 443), timeout=PATIENCE).close()
+            answered.append(True)
+
+    if getproxies().get("https"):
+        return True
+    asking = threading.Thread(target=ask, daemon=True)  # names may take longer to look up
+    asking.start()
+    asking.join(PATIENCE)
+    return bool(answered)
