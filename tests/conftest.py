@@ -21,6 +21,7 @@ from maskcon.data.pictures import Arrays
 from maskcon.data.sets import glyphs
 from maskcon.model.network import Architecture, Network
 from maskcon.model.saved import save_encoder
+from maskcon.report import plots
 from maskcon.runtime import plugins
 
 MASKCON = Path(sys.executable).parent / "maskcon"
@@ -30,6 +31,29 @@ FAST = {
     **{"backbone": "resnet10w8", "image_size": 16, "projection": 8, "bank_size": 32},
     **{"epochs": 1, "warmup_epochs": 0, "batch_size": 16, "device": "cpu", "precision": "fp32"},
 }
+
+
+DRAWINGS = {name: getattr(plots, name) for name in ("curves", "tsne_map", "neighbours")}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def blank_drawings():
+    """Runs draw blank pictures: drawing takes two thirds of a short run's time."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in DRAWINGS:
+            patch.setattr(plots, name, lambda *given: Figure((1, 1)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn(blank_drawings):
+    """From here on a module's runs draw what people see."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, draw in DRAWINGS.items():
+            patch.setattr(plots, name, draw)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from maskcon import cli, commands
 from maskcon.commands import _train as training
 
 End = Literal["killed", "torn", "power cut"]
+State = dict[str, bytes]  # the files of a folder
 SETTINGS: dict[str, Any] = {
     "backbone": "resnet10w16",
     "image_size": 8,
@@ -39,10 +40,12 @@ class Disk:
         end: how. "killed": everything that was written stays. "torn": of the file that was to be
             flushed, half stays, and what was flushed before. "power cut": only what was flushed
             stays.
+        left: a folder for what every end at every call would leave, each state once.
     """
 
-    def __init__(self, folder: Path, last: int, end: End):
-        self.folder, self.last, self.end = folder, last, end
+    def __init__(self, folder: Path, last: int, end: End, left: Path | None = None):
+        self.folder, self.last, self.end, self.left = folder, last, end, left
+        self.seen: set[int] = set()
         self.calls = 0
         self.contents: dict[int, bytes] = {}  # by inode
         self.names: dict[str, int] = {}
@@ -69,27 +72,50 @@ class Disk:
 
     def _call(self, flushed: Path | None) -> None:
         if self.calls == self.last:
-            if self.end == "torn" and flushed is not None and flushed.is_file():
-                there = flushed.stat()
-                before = len(self.contents.get(there.st_ino, b""))  # is on the disk already
-                os.truncate(flushed, max(before, there.st_size // 2))
-            if self.end == "power cut":
-                self._lose_power()
+            if self.end != "killed":
+                state = self._states(flushed)[self.end]
+                shutil.rmtree(self.folder)
+                _write(self.folder, state)
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.left is not None and self.folder.exists():
+            for end, state in self._states(flushed).items():
+                known = hash(frozenset(state.items()))
+                if known not in self.seen:
+                    self.seen.add(known)
+                    _write(self.left / f"{self.calls:03d} {end}", state)
         self.calls += 1
 
-    def _lose_power(self) -> None:
-        shutil.rmtree(self.folder)
-        self.folder.mkdir()
-        for name, inode in self.names.items():
-            (self.folder / name).write_bytes(self.contents.get(inode, b""))
+    def _states(self, flushed: Path | None) -> dict[End, State]:
+        """What each end would leave here."""
+        there = {p.name: p.read_bytes() for p in self.folder.iterdir() if p.is_file()}
+        states: dict[End, State] = {"killed": there, "torn": there}
+        if flushed is not None and flushed.is_file():
+            before = len(self.contents.get(flushed.stat().st_ino, b""))  # is on the disk already
+            whole = flushed.read_bytes()
+            states["torn"] = {**there, flushed.name: whole[: max(before, len(whole) // 2)]}
+        flushed_ones = {name: self.contents.get(i, b"") for name, i in self.names.items()}
+        return {**states, "power cut": flushed_ones}
 
 
-def train(data: Path, out: Path, last: int, end: End, resume: bool, calls: Any = None) -> None:
+def _write(folder: Path, state: State) -> None:
+    folder.mkdir(parents=True)
+    for name, content in state.items():
+        (folder / name).write_bytes(content)
+
+
+def train(
+    data: Path,
+    out: Path,
+    last: int,
+    end: End,
+    resume: bool,
+    calls: Any = None,
+    left: Path | None = None,
+) -> None:
     """Train in a folder, perhaps to be killed; tell how often the disk was called."""
     torch.set_num_threads(1)
     training.card.write = lambda *args: None  # type: ignore[assignment]
-    disk = Disk(out, last, end)
+    disk = Disk(out, last, end, left)
     commands.train(out=out, data=data, resume=resume, **SETTINGS)
     if calls is not None:
         calls.value = disk.calls

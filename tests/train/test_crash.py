@@ -33,10 +33,14 @@ def pictures(tmp_path_factory, tiny: DataSet) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, pictures) -> tuple[Path, int]:
-    """A whole run, and how often it flushed or renamed a file."""
+    """A whole run, and how often it flushed or renamed a file.
+
+    Beside it, in `left`, is what each kind of end would have left at each of these moments.
+    """
     out = tmp_path_factory.mktemp("unbroken") / "run"
     calls = PROCESSES.Value("i", 0)
-    whole = begun(crash_worker.train, pictures, out, -1, "killed", False, calls)
+    left = out.parent / "left"
+    whole = begun(crash_worker.train, pictures, out, -1, "killed", False, calls, left)
     whole.join()
     assert whole.exitcode == 0
     return out, calls.value
@@ -65,35 +69,36 @@ def ends(calls: int) -> list[tuple[int, crash_worker.End]]:
     return [(n, end) for n in range(calls) for end in ("killed", "torn", "power cut")]
 
 
-def dies(end: tuple[int, crash_worker.End], pictures: Path, unbroken: Path, out: Path) -> None:
-    dying = begun(crash_worker.train, pictures, out, *end, False)
-    dying.join()
-    assert dying.exitcode == -signal.SIGKILL
-    assert go_on(pictures, out) == 0
-    same(out, unbroken)
-    shutil.rmtree(out)
-
-
 def test_some_ends(tmp_path, pictures, unbroken):
     """Killed, torn and without power, at some of the moments at which a file is to last."""
-    run, calls = unbroken
+    (run, calls), out = unbroken, tmp_path / "run"
     assert calls > 30
     for end in random.Random(0).sample(ends(calls), EVERYDAY):
-        dies(end, pictures, run, tmp_path / "run")
+        dying = begun(crash_worker.train, pictures, out, *end, False)
+        dying.join()
+        assert dying.exitcode == -signal.SIGKILL
+        assert go_on(pictures, out) == 0
+        same(out, run)
+        shutil.rmtree(out)
 
 
 @pytest.mark.heavy
 def test_every_end(tmp_path, pictures, unbroken):
-    """At every such moment."""
+    """At every such moment: a run goes on from all that any end leaves."""
     run, calls = unbroken
-    for end in ends(calls):
-        dies(end, pictures, run, tmp_path / "run")
+    every = sorted((run.parent / "left").iterdir())
+    assert calls < len(every) < len(ends(calls))  # many ends leave the same
+    for left in every:
+        out = left.rename(tmp_path / "run")
+        assert go_on(pictures, out) == 0, left.name
+        same(out, run)
+        shutil.rmtree(out)
 
 
 @pytest.mark.heavy
 def test_thirty_kills(tmp_path, pictures):
     """One run, typed as a command, killed thirty times at random, and resumed each time."""
-    settings = {**crash_worker.SETTINGS, "epochs": 40, "eval_every": 2}
+    settings = {**crash_worker.SETTINGS, "epochs": 20, "eval_every": 2}
     words = ["train", "--data", str(pictures)]
     for name, value in settings.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
