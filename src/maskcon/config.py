@@ -93,6 +93,10 @@ class Config:
     fine_column: str | None = _column("of fine labels [fine, fine_label]; none: there is none")
     split_column: str | None = _column("of train or test [split, set...]; none: there is none")
     test_share: float = _data(0.2, "share of the images to test with, where no split is given")
+    val_share: float = _data(
+        0.0,
+        "share of the train images that do not train: the best epoch is chosen on them; 0 is none",
+    )
     confine: bool = _data(False, "refuse pictures outside of the data's own folder, links followed")
     skip_unreadable: bool = _data(
         False, "go on without pictures that cannot be read", needs="pictures"
@@ -214,6 +218,9 @@ class Config:
         "and the heads have the full rate; 1 is none",
         needs="learns",
     )
+    stop_after: int = _optimisation(
+        0, "end after so many evaluations without a better one of validation images; 0 is never"
+    )
     seed: int = _optimisation(0, "of initial weights, order and views")
 
     device: str = _hardware("auto", "auto, cpu, cuda, cuda:1", first=True)
@@ -257,6 +264,7 @@ class Config:
             "layers",
             "feature_noise",
             "coarse_level",
+            "stop_after",
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
@@ -274,7 +282,7 @@ class Config:
             raise InputError(f"layer_decay is {self.layer_decay}: expected above 0, up to 1")
         if not 0 < self.test_share < 1:
             raise InputError(f"test_share is {self.test_share}: expected a share between 0 and 1")
-        for name in ("ema", "momentum", "feature_dropout"):
+        for name in ("ema", "momentum", "feature_dropout", "val_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 0 to below 1")
         if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < self.epochs:

@@ -292,8 +292,7 @@ def test_splits_by_other_names(tmp_path):
     assert [*found.parts] == ["train", "test", "validation"]
     assert found.notes == ()
     trains = found.with_test(0.2, 0)
-    assert [*trains.parts] == ["train", "test"]
-    assert trains.notes == ("the validation split is left out: there is a test split",)
+    assert [*trains.parts] == ["train", "test", "validation"]
     commands.pack(tmp_path / "set", tmp_path / "set.pack")
     packed = find(str(tmp_path / "set.pack"))
     assert {name: len(part) for name, part in packed.parts.items()} == {

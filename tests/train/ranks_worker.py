@@ -14,8 +14,10 @@ from maskcon.data import DataSet, Features, find, load
 from maskcon.data.sets import glyphs
 from maskcon.methods import METHODS
 from maskcon.model import backbones
+from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime import distributed as ranks
 from maskcon.runtime.distributed import Ranks
+from maskcon.train.loop import fit
 from maskcon.train.state import Training
 
 STEPS = 3
@@ -96,6 +98,20 @@ def training(us: Ranks, data: DataSet, **settings: Any) -> Training:
         "precision": "fp32",
     }
     return Training(resolved({**given, **settings}, None), data, ranks=us)
+
+
+def stopping(us: Ranks, out: Path) -> dict[str, Any]:
+    """A run that validation images end early: what each process did."""
+    made = glyphs.make(train=96, test=41)
+    rows = torch.arange(96)
+    whole = made.train
+    made = replace(made, train=whole.take(rows[:64]), validation=whole.take(rows[64:]))
+    one = training(us, made, epochs=12, eval_every=1, stop_after=2, lr=0.2)
+    kept = out / f"stopping{us.size}"
+    kept.mkdir(exist_ok=True)
+    outcome = fit(one, made, FolderRecorder(kept))
+    did = (one.steps, outcome["stopped"], one.best.results, one.last)
+    return {"did": us.all_gather_object(did), "encoder": one.encoder.state_dict()}
 
 
 def steps(us: Ranks, out: Path) -> dict[str, Any]:

@@ -64,6 +64,16 @@ def test_ranks_are_one(name, size, found):
             near(many["state"][part], alone["state"][part])
 
 
+@pytest.mark.parametrize("size", [pytest.param(3, marks=pytest.mark.heavy), 2])
+def test_ranks_stop_together(size, tmp_path):
+    """Where validation images end a run, they end it for all, as they do for one alone."""
+    alone = together(ranks_worker.stopping, 1, tmp_path)
+    many = together(ranks_worker.stopping, size, tmp_path)
+    assert alone["did"][0][1] is not None
+    assert many["did"] == alone["did"] * size
+    torch.testing.assert_close(many["encoder"], alone["encoder"], atol=1e-5, rtol=1e-4)
+
+
 # --- torchrun, as people start it ----------------------------------------------------------------
 
 WORDS = [

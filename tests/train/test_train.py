@@ -96,7 +96,7 @@ def test_every_method_trains(name, tmp_path, tiny):
     assert [line["step"] for line in lines if "loss" in line] == [4, 6, 8, 12, 16, 18]
     assert [line["epoch"] for line in lines if "recall@1" in line] == [2, 3]
     assert training.last == {k: v for k, v in lines[-1].items() if k.startswith("recall")}
-    assert training.best["recall@1"] == max(line.get("recall@1", 0) for line in lines)
+    assert training.best.results["recall@1"] == max(line.get("recall@1", 0) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_no_fine_labels(tmp_path, tiny):
         Training(config(label="fine"), coarse_only)
     training = run(tmp_path, coarse_only)
     assert list(training.last) == [f"recall@{k}/coarse" for k in (1, 2, 5, 10)]
-    assert training.best["recall@1/coarse"] >= training.last["recall@1/coarse"]
+    assert training.best.results["recall@1/coarse"] >= training.last["recall@1/coarse"]
     assert (tmp_path / "encoder.safetensors").exists()
 
 

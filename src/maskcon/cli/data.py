@@ -21,7 +21,7 @@ def data() -> None:
 @click.argument("path")
 @click.option("--json", type=PATH, help="write the report to this file")
 @click.option("--overwrite", is_flag=True, help="replace that file")
-@partial(data_options, more=("method", "image_size", "test_share", "seed"))
+@partial(data_options, more=("method", "image_size", "test_share", "val_share", "seed"))
 def check(path: str, json: Path | None, overwrite: bool, **options: Any) -> None:
     """Read everything once and report on it.
 

@@ -32,6 +32,7 @@ def check(data: str | Path | Found, *, progress: Progress | None = None, **optio
         found = find_set(config, progress, data)
         fits = fitting_size(found)
         split = found.with_test(config.test_share, config.seed)
+        split = split.with_validation(config.val_share, config.seed)
         return look_through(split, config, fits, progress)
     except InputError as error:
         if not there:

@@ -143,7 +143,7 @@ def _train(
     if not ranks.is_main:
         return run
     pixels = pixel_recall(sets.loaded.test, config.readers)
-    results = {**training.last, "best": training.best, "pixels": pixels}
+    results = {**training.last, "best": training.best.results, "pixels": pixels}
     if config.computes_vectors:
         results["frozen"] = pixel_recall(sets.seen.test)
     outcome["compile_seconds"] = training.compile_seconds
@@ -188,6 +188,8 @@ def _read(
         )
     fits = freezing.input_size(config) if config.on_vectors else fitting_size(found)
     found = split_set(found, config, progress)
+    if known is not None and "validation" not in known:  # a run that was begun without
+        found = replace(found, parts={name: found.parts[name] for name in ("train", "test")})
     digests = pictures.of_parts(found, progress, ranks)
     if known is not None:
         found = pictures.arranged(found, known, digests, progress)
@@ -239,6 +241,9 @@ def _recorded(record: Callable[..., None], kept: FolderRecorder) -> Iterator[Non
 
 def _describe(data: DataSet, config: Config) -> dict[str, Any]:
     made = {"share": config.test_share, "seed": config.seed} if data.made_split else None
+    validation = None
+    if data.validation is not None:
+        validation = {"images": len(data.validation), "share": config.val_share or None}
     return {
         "name": data.name,
         "train": len(data.train),
@@ -246,5 +251,6 @@ def _describe(data: DataSet, config: Config) -> dict[str, Any]:
         "coarse": list(data.coarse_names),
         "fine": len(data.fine_names),
         "made_split": made,
+        "validation": validation,
         "skipped": len(data.skipped),
     }

@@ -183,14 +183,21 @@ def _found(config: Config, progress: Progress) -> Found:
 
 
 def split_set(found: Found, config: Config, progress: Progress) -> Found:
-    """The set with a test split, and what there is to say of it."""
+    """The set with a test split, perhaps one of validation, and what there is to say of them."""
     found = found.with_test(config.test_share, config.seed)
+    found = found.with_validation(config.val_share, config.seed)
     for note in found.notes:
         progress.note(note)
     if found.made_split:
         progress.note(
             f"{found.name} has no test split: {len(found.parts['test']):,} images drawn from seed "
             f"{config.seed} are left out of training to test with"
+        )
+    if "validation" in found.parts:
+        drawn = f", drawn from seed {config.seed}" if found.made_validation else ""
+        progress.note(
+            f"validation: the best epoch is chosen on {len(found.parts['validation']):,} images "
+            f"that do not train{drawn}"
         )
     return found
 

@@ -178,6 +178,7 @@ def load(
         found.fine_names,
         found.made_split,
         tuple(skipped),
+        splits.get("validation"),
     )
 
 

@@ -151,6 +151,9 @@ def _splits(found: Found, config: Config, told: _Told) -> None:
     told.lines.append(
         f"splits      {train:,} train and {test:,} test images{made if found.made_split else ''}"
     )
+    if "validation" in found.parts:
+        count = told.facts["splits"]["validation"] = len(found.parts["validation"])
+        told.lines.append(f"              {count:,} validation images, to choose the best epoch on")
 
 
 def _pictures(seen: Mapping[str, _Seen], told: _Told) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from maskcon.data.images import Images, Normalisation
 from maskcon.data.pictures import Pictures, choose
@@ -62,10 +62,12 @@ class Found:
     Attributes:
         name: of the set.
         parts: "train" and "test"; or only one of them, where the set is not split. Beside a test
-            part there may be one of "validation", which neither trains nor tests.
+            part there may be one of "validation", which neither trains nor tests: the best epoch
+            is chosen on it.
         coarse_names, fine_names: of the classes; no fine names where nobody labelled them.
         notes: what a person should know of how it was read.
         made_split: the test part was drawn from the train part, by `with_test`.
+        made_validation: the validation part was, by `with_validation`.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Found:
     fine_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     made_split: bool = False
+    made_validation: bool = False
 
     def __post_init__(self) -> None:
         for part, rows in self.parts.items():
@@ -85,11 +88,7 @@ class Found:
         return len(self.coarse_names) == 1 and bool(self.fine_names)
 
     def with_test(self, share: float, seed: int) -> "Found":
-        """The train and the test part alone; where there is no test part, one is drawn.
-
-        From each class (fine where known, else coarse) a share of the images, rounded, but
-        at least two of four or more and never one, so that a test image has another to find.
-        An image that is listed again counts once, and lies in one part with all of its rows.
+        """The same; where there is no test part, one is drawn from the train part (`_drawn`).
 
         Raises:
             InputError: there are test images alone, or too few to split.
@@ -97,40 +96,47 @@ class Found:
         if "train" not in self.parts:
             raise InputError(f"{self.name} has test images alone: nothing to train on")
         if "test" in self.parts:
-            left_out = "validation" in self.parts
-            said = ("the validation split is left out: there is a test split",) * left_out
-            parts = {name: self.parts[name] for name in ("train", "test")}
-            return replace(self, parts=parts, notes=self.notes + said) if left_out else self
+            return self
+        found = self._with_part("test", share, generator(seed, "split"))
+        return replace(found, made_split=True)
+
+    def with_validation(self, share: float, seed: int) -> "Found":
+        """The same with a validation part that is drawn from the train part; as is without a share.
+
+        Raises:
+            InputError: there is one, or there are too few images to split.
+        """
+        if not share:
+            return self
+        if "validation" in self.parts:
+            raise InputError(
+                f"--val-share has no effect: {self.name} has a validation split of its own; leave "
+                "it out. It belongs to data without one"
+            )
+        found = self._with_part("validation", share, generator(seed, "validation"))
+        return replace(found, made_validation=True)
+
+    def _with_part(self, name: str, share: float, random: Generator) -> "Found":
+        """The same with another part that is drawn from the train part."""
         whole = self.parts["train"]
-        label = whole.coarse if whole.fine is None else whole.fine
-        random = generator(seed, "split")
-        order = torch.randperm(len(whole), generator=random)
-        first = _first_rows(whole.pictures)
-        again = first != torch.arange(len(whole))
-        order = order[~again[order]]
-        test = torch.zeros(len(whole), dtype=torch.bool)
-        for members in _by_class(label[order]):
-            n = len(members)
-            count = max(round(share * n), 2 if n >= 4 else 0)
-            count = max(min(count, n - 1), 0) if count > 1 else 0
-            test[order[members[:count]]] = True
-        test = test[first]
-        if not test.any():
+        drawn, again = _drawn(whole, share, random)
+        if not drawn.any():
+            label = whole.coarse if whole.fine is None else whole.fine
             raise InputError(
                 f"{self.name} has {len(whole)} images in {len(label.unique())} classes: too few to "
-                "leave some out to test with; give a test split"
+                f"leave some out {'to test with' if name == 'test' else 'for validation'}; give a "
+                f"{name} split"
             )
-        parts = {
-            name: whole.take(rows.nonzero()[:, 0].numpy())
-            for name, rows in (("train", ~test), ("test", test))
-        }
+        parts = dict(self.parts)
+        for part, rows in (("train", ~drawn), (name, drawn)):
+            parts[part] = whole.take(rows.nonzero()[:, 0].numpy())
         notes = self.notes
-        if again.any():
+        if again:
             notes += (
-                f"{int(again.sum()):,} rows list a picture that is there more than once: all rows "
-                "of a picture are in the same split",
+                f"{again:,} rows list a picture that is there more than once: all rows of a "
+                "picture are in the same split",
             )
-        return replace(self, parts=parts, made_split=True, notes=notes)
+        return replace(self, parts=parts, notes=notes)
 
 
 def as_one_level(found: Found) -> Found:
@@ -189,6 +195,27 @@ def of_split(found: Found, split: str) -> Found:
             f"{found.name} has no {name} split, only {', '.join(found.parts)}: leave out --split"
         )
     return replace(found, parts={name: found.parts[name]})
+
+
+def _drawn(part: Part, share: float, random: Generator) -> tuple[Tensor, int]:
+    """Rows that are left out of training, bool [N]; and how many list a picture again.
+
+    From each class (fine where known, else coarse) a share of the images, rounded, but at least
+    two of four or more and never one, so that an image that is judged has another to find. An
+    image that is listed again counts once, and is left out with all of its rows or with none.
+    """
+    label = part.coarse if part.fine is None else part.fine
+    order = torch.randperm(len(part), generator=random)
+    first = _first_rows(part.pictures)
+    again = first != torch.arange(len(part))
+    order = order[~again[order]]
+    drawn = torch.zeros(len(part), dtype=torch.bool)
+    for members in _by_class(label[order]):
+        n = len(members)
+        count = max(round(share * n), 2 if n >= 4 else 0)
+        count = max(min(count, n - 1), 0) if count > 1 else 0
+        drawn[order[members[:count]]] = True
+    return drawn[first], int(again.sum())
 
 
 def _first_rows(pictures: Pictures) -> Tensor:
@@ -257,6 +284,7 @@ class DataSet:
         coarse_names, fine_names: of the classes; no fine names where nobody labelled them.
         made_split: the test split was drawn from the set, because it came without one.
         skipped: pictures that were left out because they cannot be read: (name, reason).
+        validation: images that neither train nor test, to choose the best epoch on.
     """
 
     name: str
@@ -266,9 +294,13 @@ class DataSet:
     fine_names: tuple[str, ...]
     made_split: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
+    validation: Split | None = None
 
     def __post_init__(self) -> None:
-        for part, split in (("train", self.train), ("test", self.test)):
+        for part in PARTS:
+            split = getattr(self, part)
+            if split is None:
+                continue
             if not len(split):
                 raise InputError(f"{self.name} has no {part} images")
             check_labels(self, part, len(split), split.coarse, split.fine)

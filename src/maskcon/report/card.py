@@ -10,7 +10,12 @@ from torch import Tensor
 
 from maskcon.data import DataSet
 from maskcon.report import plots
-from maskcon.runs.results import compared, hyper_parameters
+from maskcon.runs.results import (
+    chosen_by_validation,
+    compared,
+    hyper_parameters,
+    without_learning,
+)
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, duration, printable
 
@@ -100,7 +105,7 @@ def _what(run: Mapping[str, Any]) -> str:
 
 def _worth(run: Mapping[str, Any]) -> str:
     """Recall beside what it is without learning; whether a head was kept."""
-    config, results, data = run["config"], run["results"], run["data"]
+    results, data = run["results"], run["data"]
     ks = [key for key in results if key.startswith("recall@")]
     if data["fine"]:
         about = [
@@ -131,15 +136,27 @@ def _worth(run: Mapping[str, Any]) -> str:
             for name, row in rows.items()
         ),
     ]
-    beaten = list(rows)[2:]
-    quoted = (
-        f"The best epoch was {results['best']['epoch']} of {config['epochs']}, chosen on these "
-        f"very test images: quote the last one. Learning must beat {' and '.join(beaten)}."
-    )
+    quoted = f"{_chosen(run)} Learning must beat {' and '.join(without_learning(run))}."
     parts = ["\n".join(about), "\n".join(table), quoted]
     if verdict := run["training"].get("head"):
         parts.append(_verdict(verdict))
     return "\n\n".join(parts)
+
+
+def _chosen(run: Mapping[str, Any]) -> str:
+    """Which epoch the encoder is of, and what chose it."""
+    epoch, epochs = run["results"]["best"]["epoch"], run["config"]["epochs"]
+    if not chosen_by_validation(run):
+        return (
+            f"The best epoch was {epoch} of {epochs}, chosen on these very test images: quote the "
+            "last one."
+        )
+    stopped = run["training"].get("stopped")
+    early = f", after {stopped} of which training was stopped" if stopped else ""
+    return (
+        f"The encoder is that of epoch {epoch} of {epochs}{early}: the best by recall@1 of "
+        f"{run['data']['validation']['images']:,} validation images, which did not train."
+    )
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:

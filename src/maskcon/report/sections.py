@@ -131,7 +131,9 @@ def curves(
     """
     beside, known = next(iter(without_learning.items()), ("", {}))
     loss = _series(metrics, "loss", 1)
-    names = [key for line in metrics if "epoch" in line for key in line if "recall@" in key]
+    names = [
+        key for line in metrics if "epoch" in line for key in line if key.startswith("recall@")
+    ]
     recall = {name: _series(metrics, name, 100) for name in dict.fromkeys(names)}
     lines = [
         Line(name.removesuffix("/coarse"), points, _times(known.get(name), 100))

@@ -238,7 +238,7 @@ def write_lists(folder: Path, found: Found, data: DataSet) -> None:
         found: the set with its splits.
         data: what was read of it.
     """
-    if found.made_split:
+    if found.made_split or found.made_validation:
         rows = [
             (part.pictures.name(row), name)
             for name, part in found.parts.items()

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load, save
 from maskcon.data import Found, Part
 from maskcon.data.pictures import Joined, Pictures
 from maskcon.data.scan import each
+from maskcon.data.table import PARTS
 from maskcon.errors import InputError
 from maskcon.runtime import files
 from maskcon.runtime.distributed import ALONE, Ranks
@@ -34,9 +36,11 @@ def digests(pictures: Pictures, progress: Progress, ranks: Ranks = ALONE) -> lis
 
 
 def of_parts(found: Found, progress: Progress, ranks: Ranks = ALONE) -> Digests:
-    """The digests of the train and the test part."""
+    """The digests of the train and the test part, and of the validation part if there is one."""
     return {
-        name: digests(found.parts[name].pictures, progress, ranks) for name in ("train", "test")
+        name: digests(found.parts[name].pictures, progress, ranks)
+        for name in PARTS
+        if name in found.parts
     }
 
 
@@ -60,7 +64,8 @@ def read(folder: Path) -> Digests | None:
         return None
     try:
         rows = load(path.read_bytes())
-        return {name: [row.tobytes() for row in rows[name].numpy()] for name in ("train", "test")}
+        names = ("train", "test", *(["validation"] if "validation" in rows else []))
+        return {name: [row.tobytes() for row in rows[name].numpy()] for name in names}
     except Exception as error:  # whatever a file that somebody made can raise
         raise InputError(f"{path} is damaged ({error}): put it back, or delete it") from error
 
@@ -77,15 +82,15 @@ def arranged(found: Found, known: Digests, now: Digests, progress: Progress) -> 
     Raises:
         InputError: some of them are not there any more, or were changed.
     """
-    if all([*now[name]] == [*known[name]] for name in ("train", "test")):
+    if {name: [*part] for name, part in now.items()} == known:
         return found
-    whole = _whole([found.parts[name] for name in ("train", "test")])
+    whole = _whole([found.parts[name] for name in now])
     rows = defaultdict(list)
-    for row, digest in enumerate([*now["train"], *now["test"]]):
+    for row, digest in enumerate(chain.from_iterable(now.values())):
         rows[digest].append(row)
     taken = {
-        name: [rows[digest].pop(0) if rows[digest] else -1 for digest in known[name]]
-        for name in ("train", "test")
+        name: [rows[digest].pop(0) if rows[digest] else -1 for digest in part]
+        for name, part in known.items()
     }
     for name, part in taken.items():
         if lost := part.count(-1):
@@ -129,7 +134,7 @@ def judged(found: Found, known: Digests, progress: Progress, *, own: bool) -> Fo
     part = found.parts["test" if given else "train"]
     now = digests(part.pictures, progress)
     tested = {*known["test"]} - {UNREADABLE}
-    trained = {*known["train"]} - tested - {UNREADABLE}
+    trained = {*known["train"], *known.get("validation", ())} - tested - {UNREADABLE}
     seen = np.array([digest in trained for digest in now])
     new = np.array([digest not in trained and digest not in tested for digest in now])
     kept = ~(seen | new) if own and not given else ~seen
@@ -139,7 +144,9 @@ def judged(found: Found, known: Digests, progress: Progress, *, own: bool) -> Fo
             "says nothing of others"
         )
         return found
-    _tell(found.name, seen if given or not own else seen & False, new, tested - {*now}, progress)
+    used = "trained or chosen on" if "validation" in known else "trained on"
+    told = seen if given or not own else seen & False
+    _tell(found.name, used, told, new, tested - {*now}, progress)
     if not kept.any():
         raise InputError(
             f"none of the {len(part):,} pictures of {found.name} is one that the run was tested "
@@ -153,14 +160,14 @@ def judged(found: Found, known: Digests, progress: Progress, *, own: bool) -> Fo
 
 
 def _tell(
-    name: str, seen: np.ndarray, new: np.ndarray, lost: set[bytes], progress: Progress
+    name: str, used: str, seen: np.ndarray, new: np.ndarray, lost: set[bytes], progress: Progress
 ) -> None:
     """What a person should know of pictures that are judged; nothing where all are new."""
     if new.all():
         return
     count = len(new)
     for number, what in (
-        (int(seen.sum()), "are ones that the run was trained on: they are left out"),
+        (int(seen.sum()), f"are ones that the run was {used}: they are left out"),
         (int(new.sum()), "are new, or were changed, since the run was trained"),
     ):
         if number:

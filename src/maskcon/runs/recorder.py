@@ -69,12 +69,12 @@ class FolderRecorder:
         if training.epoch_ends or losses.here:
             self._write_losses()
 
-    def evaluation(self, training: Training, epoch: int, results: Mapping[str, float]) -> None:
-        """The encoder, and a line of what it is worth."""
-        if training.ranks.is_main:
+    def evaluation(self, training: Training, epoch: int, *, keep: bool) -> None:
+        """The encoder, if it is to be kept, and a line of what it is worth."""
+        if training.ranks.is_main and keep:
             save_encoder(self.folder, training.encoder, asdict(training.preprocessing))
-        if results:
-            self._write({"step": training.steps, "epoch": epoch, **results})
+        line = {"step": training.steps, "epoch": epoch}
+        self._write({**line, **training.last, **training.validation})
 
     def save(self, training: Training, times: Mapping[str, float]) -> None:
         """A checkpoint, after the metrics that it counts are on the disk."""

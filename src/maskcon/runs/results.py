@@ -26,9 +26,20 @@ def without_learning(run: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
 
 
 def compared(run: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    """Rows of a finished run's recall: of the last and the best epoch, and without learning."""
+    """Rows of a finished run's recall: of the last and the best epoch, and without learning.
+
+    Where validation images chose the best epoch, the run's encoder is that of it.
+    """
     results = run["results"]
+    if chosen_by_validation(run):
+        return {"best epoch by validation": results, **without_learning(run)}
     return {"last epoch": results, "best epoch": results["best"], **without_learning(run)}
+
+
+def chosen_by_validation(run: Mapping[str, Any]) -> bool:
+    """Whether a run's encoder is that of the epoch that validation images chose."""
+    head = (run.get("training") or {}).get("head") or {"kept": True}
+    return bool((run.get("data") or {}).get("validation")) and bool(head["kept"])
 
 
 def hyper_parameters(config: Mapping[str, Any]) -> str:

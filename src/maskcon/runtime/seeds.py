@@ -24,6 +24,7 @@ Purpose = Literal[
     "cached",
     "held",
     "drop",
+    "validation",
 ]
 _STREAM: dict[str, int] = {
     "weights": 0,
@@ -39,6 +40,7 @@ _STREAM: dict[str, int] = {
     "cached": 10,
     "held": 11,
     "drop": 12,
+    "validation": 14,
 }
 
 

@@ -61,6 +61,16 @@ def check(config: Config, data: DataSet) -> Objective:
         )
     if len(data.test) < 2:
         raise InputError(f"{data.name} has one test image: an evaluation needs two or more")
+    if data.validation is not None and len(data.validation) < 2:
+        raise InputError(
+            f"{data.name} has one validation image: an evaluation needs two or more; leave it out, "
+            "or set --val-share larger"
+        )
+    if config.stop_after and data.validation is None:
+        raise InputError(
+            "--stop-after has no effect: there are no validation images to look at, and test "
+            "images must not choose; give --val-share 0.1, or data with a validation split"
+        )
     if len(data.train) < config.batch_size:
         raise InputError(
             f"{data.name} has {len(data.train)} train images, fewer than a batch of "

@@ -133,7 +133,7 @@ def judge(
         progress.note("the head is worse than the frozen vectors, and is left out of the encoder")
         training.encoder = frozen
         training.last = training.recall_of(training.features(test.images), test)
-        training.best = {"epoch": training.config.epochs, **training.last}
+        training.best.results = {"epoch": training.config.epochs, **training.last}
         if training.ranks.is_main:
             save_encoder(folder, frozen, asdict(training.preprocessing))
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}

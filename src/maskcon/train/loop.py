@@ -1,9 +1,9 @@
 """The loop: step, log, evaluate, save."""
 
-import math
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Protocol
 
 from maskcon.data import DataSet
@@ -36,8 +36,8 @@ class Recorder(Protocol):
         """After each step, with the rates that it had."""
         ...
 
-    def evaluation(self, training: Training, epoch: int, results: Mapping[str, float]) -> None:
-        """After each evaluation, whose results may be empty."""
+    def evaluation(self, training: Training, epoch: int, *, keep: bool) -> None:
+        """After each evaluation; whether its encoder takes the place of the one before."""
         ...
 
     def save(self, training: Training, times: Mapping[str, float]) -> None:
@@ -67,15 +67,16 @@ def fit(
 
     Args:
         training: fresh, or to be resumed.
-        data: its data set; the test split is evaluated on.
+        data: its data set; the test split is evaluated on, and the validation split, if there is
+            one, chooses the best epoch.
         record: keeps metrics, checkpoints and the encoder.
         resume: go on from the newest checkpoint that is whole.
         progress: told how the run goes.
 
     Returns:
         "seconds" of training without evaluations and checkpoints, "images_per_second", and
-        "waiting_for_data", a share of the seconds. The evaluations are in `training.last` and
-        `training.best`, empty without fine labels.
+        "waiting_for_data", a share of the seconds; "stopped", the epoch after which it ended
+        early, or None. The evaluations are in `training.last` and `training.best`.
 
     Raises:
         Interrupted: SIGINT, SIGTERM or SIGHUP; the step at hand was finished and saved.
@@ -91,7 +92,7 @@ def fit(
                 progress.update("filling the bank")
                 training.fill_bank()
                 record.save(training, clock.times)
-        while training.steps < training.total_steps:
+        while training.steps < training.total_steps and not training.stops:
             stop = asked(received[0] if received else 0)
             if stop:
                 record.save(training, clock.times)
@@ -108,7 +109,20 @@ def fit(
                     record.save(training, clock.times)
                 watch.scale(training.scaler.get_scale())
         asked.close()
-    return clock.summary()
+        training.end_with_best()
+    return {**clock.summary(), "stopped": _stopped(training, progress)}
+
+
+def _stopped(training: Training, progress: Progress) -> int | None:
+    """The epoch after which training ended early, which is told; None if it did not."""
+    if training.steps == training.total_steps:
+        return None
+    epoch, best = training.steps // training.steps_per_epoch, training.best
+    progress.note(
+        f"stopped after epoch {epoch}: {best.waited} evaluations were no better than that of epoch "
+        f"{best.results['epoch']}, by the validation images"
+    )
+    return epoch
 
 
 def _next_batch(training: Training, record: Recorder, clock: Clock, received: list[int]) -> Batch:
@@ -126,21 +140,17 @@ def _next_batch(training: Training, record: Recorder, clock: Clock, received: li
 def _evaluate(
     training: Training, data: DataSet, record: Recorder, watch: Watch, progress: Progress
 ) -> None:
-    """At the end of an epoch: evaluate on the test split, where it is time to."""
+    """At the end of an epoch: evaluate, where it is time to."""
     config, epoch = training.config, training.steps // training.steps_per_epoch
     if epoch % config.eval_every and epoch != config.epochs:
         return
     progress.update(f"epoch {epoch}/{config.epochs}: evaluating")
     features = training.features(data.test.images, progress)
     watch.embeddings(features)
-    last = training.last = training.recall_of(features, data.test)
-    record.evaluation(training, epoch, last)
-    if not last:
-        return
-    first = next(iter(last))  # recall@1, of fine labels if there are any
-    if last[first] > training.best.get(first, -math.inf):
-        training.best = {"epoch": epoch, **last}
-    shown = "  ".join(f"{k} {v:.2%}" for k, v in last.items())
+    better = training.evaluate(epoch, data, features, progress)
+    record.evaluation(training, epoch, keep=better or not training.validation)
+    figures = {**training.last, **dict(islice(training.validation.items(), 1))}
+    shown = "  ".join(f"{k} {v:.2%}" for k, v in figures.items())
     progress.note(f"epoch {epoch}/{config.epochs}: {shown}")
 
 

@@ -22,6 +22,7 @@ from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.seeds import seed_of
 from maskcon.train import build
 from maskcon.train.batches import Batches
+from maskcon.train.best import PREFIX, Best
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.encoders import Encoders
 from maskcon.train.loss_log import Losses, LossLog
@@ -55,8 +56,9 @@ class Training:
         batches: what the steps see.
         hyper: hyper-parameters; those that change are tensors, which a CUDA graph reads anew.
         steps: optimizer steps done.
-        last: the last evaluation, {"recall@1": r, ...}.
-        best: the best one by recall@1, with its "epoch".
+        last: the last evaluation, {"recall@1": r, ...}; of the test images.
+        validation: the same of validation images, {"validation/recall@1": r, ...}; empty without.
+        best: the best epoch so far.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Training:
         self.method = self.objective.method
         self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
-        self.fingerprints = {"data": data.train.fingerprint(), "test": data.test.fingerprint()}
+        self.fingerprints = _fingerprints(data)
         self._probe = images.probe(config.batch_size, config.image_size)
         label, names = build.labels_of(config, data)
 
@@ -106,9 +108,9 @@ class Training:
         scaled = self.scaler.is_enabled()
         self.optimizer = optimizer_of(self.encoder, config, self.device, scaled=scaled)
         self._set_shares()
-        self.steps = 0
+        self.steps, self.best = 0, Best()
         self.last: dict[str, float] = {}
-        self.best: dict[str, float] = {}
+        self.validation: dict[str, float] = {}
         self._losses = LossLog(self.device, ranks, self.steps_per_epoch)
         self._run = self._runner()
         self.encoders = Encoders(
@@ -248,6 +250,34 @@ class Training:
         """`maskcon.eval.recall.recall_of`, the work shared."""
         return recall_of(features, split, self.ranks)
 
+    def evaluate(self, epoch: int, data: DataSet, features: Tensor, progress: Progress) -> bool:
+        """Judge the encoder; whether it is the best so far.
+
+        Args:
+            epoch: that has just ended.
+            data: whose validation images choose; of the test images the figures are noted.
+            features: of the test images.
+            progress: told how it goes.
+        """
+        self.last = self.recall_of(features, data.test)
+        self.validation = {}
+        if data.validation is not None:
+            seen = self.features(data.validation.images, progress)
+            found = self.recall_of(seen, data.validation)
+            self.validation = {PREFIX + name: value for name, value in found.items()}
+        return self.best.take(epoch, self.last, self.validation, _learned(self.encoder))
+
+    @property
+    def stops(self) -> bool:
+        """Whether enough evaluations were no better than the best."""
+        return 0 < self.config.stop_after <= self.best.waited
+
+    def end_with_best(self) -> None:
+        """Take the encoder of the epoch that validation images chose, if they did."""
+        if self.best.weights is not None:
+            self.encoder.load_state_dict({**_frozen(self.encoder), **self.best.weights})
+            self.last = self.best.test
+
     def _settle(self) -> None:
         """Give all processes one network: statistics of batch norms are of a part of a batch."""
         networks = [self.encoder] if self.pair is None else [self.encoder, self.pair.key]
@@ -261,7 +291,7 @@ class Training:
             **self.fingerprints,
             "steps": self.steps,
             "last": self.last,
-            "best": self.best,
+            **self.best.state_dict(),
             "encoder": _learned(self.encoder),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -284,7 +314,7 @@ class Training:
             if state.get(name, now) != now:  # 0.1 noted nothing of the test split
                 raise InputError(
                     "the data set is not the one that the run was started with: its images or "
-                    f"labels differ{' in the test split' if name == 'test' else ''}. Give "
+                    f"labels differ{'' if name == 'data' else f' in the {name} split'}. Give "
                     "--data-dir with the same files, or start a new run"
                 )
         saved = {**_frozen(self.encoder), **state["encoder"]}
@@ -297,10 +327,17 @@ class Training:
         groups = self.optimizer.state_dict()["param_groups"]  # of this configuration and device
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
-        self.steps, self.last, self.best = state["steps"], state["last"], state["best"]
+        self.steps, self.last = state["steps"], state["last"]
+        self.best.load_state_dict(state)
         self.close()
         self._run = self._runner()  # a graph writes to the momenta of before
         self._losses.restore(state["losses"])
+
+
+def _fingerprints(data: DataSet) -> dict[str, str]:
+    """What tells the images and labels of a run from others."""
+    splits = {"data": data.train, "test": data.test, "validation": data.validation}
+    return {name: split.fingerprint() for name, split in splits.items() if split is not None}
 
 
 def _check_parts(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], method: str) -> None:

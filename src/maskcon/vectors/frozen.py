@@ -7,7 +7,7 @@ was broken off goes on where it stopped.
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,20 +69,16 @@ class Frozen:
         for name, split, views in (
             ("train", data.train, self.views),
             ("test", data.test, 1),
+            ("validation", data.validation, 1),
         ):
+            if split is None:
+                continue
             values = self._values(split, views, folder, workers, progress, name)
             normal = (self.preprocessing.mean, self.preprocessing.std)
             features = Features(values, normal, self.parts)
             parts[name] = Split(features, split.coarse, split.fine)
-        return DataSet(
-            data.name,
-            parts["train"],
-            parts["test"],
-            data.coarse_names,
-            data.fine_names,
-            data.made_split,
-            data.skipped,
-        )
+        validation = parts.get("validation")
+        return replace(data, train=parts["train"], test=parts["test"], validation=validation)
 
     def _values(
         self,
