@@ -262,6 +262,6 @@ def joined(found: Found) -> Pictures:
 def _trained_in(folder: Path) -> str:
     """The precision of the run in a folder; "auto" where there is none."""
     try:
-        return str(parse_json((folder / "run.json").read_text())["precision"])
+        return str(parse_json((folder / "run.json").read_text(encoding="utf-8"))["precision"])
     except (OSError, ValueError, KeyError, TypeError):
         return "auto"

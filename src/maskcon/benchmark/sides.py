@@ -8,7 +8,6 @@ their standard input.
 import importlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -239,7 +238,7 @@ def target(what: str, least: float | None, measured: float, *, most: float | Non
 
 def _serve() -> None:
     """Prepare the side whose maker is named on the command line; answer turns until told off."""
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not reach the answers
     module, function = sys.argv[1].split(":")
     options = json.loads(sys.stdin.readline())
@@ -255,11 +254,16 @@ def _serve() -> None:
 
 
 def _peaks() -> dict[str, float]:
-    """Most memory of this process so far, in MiB: in all, and of the GPU."""
+    """Most memory of this process so far, in MiB: in all (0 if nothing tells), and of the GPU."""
     import torch
 
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    try:
+        import resource
+    except ImportError:  # on Windows
+        host = 0.0
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     return {"host": host, "device": device}
 

@@ -250,7 +250,8 @@ class Slices(Encoded):
 
     def _content(self, row: int) -> bytes:
         with _reading(self.name(row), b""), open(self.files[self.file[row]], "rb") as file:
-            return os.pread(file.fileno(), int(self.lengths[row]), int(self.start[row]))
+            file.seek(int(self.start[row]))
+            return file.read(int(self.lengths[row]))
 
 
 class Arrays:

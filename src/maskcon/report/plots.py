@@ -34,7 +34,10 @@ def _figure(width: float, height: float) -> Any:
 
 def curves(run: Mapping[str, Any], folder: Path) -> Any:
     """Loss, and recall over the steps beside that without learning."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     evaluations = [line for line in lines if "epoch" in line]
     level = "coarse" if any("recall@1/coarse" in line for line in evaluations) else "fine"

@@ -142,7 +142,7 @@ def read(folder: Path) -> Record:
     """
     path = folder / RUN_FILE
     try:
-        run = parse_json(path.read_text())
+        run = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no run folder: it has no {RUN_FILE}") from error
     except (OSError, ValueError) as error:
@@ -178,7 +178,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     """
     path = folder / METRICS
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
@@ -276,7 +276,7 @@ def source_commit() -> str | None:
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
+                ["git", "-C", str(here), *words], capture_output=True, encoding="utf-8", timeout=10
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

@@ -46,7 +46,7 @@ class Row:
 @cache
 def rows() -> tuple[Row, ...]:
     """Every published row."""
-    tables = tomllib.loads((Path(__file__).parent / "paper.toml").read_text())
+    tables = tomllib.loads((Path(__file__).parent / "paper.toml").read_text(encoding="utf-8"))
     found = []
     for data, table in tables.items():
         for name, values in table.items():

@@ -122,7 +122,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(
                 line.split(":")[1].strip() for line in lines if line.startswith("model name")
             )

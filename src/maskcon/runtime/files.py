@@ -294,9 +294,10 @@ def flush(file: IO[Any]) -> None:
 
 def flush_folder(folder: Path) -> None:
     """See that the names of a folder's files are on the disk, not only the files."""
-    if os.name == "nt":  # where folders cannot be opened, and need not be
+    directory = getattr(os, "O_DIRECTORY", None)
+    if directory is None:  # on Windows folders cannot be opened, and need not be
         return
-    number = os.open(folder, os.O_RDONLY)
+    number = os.open(folder, os.O_RDONLY | directory)
     try:
         os.fsync(number)
     finally:

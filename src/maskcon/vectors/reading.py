@@ -159,7 +159,7 @@ def about_of(path: Path) -> dict[str, Any]:
     try:
         if path.suffix.lower() == ".csv":
             beside = described(path)
-            return _about(beside.read_text() if beside.is_file() else None, beside)
+            return _about(beside.read_text(encoding="utf-8") if beside.is_file() else None, beside)
         if path.suffix.lower() == ".npz":
             with _fields(path) as file:
                 return _about(str(file[ABOUT]) if ABOUT in file.files else None, path)

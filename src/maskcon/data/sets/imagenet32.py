@@ -20,7 +20,7 @@ _FACTS = Path(__file__).parent / "facts" / "imagenet.toml"
 
 def coarse_classes() -> tuple[tuple[str, ...], list[int]]:
     """Names of the coarse classes, and that of each ILSVRC class (0-999) as an index."""
-    facts = tomllib.loads(_FACTS.read_text())["coarse"]
+    facts = tomllib.loads(_FACTS.read_text(encoding="utf-8"))["coarse"]
     coarse = [-1] * 1000
     for index, ranges in enumerate(facts.values()):
         for span in ranges.split():
@@ -32,7 +32,10 @@ def coarse_classes() -> tuple[tuple[str, ...], list[int]]:
 
 def ilsvrc_of_label() -> list[int]:
     """ILSVRC class of each label of the 32 px files less one, which have an order of their own."""
-    return [int(n) for n in tomllib.loads(_FACTS.read_text())["labels"]["ilsvrc"].split()]
+    return [
+        int(n)
+        for n in tomllib.loads(_FACTS.read_text(encoding="utf-8"))["labels"]["ilsvrc"].split()
+    ]
 
 
 def locate(path: Path) -> dict[str, list[Path]] | None:

@@ -53,7 +53,7 @@ class Image:
 
 def facts() -> dict:
     """Rules and counts of the two splits."""
-    return tomllib.loads(_FACTS.read_text())
+    return tomllib.loads(_FACTS.read_text(encoding="utf-8"))
 
 
 def split1(images: Iterable[Image]) -> dict[str, list[Image]]:
