@@ -109,7 +109,9 @@ def as_found(data: DataSet) -> Found:
 
 # Processes of their own start at once: the server that they are forked from has torch already.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.train.crash_worker", "tests.train.ranks_worker"])
+PROCESSES.set_forkserver_preload(
+    ["tests.train.crash_worker", "tests.train.ranks_worker", "tests.kills_worker"]
+)
 
 
 def begun(work: Callable[..., None], *words: Any) -> Any:

@@ -2,9 +2,11 @@
 
 import contextlib
 import copy
+import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from maskcon.encoder import Encoder
 from maskcon.errors import InputError, TrainingError
 from maskcon.report import card
 from maskcon.runs import folder as runs
+from maskcon.runs.record import Record, run_of
 from tests.conftest import FAST, write_tree
 
 VALUES = (None, [], {}, "x", -1, float("inf"), True, "x" * 10**5)
@@ -32,6 +35,7 @@ def whole(tmp_path_factory) -> Path:
     commands.eval(home / "run")
     commands.embed(home / "run", out=home / "e.csv")
     commands.index(home / "run", home / "pictures", out=home / "shop.index")
+    commands.discover(home / "run", out=home / "groups", groups=2)
     return home
 
 
@@ -115,43 +119,110 @@ def test_fields_of_a_description_of_vectors(home):
         told(lambda: commands.index(home / "run", home / "e.csv", out=home / "new.index"))
 
 
-def readers(home: Path) -> tuple[Callable[[], object], ...]:
+def test_fields_of_an_index(home):
+    path = home / "shop.index"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for content in damaged(json.loads(members["about.json"]), (MISSING, *VALUES)):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, member in members.items():
+                whole = json.dumps(content) if name == "about.json" else member
+                archive.writestr(name, whole)
+        told(lambda: commands.index(path))
+
+
+def test_columns_of_groups(home):
+    path = home / "groups" / "groups.csv"
+    with open(path, newline="") as file:
+        head, first, *rest = csv.reader(file)
+    for column in range(len(head)):
+        for cell in ("", "nan", "x", "-1", "\0", "x" * 10**5, MISSING):
+            changed = [list(head), list(first), *map(list, rest)]
+            for row in changed if cell is MISSING else ():
+                del row[column]
+            if cell is not MISSING:
+                changed[1][column] = cell
+            with open(path, "w", newline="") as file:
+                csv.writer(file).writerows(changed)
+            told(lambda: commands.check(path))
+
+
+def readers(home: Path) -> dict[str, Callable[[], object]]:
     """The commands that read a run."""
     run, out = home / "run", {"overwrite": True}
-    return (
-        lambda: commands.eval(run),
-        lambda: commands.embed(run, out=home / "e.parquet", **out),
-        lambda: commands.discover(run, out=home / "groups", groups=2, **out),
-        lambda: commands.report(run, map="pca"),
-        lambda: commands.export(run, to="hf", out=home / "hf", **out),
-        lambda: commands.search(home / "shop.index", [home / "pictures"], run=run),
-    )
+    return {
+        "eval": lambda: commands.eval(run),
+        "embed": lambda: commands.embed(run, out=home / "e.parquet", **out),
+        "discover": lambda: commands.discover(run, out=home / "groups", groups=2, **out),
+        "report": lambda: commands.report(run, map="pca"),
+        "export": lambda: commands.export(run, to="hf", out=home / "hf", **out),
+        "search": lambda: commands.search(home / "shop.index", [home / "pictures"], run=run),
+    }
+
+
+@pytest.fixture
+def asked_for(monkeypatch) -> set[str]:
+    """The fields of a record that were asked for meanwhile: "x/y" is y of x."""
+    fields: set[str] = set()
+
+    def note(record: Record, name: str) -> None:
+        _, *around = record.where.split(": ")
+        fields.add("/".join([*around, name]))
+
+    def get(record: Record, name: str, default: Any = None) -> Any:
+        note(record, name)
+        return dict.get(record, name, default)
+
+    def item(record: Record, name: str) -> Any:
+        note(record, name)
+        return dict.__getitem__(record, name) if name in record else record.__missing__(name)
+
+    monkeypatch.setattr(Record, "get", get)
+    monkeypatch.setattr(Record, "__getitem__", item)
+    return fields
+
+
+def changed(content: dict[str, Any], names: Iterable[str], value: Any) -> dict[str, Any]:
+    """A copy of a record in which fields have another value, or are missing."""
+    content = copy.deepcopy(content)
+    for name in names:
+        *around, last = name.split("/")
+        inner = content
+        for part in around:
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and last in inner:
+            if value is MISSING:
+                del inner[last]
+            else:
+                inner[last] = value
+    return content
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(
-    "value", [MISSING, None, -1, "x" * 10**5], ids=["missing", "none", "number", "text"]
-)
-def test_commands_that_read_a_run(home, value):
+@pytest.mark.parametrize("name", ["eval", "embed", "discover", "report", "export", "search"])
+def test_commands_that_read_a_run(home, asked_for, name):
+    """Without each of the fields that a command asks for; with others that pass as such."""
     path = home / "run" / runs.RUN_FILE
-    whole = json.loads(path.read_text())
-    for content in damaged(whole, (value,)):
-        path.write_text(json.dumps(content))
-        try:
-            runs.read(home / "run")
-        except InputError:
-            continue  # as every command then says
-        for read in readers(home):
-            path.write_text(json.dumps(content))
-            told(read)
+    content = json.loads(path.read_text())
+    read = readers(home)[name]
+    read()
+    # those of config are looked at in one place, which test_fields_of_run_json tries
+    fields = sorted(field for field in asked_for if not field.startswith("config/"))
+    assert "config" in fields or name == "search"
+    tried = [changed(content, [field], MISSING) for field in fields]
+    tried += [{"config": kept} for kept in ({}, {"data": content["config"]["data"]})]
+    for value in (None, -1, {}, [], "x", 2.5):
+        passing = [field for field in fields if fits(changed(content, [field], value), path)]
+        tried.append(changed(content, passing, value))
+    for variant in tried:
+        path.write_text(json.dumps(variant))
+        told(read)
 
 
-@pytest.mark.heavy
-def test_missing_fields(home):
-    """Each command with a record that has no more than a configuration."""
-    path = home / "run" / runs.RUN_FILE
-    config = json.loads(path.read_text())["config"]
-    for kept in ({}, {"data": config["data"]}, config):
-        for read in readers(home):
-            path.write_text(json.dumps({"config": kept}))
-            told(read)
+def fits(content: dict[str, Any], path: Path) -> bool:
+    """Whether a record passes as one; where it does not, every command says the same."""
+    try:
+        run_of(content, path)
+    except InputError:
+        return False
+    return True

@@ -203,6 +203,7 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
     """
     path = folder / RUN_FILE
     with files.locked(path, wait=files.WAIT):
+        files.clear_left(path)
         noted = read(folder).get("evaluations") if path.exists() else None
         files.write_json(path, {**content, "evaluations": noted} if noted else content)
 
@@ -220,6 +221,7 @@ def note_evaluation(
         contextlib.suppress(TrainingError),  # somebody else's run
         files.locked(folder / RUN_FILE, wait=files.WAIT),
     ):
+        files.clear_left(folder / RUN_FILE)
         run = read(folder)
         if judged is not None and judged.get("started") != run.get("started"):
             return

@@ -156,8 +156,8 @@ def _about(content: memoryview, path: Path) -> tuple[About, Any]:
         raise ValueError("it does not say what it is")
     if about.get("maskcon index") != FORMAT:
         raise InputError(
-            f"{path} is an index of format {about.get('maskcon index')}, made by maskcon "
-            f"{about.get('version')}: this version reads format {FORMAT}; index anew"
+            f"{path} is an index of format {brief(about.get('maskcon index'))}, made by maskcon "
+            f"{brief(about.get('version'))}: this version reads format {FORMAT}; index anew"
         )
     known = About(**{field.name: about[field.name] for field in fields(About)})
     if not isinstance(known.kind, str) or known.kind not in KINDS:
