@@ -20,7 +20,7 @@ def test_every_option_of_a_recipe_has_an_effect(name):
 
 @pytest.mark.parametrize("name", recipes())
 def test_the_head_of_a_recipe_says_how_to_run_it_and_what_was_published(name):
-    text = recipes()[name].read_text()
+    text = recipes()[name].read_text(encoding="utf-8")
     assert f"--recipe {name} " in text
     if read_recipe(name).get("data") is None and name != FROZEN:
         assert "--data FOLDER" in text

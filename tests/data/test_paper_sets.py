@@ -28,6 +28,7 @@ from maskcon.data import DATA_SETS, find
 from maskcon.data.sets import cars, cifar, imagenet32, sop
 from maskcon.data.sets.named import NamedSet
 from maskcon.errors import InputError
+from maskcon.eval.protocols import PROTOCOLS
 from maskcon.runs import ledger, paper
 from tests.conftest import as_found
 
@@ -415,35 +416,60 @@ def test_cars_that_are_not_whole(tmp_path):
 def test_published_rows():
     rows = paper.rows()
     assert Counter(row.data for row in rows) == {
-        "cifar100": 18,
+        "cifar100": 19,
         "sop_split1": 15,
         "cifartoy_good": 18,
         "cifartoy_bad": 18,
         "sop_split2": 14,
         "cars196": 14,
         "imagenet32": 1,
+        "cifar10": 1,
+        "imagenet": 4,
     }
     best = paper.row_of("cifar100", "maskcon", {})
     assert best.hyper == {"w": 1.0, "tau": 0.05}
-    assert best.recall == pytest.approx(
+    assert best.published == pytest.approx(
         {"recall@1": 0.6552, "recall@2": 0.7446, "recall@5": 0.8364, "recall@10": 0.8925}
     )
-    assert paper.row_of("cifar100", "maskcon", {"w": 0.5, "tau": 0.1}).recall["recall@1"] == 0.6018
-    assert "recall@10" not in paper.row_of("cifar100", "selfcon", {}).recall  # lost
+    other = paper.row_of("cifar100", "maskcon", {"w": 0.5, "tau": 0.1})
+    assert other.published["recall@1"] == 0.6018
+    assert "recall@10" not in paper.row_of("cifar100", "selfcon", {}).published  # lost
     for row in rows:
-        values = list(row.recall.values())
-        assert values == sorted(values), row
-        assert row.data in DATA_SETS
-    with pytest.raises(InputError, match=r"no one row of grafit on cars196 with --w 0\.3: it"):
+        values = list(row.published.values())
+        assert values == sorted(values) or row.method == "ancor", row
+        assert row.has_name == (row.data in DATA_SETS)
+    with pytest.raises(InputError, match=r"no one row of grafit on cars196 with --w 0\.3: there"):
         paper.row_of("cars196", "grafit", {"w": 0.3})
 
 
-def test_every_set_of_the_paper_has_its_recipe_and_best_settings():
-    for data in {row.data for row in paper.rows()}:
-        named = DATA_SETS[data]
-        recipe = read_recipe(named.recipe)
-        assert recipe["backbone"] == "resnet18"
-        assert recipe["image_size"] == (224 if data.startswith(("sop", "cars")) else 32)
+def test_rows_of_the_relatives():
+    """As the papers have them, by the names of what `maskcon eval` measures."""
+    sane = paper.row_of("cifar10", "sane", {})
+    assert sane.published == pytest.approx({"knn@200": 0.952, "linear": 0.961})
+    ancor = paper.row_of("cifar100", "ancor", {})
+    assert ancor.published == pytest.approx({"5-way/1-shot": 0.7456, "all-way/1-shot": 0.2984})
+    assert "ResNet-12" in ancor.differs[0]
+    wcl = {r.name: dict(r.published) for r in paper.rows() if r.method == "wcl"}
+    for epochs, linear in ((100, 0.681), (200, 0.703), (800, 0.722)):
+        assert wcl.pop(f"wcl epochs={epochs}") == pytest.approx({"linear": linear})
+    assert wcl.pop("wcl") == pytest.approx({"finetune@1%": 0.65, "finetune@10%": 0.72})
+    assert not wcl
+    with pytest.raises(InputError, match=r"no set that is read by its name.* train --recipe wcl"):
+        commands.reproduce("imagenet", "wcl")
+
+
+def test_every_row_has_its_recipe_and_protocols_that_measure_it():
+    for row in paper.rows():
+        recipe = read_recipe(row.recipe)
+        assert recipe.get("data", row.data).split("_")[0] == row.data.split("_")[0]
+        if row.init == "imagenet":  # MaskCon's own
+            assert DATA_SETS[row.data].recipe == row.recipe
+            assert recipe["backbone"] == "resnet18"
+            assert recipe["image_size"] == (224 if row.data.startswith(("sop", "cars")) else 32)
+            assert {metric.partition("@")[0] for metric in row.published} == {"recall"}
+        else:
+            assert recipe["method"] == row.method
+            assert set(row.protocols) <= set(PROTOCOLS)
     assert "best: w 0.5, tau 0.05" in commands.datasets()["sop_split2"]
     assert set(recipes()) >= {"cifar100_cpu", "cifar100_paper", "cars196_paper"}
 
@@ -476,7 +502,7 @@ def test_reproduce(tiny_cifar100, tmp_path):
         ledger=tmp_path / "ledger.jsonl",
         **QUICK,
     )
-    assert result["row"]["recall"]["recall@1"] == pytest.approx(0.6252)
+    assert result["row"]["published"]["recall@1"] == pytest.approx(0.6252)
     assert [run["config"]["seed"] for run in result["runs"]] == [0, 1]
     assert result["runs"][0]["config"]["tau"] == 0.1
     assert result["runs"][0]["config"]["query_view"] == "strong"
@@ -519,6 +545,30 @@ def test_the_published_rows_are_listed():
     said = CliRunner().invoke(cli, ["reproduce"])
     assert said.exit_code == 0
     assert "62.52%" in said.output
+    for row in paper.rows():
+        assert row.command in said.output
+
+
+@pytest.mark.heavy
+def test_reproduce_a_row_that_is_judged_by_other_protocols(tmp_path, monkeypatch, tiny, capsys):
+    """SANE's, of kNN and a linear probe: what `eval` says of the run is set beside it."""
+    found = replace(as_found(tiny), name="cifar10")
+    monkeypatch.setitem(DATA_SETS, "cifar10", NamedSet("few", make=lambda: found))
+    file = tmp_path / "ledger.jsonl"
+    options = {**QUICK, "bank_size": 40, "projection_hidden": 8, "out": tmp_path, "ledger": file}
+    result = commands.reproduce("cifar10", "sane", **options)
+    (run,) = result["runs"]
+    judged = commands.eval(tmp_path / "cifar10-sane-seed0", protocol="linear")
+    assert run["evaluations"]["cifar10"]["linear"] == judged["linear"]
+    reproducing._print_comparison(result)
+    said = capsys.readouterr().out
+    assert re.search(r"published .* 96\.10%", said)
+    assert "kNN has k 200 and temperature 0.1, the paper's 50 and 0.05" in said
+    assert "epochs is 1, not 2000" in said
+    table = ledger.tables(file)
+    assert re.search(r"linear [\d.]+ \(published 96\.10\); SANE, NeurIPS 2021", table)
+    again = commands.reproduce("cifar10", "sane", resume=True, **options)
+    assert again["runs"][0]["started"] == run["started"]
 
 
 def test_reproduce_the_upper_bound(tiny_cifar100, tmp_path, capsys):
@@ -545,11 +595,13 @@ def test_reproduce_lists_the_rows():
     words = ["-c", "from maskcon.cli import main; main()", "reproduce"]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if "maskcon w=1 tau=0.05" in line)
-    assert line.split()[3:] == ["65.52%", "74.46%", "83.64%", "89.25%", "best"]
+    shares = ["65.52%", "74.46%", "83.64%", "89.25%", "best"]
+    assert line.split()[3:8] == shares
+    assert line.endswith("  maskcon reproduce cifar100 maskcon --w 1 --tau 0.05")
     assert done.stdout.count("\n") > 100
     with pytest.raises(InputError, match="give a method of the rows of cars196: supfine; grafit"):
         commands.reproduce("cars196")
-    with pytest.raises(InputError, match="the paper has no rows for 'mnist': it has cifar100"):
+    with pytest.raises(InputError, match="no row was published for 'mnist': there are cifar100"):
         commands.reproduce("mnist", "maskcon")
 
 

@@ -1,4 +1,4 @@
-"""The paper's rows."""
+"""Published rows."""
 
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,13 @@ from maskcon.errors import InputError
 def reproduce(
     data: str | None, method: str | None, seeds: str, out: Path, resume: bool, **options: Any
 ) -> None:
-    """Run a row of the paper's tables again.
+    """Run a published row again.
 
-    Without arguments, lists the rows. With DATA and METHOD (and --w and --tau, where a method
-    has several rows; else its best), trains with the paper's recipe and prints the published
-    numbers, ours and the difference. Initial weights are ImageNet's, which torchvision
-    downloads, unless --init says otherwise.
+    Without arguments, lists the rows, each with the command that runs it. With DATA and METHOD
+    (and --w and --tau, where a method has several rows; else its best), trains with the paper's
+    recipe, judges as the paper does, and prints the published numbers, ours and the difference.
+    MaskCon's rows start from ImageNet's weights, which torchvision downloads, unless --init says
+    otherwise.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen
@@ -59,31 +60,38 @@ def _whole_numbers(text: str) -> list[int]:
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
-    ks = ("recall@1", "recall@2", "recall@5", "recall@10")
-    tables: dict[str, list[list[str]]] = {}
+    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        source = f"{row['data']} ({row['source']})"
-        cells = (f"{row['recall'][k]:.2%}" if k in row["recall"] else "-" for k in ks)
-        table = tables.setdefault(source, [[source, *ks, ""]])
-        table.append([f"  {row['name']}", *cells, "best" if row["best"] else ""])
-    for table in tables.values():
+        tables.setdefault((row["data"], row["source"]), []).append(row)
+    for (data, source), group in tables.items():
+        metrics = list(dict.fromkeys(metric for row in group for metric in row["published"]))
+        table = [[f"{data} ({source})", *metrics, "", "to run it"]]
+        for row in group:
+            found = (_share(row["published"].get(metric)) for metric in metrics)
+            best = "best" if row["best"] else ""
+            table.append([f"  {row['name']}", *found, best, row["command"]])
         echo()
-        show(table)
-    echo("\nAll start from ImageNet weights. To run one: maskcon reproduce DATA METHOD --w --tau")
+        show(table, left=(0, len(metrics) + 2))
+    echo("\nMaskCon's start from ImageNet weights, the others from scratch.")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _print_comparison(result: dict[str, Any]) -> None:
     import statistics
 
-    from maskcon.runs.results import without_learning
+    from maskcon.runs.results import figures, without_learning
 
-    runs, published = result["runs"], result["row"]["recall"]
-    ks = [key for key in runs[0]["results"] if key.startswith("recall@")]
-    ours = {k: [run["results"][k] for run in runs] for k in ks}
+    runs, published = result["runs"], result["row"]["published"]
+    found = [figures(run) for run in runs]
+    ks = [k for k in found[0] if k in published or (k.startswith("recall@") and "/" not in k)]
+    ours = {k: [run[k] for run in found] for k in ks}
     mean = {k: statistics.mean(values) for k, values in ours.items()}
     table = [
         ["", *ks],
-        ["published", *(f"{published[k]:.2%}" if k in published else "-" for k in ks)],
+        ["published", *(_share(published.get(k)) for k in ks)],
         ["ours", *(f"{mean[k]:.2%}" for k in ks)],
     ]
     if len(runs) > 1:
@@ -91,7 +99,7 @@ def _print_comparison(result: dict[str, Any]) -> None:
     table += [
         ["difference", *(f"{mean[k] - published[k]:+.2%}" if k in published else "-" for k in ks)],
         *(
-            [name, *(f"{row[k]:.2%}" for k in ks)]
+            [name, *(_share(row.get(k)) for k in ks)]
             for name, row in without_learning(runs[0]).items()
         ),
     ]

@@ -1,17 +1,18 @@
-"""The rows of the paper's tables, run again."""
+"""Published rows, run again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maskcon.commands import _eval
 from maskcon.commands._train import train
 from maskcon.commands.sources import resolved, resumed
-from maskcon.data import DATA_SETS
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs import ledger as ledgers
 from maskcon.runs import paper
+from maskcon.runs.results import own_evaluation
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -27,10 +28,10 @@ def reproduce(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Run a row of the paper's tables, and set what comes out beside what was published.
+    """Run a published row, and set what comes out beside what was published.
 
     Args:
-        data: a data set of the paper; without one, nothing is run and the rows are returned.
+        data: a data set of the rows; without one, nothing is run and the rows are returned.
         method: as the paper calls it; "supfine" is the upper bound.
         seeds: one run each.
         out: folder of the run folders, DATA-METHOD-...-seedN.
@@ -39,16 +40,18 @@ def reproduce(
         ledger: file that finished runs are appended to; by default that of the source tree.
         progress: told how it goes.
         options: "w" and "tau" choose the row; others change the recipe, and the comparison says
-            so. Initial weights are those of ImageNet unless `init` says otherwise.
+            so. Initial weights are those of the row, ImageNet's of MaskCon's, unless `init` says
+            otherwise.
 
     Returns:
-        "rows" alone, or "row", "runs" (their run.json), and "not_comparable": why not.
+        "rows" alone, or "row", "runs" (their run.json, with what `eval` found where the row
+        has more than the recall of training), and "not_comparable": why not.
 
     Raises:
         InputError: there is no such row, or something given cannot be used.
     """
     if data is None:
-        return {"rows": [asdict(row) | {"name": row.name} for row in paper.rows()]}
+        return {"rows": [_described(row) for row in paper.rows()]}
     if method is None:
         rows = [row.name for row in paper.rows() if row.data == data]
         raise InputError(f"give a method of the rows of {data}: {'; '.join(rows)}")
@@ -57,9 +60,7 @@ def reproduce(
         raise InputError(f"seed is {options['seed']}: give seeds=({options['seed']},)")
     hyper: dict[str, Any] = {n: options.pop(n) for n in [*options] if n in ("w", "tau")}
     row, as_published = _published(data, method, hyper, upper_bound)
-    recipe = DATA_SETS[data].recipe
-    assert recipe is not None  # every set of the paper has one
-    reference = resolved(as_published, recipe).as_dict()
+    reference = resolved(as_published, row.recipe).as_dict()
     file = Path(ledger) if ledger is not None else ledgers.home()
     ledgers.add(file, [])  # can it be written?
     name = row.name + (f" {upper_bound}" if row.method == paper.UPPER_BOUND else "")
@@ -68,37 +69,51 @@ def reproduce(
         folder = Path(out) / "-".join([data, *name.replace("=", "").split(), f"seed{seed}"])
         given = {**as_published, **options, "seed": seed}
         progress.note(f"{row.name} on {data}, seed {seed}: {folder}")
-        done.append(_run(folder, given, recipe, resume and folder.exists(), progress))
+        done.append(_run(folder, given, row, resume and folder.exists(), progress))
         ledgers.add(file, done[-1:])
     progress.note(f"the ledger is {file}")
-    reasons = paper.differences(done[0]["config"], reference)
-    return {"row": asdict(row), "runs": done, "not_comparable": reasons}
+    reasons = [*row.differs, *paper.differences(done[0]["config"], reference)]
+    return {"row": _described(row), "runs": done, "not_comparable": reasons}
+
+
+def _described(row: paper.Row) -> dict[str, Any]:
+    return asdict(row) | {"name": row.name, "command": row.command}
 
 
 def _published(
     data: str, method: str, hyper: Mapping[str, Any], upper_bound: str
 ) -> tuple[paper.Row, dict[str, Any]]:
-    """A row of the paper, and the options that make it, beside those of the recipe."""
+    """A published row, and the options that make it, beside those of the recipe."""
     for name, value in hyper.items():
         if not isinstance(value, int | float):
-            raise InputError(f"{name} is {value!r}: the rows of the paper have a number for it")
+            raise InputError(f"{name} is {value!r}: the published rows have a number for it")
     row = paper.row_of(data, method, hyper)
+    if not row.has_name:
+        raise InputError(
+            f"{data} is no set that is read by its name, so you say where it lies: {row.command}"
+        )
     if upper_bound not in paper.UPPER_BOUND_METHODS:
         raise InputError(
             f"upper_bound is {upper_bound!r}: expected {' or '.join(paper.UPPER_BOUND_METHODS)}"
         )
-    options = {"init": "imagenet", **hyper, **row.hyper, "data": data, "method": row.method}
+    options = {"init": row.init, **hyper, **row.hyper, "data": data, "method": row.method}
     if row.method == paper.UPPER_BOUND:
         options |= {"method": upper_bound, "label": "fine"}
     return row, options
 
 
 def _run(
-    folder: Path, given: Mapping[str, Any], recipe: str, resume: bool, progress: Progress
+    folder: Path, given: Mapping[str, Any], row: paper.Row, resume: bool, progress: Progress
 ) -> dict[str, Any]:
-    """Train, go on with a run that is there, or take it as it is where it is finished."""
+    """Train, go on with a run that is there, or take it as it is where it is finished; judge it."""
     if resume and runs.read(folder)["status"] == "finished":
-        resumed(folder, given, recipe)  # refuses one of other options
+        resumed(folder, given, row.recipe)  # refuses one of other options
         progress.note(f"{folder} is finished")
-        return runs.read(folder)
-    return train(out=folder, recipe=recipe, resume=resume, progress=progress, **given)
+        run: Mapping[str, Any] = runs.read(folder)
+    else:
+        run = train(out=folder, recipe=row.recipe, resume=resume, progress=progress, **given)
+    if row.protocols and not set(row.published) <= set(own_evaluation(run)):
+        device = given.get("device", "auto")
+        _eval.eval(folder, protocol=row.protocols, device=device, progress=progress)
+        run = runs.read(folder)
+    return dict(run)

@@ -13,6 +13,7 @@ from maskcon.config import MACHINE_FIELDS
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs.ledger import cell, name_of
+from maskcon.runs.results import figures, own_evaluation
 from maskcon.runtime.files import replacing
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -97,7 +98,7 @@ def rows(folders: Sequence[Path], metrics: Sequence[str] = ()) -> list[Row]:
                 [read[p][1]["config"]["seed"] for p in places],
                 [str(read[p][0]) for p in places],
                 {m: [values[p][m] for p in places] for m in metrics or common},
-                _own_evaluation(first).get("intervals", {}),
+                own_evaluation(first).get("intervals", {}),
                 _curve(folder),
             )
         )
@@ -107,15 +108,9 @@ def rows(folders: Sequence[Path], metrics: Sequence[str] = ()) -> list[Row]:
     return sorted(found, key=lambda row: -row.mean(leading))
 
 
-def _own_evaluation(run: dict[str, Any]) -> dict[str, Any]:
-    """What `maskcon eval` noted of the run's own data."""
-    return run.get("evaluations", {}).get(run["data"]["name"], {})
-
-
 def _metrics(run: dict[str, Any]) -> dict[str, float]:
-    """Every figure of a run: its own results, and those of later evaluations."""
-    figures = {**run["results"], **_own_evaluation(run)}
-    numbers = {k: v for k, v in figures.items() if isinstance(v, int | float) and k != "images"}
+    """Every figure of a run, those of `SHOWN` first."""
+    numbers = figures(run)
     first = {name: numbers[name] for name in SHOWN if name in numbers}
     return {**first, **numbers}
 

@@ -12,6 +12,7 @@ from maskcon.errors import InputError, TrainingError
 from maskcon.methods import METHODS
 from maskcon.methods.schedules import shown
 from maskcon.runs import paper
+from maskcon.runs.results import figures
 from maskcon.runtime import files
 
 BEFORE = {"crop_scale": 0.2}  # of all views, until each had its own
@@ -121,11 +122,27 @@ def _table(runs: Sequence[Mapping[str, Any]]) -> str:
         seeds = ", ".join(str(run["config"]["seed"]) for run in group)
         cells = " | ".join(cell([run["results"][k] for run in group]) for k in KS)
         row = paper.published(group[0]["config"])
-        theirs = cell([row.recall["recall@1"]]) if row else ""
+        theirs = cell([row.published["recall@1"]]) if row and "recall@1" in row.published else ""
         lines.append(f"| {name} | {seeds} | {cells} | {theirs} |")
     pixels = " | ".join(cell([runs[0]["results"]["pixels"][k]]) for k in KS)
     lines.append(f"| *nearest neighbours on raw pixels* | | {pixels} | |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_other_metrics(grouped)])
+
+
+def _other_metrics(grouped: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """A line for each row whose published numbers are not recalls, where they were measured."""
+    lines = []
+    for name, group in grouped.items():
+        row = paper.published(group[0]["config"])
+        found = [figures(run) for run in group]
+        told = [
+            f"{metric} {cell([run[metric] for run in found])} (published {cell([share])})"
+            for metric, share in (row.published if row else {}).items()
+            if metric not in KS and all(metric in run for run in found)
+        ]
+        if row and told:
+            lines += ["", f"{name}: {', '.join(told)}; {row.source}."]
+    return lines
 
 
 def name_of(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The published rows of MaskCon's paper, and how a row is run again."""
+"""Published rows, of MaskCon's paper and of its relatives', and how a row is run again."""
 
 import math
 import tomllib
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.config import COLUMN_FIELDS, MACHINE_FIELDS
+from maskcon.data import DATA_SETS
 from maskcon.errors import InputError
 
-KS = (1, 2, 5, 10)
 UPPER_BOUND = "supfine"  # a supervised method that is given fine labels
 # What the paper trained supfine with is not stated.
 UPPER_BOUND_METHODS = ("supcon", "supce")
@@ -23,45 +23,75 @@ class Row:
 
     Attributes:
         data: name of the data set.
-        source: the table.
+        source: the paper, and its table.
         method: as the paper calls it.
-        hyper: "w" and "tau", as far as the row states them.
-        recall: {"recall@1": share in [0, 1], ...}; without the values that were lost.
+        hyper: "w", "tau", "epochs", as far as the row states them.
+        published: {metric as `maskcon eval` calls it: share in [0, 1]}; without what was lost.
         best: the best row of its method on this set.
+        recipe: that it is run with.
+        init: the initial weights that it started from.
+        protocols: of `maskcon eval` that measure the metrics, beside the recall of training.
+        differs: what the recipe and the protocols have otherwise than the source.
     """
 
     data: str
     source: str
     method: str
     hyper: Mapping[str, float]
-    recall: Mapping[str, float]
+    published: Mapping[str, float]
     best: bool
+    recipe: str
+    init: str
+    protocols: tuple[str, ...]
+    differs: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """Method and hyper-parameters, as "maskcon w=1 tau=0.05"."""
         return " ".join([self.method, *(f"{k}={v:g}" for k, v in self.hyper.items())])
 
+    @property
+    def has_name(self) -> bool:
+        """Whether its set is read by a name; a person says where another one lies."""
+        return self.data in DATA_SETS
+
+    @property
+    def command(self) -> str:
+        """What runs it."""
+        options = "".join(f" --{k} {v:g}" for k, v in self.hyper.items())
+        if self.has_name:
+            return f"maskcon reproduce {self.data} {self.method}{options}"
+        run = f"runs/{self.method}"
+        return (
+            f"maskcon train --recipe {self.recipe} --data FOLDER{options} --out {run}; "
+            f"maskcon eval {run} --protocol {','.join(self.protocols)}"
+        )
+
 
 @cache
 def rows() -> tuple[Row, ...]:
     """Every published row."""
-    tables = tomllib.loads((Path(__file__).parent / "paper.toml").read_text(encoding="utf-8"))
-    found = []
-    for data, table in tables.items():
-        for name, values in table.items():
-            if name in ("source", "best"):
-                continue
-            method, *settings = name.split()
-            hyper = {key: float(value) for key, _, value in (s.partition("=") for s in settings)}
-            recall = {
-                f"recall@{k}": value / 100
-                for k, value in zip(KS, values, strict=True)
+    text = (Path(__file__).parent / "paper.toml").read_text(encoding="utf-8")
+    return tuple(
+        Row(
+            table["data"],
+            table["source"],
+            method,
+            {key: float(value) for key, _, value in (s.partition("=") for s in settings)},
+            {
+                metric: value / 100
+                for metric, value in zip(table["metrics"], values, strict=True)
                 if not math.isnan(value)
-            }
-            best = name in table["best"]
-            found.append(Row(data, table["source"], method, hyper, recall, best))
-    return tuple(found)
+            },
+            " ".join([method, *settings]) in table["best"],
+            table["recipe"],
+            table["init"],
+            tuple(table["protocols"]),
+            tuple(table["differs"]),
+        )
+        for table in tomllib.loads(text)["table"]
+        for (method, *settings), values in ((n.split(), v) for n, v in table["rows"].items())
+    )
 
 
 def row_of(data: str, method: str, hyper: Mapping[str, float]) -> Row:
@@ -75,12 +105,12 @@ def row_of(data: str, method: str, hyper: Mapping[str, float]) -> Row:
     """
     sets = list(dict.fromkeys(row.data for row in rows()))
     if data not in sets:
-        raise InputError(f"the paper has no rows for {data!r}: it has {', '.join(sets)}")
+        raise InputError(f"no row was published for {data!r}: there are {', '.join(sets)}")
     of_set = [row for row in rows() if row.data == data]
     of_method = [row for row in of_set if row.method == method]
     if not of_method:
         methods = dict.fromkeys(row.method for row in of_set)
-        raise InputError(f"the paper has no row of {method} on {data}: {', '.join(methods)}")
+        raise InputError(f"no row of {method} on {data} was published: {', '.join(methods)}")
     fitting = [
         row
         for row in of_method
@@ -91,7 +121,7 @@ def row_of(data: str, method: str, hyper: Mapping[str, float]) -> Row:
     if len(fitting) != 1:
         given = " ".join(f"--{k} {v:g}" for k, v in hyper.items()) or "these options"
         raise InputError(
-            f"the paper has no one row of {method} on {data} with {given}: it has "
+            f"there is no one row of {method} on {data} with {given}: there are "
             f"{'; '.join(row.name for row in of_method)}"
         )
     return fitting[0]
@@ -122,11 +152,12 @@ def differences(config: Mapping[str, Any], reference: Mapping[str, Any]) -> list
 
     Args:
         config: of the run.
-        reference: of the row, as the paper ran it.
+        reference: of the row, as it was published.
     """
     reasons = []
     if config["init"] != reference["init"]:
-        reasons.append(f"it starts from {config['init']}, the paper from ImageNet weights")
+        theirs = "ImageNet weights" if reference["init"] == "imagenet" else reference["init"]
+        reasons.append(f"it starts from {config['init']}, the paper from {theirs}")
     reasons += [
         f"{name} is {config[name]}, not {value}"
         for name, value in reference.items()

@@ -42,6 +42,17 @@ def chosen_by_validation(run: Mapping[str, Any]) -> bool:
     return bool((run.get("data") or {}).get("validation")) and bool(head["kept"])
 
 
+def own_evaluation(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What `maskcon eval` noted of a run's own data."""
+    return run.get("evaluations", {}).get(run["data"]["name"], {})
+
+
+def figures(run: Mapping[str, Any]) -> dict[str, float]:
+    """Every figure of a run: its own results, and those of later evaluations."""
+    found = {**run["results"], **own_evaluation(run)}
+    return {k: v for k, v in found.items() if isinstance(v, int | float) and k != "images"}
+
+
 def hyper_parameters(config: Mapping[str, Any]) -> str:
     """Those of a run's method, and what was added to its loss, as "tau = 0.1, w = 1"."""
     method = METHODS.get(config["method"])  # one from elsewhere may not be installed here

@@ -207,6 +207,7 @@ DATA_SETS: dict[str, NamedSet] = {
         source=cifar.CIFAR10.remote.url,
         counts=lambda: Counts({"train": 50_000, "test": 10_000}, 1, 10),
         download=cifar.CIFAR10.remote,
+        recipe="sane_cifar10",
     ),
     "cifartoy_good": _toy(
         "cifartoy_good",
