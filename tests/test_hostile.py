@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -423,18 +424,16 @@ def test_names_of_all_kinds_are_read(here):
     assert again.parts["train"].pictures.decode(3).shape == (16, 16, 3)
 
 
-def test_a_terminal_is_not_steered(here, capfd):
+def test_a_terminal_is_not_steered(here):
     assert printable("a\n\tb ä犬") == "a\n\tb ä犬"
     assert printable("\x1b[2J\r\x07\u202e\udcff") == "\\x1b[2J\\r\\x07\\u202e\\udcff"
     write_tree(here / "tree", ["\x1b[2J", "[red]"], each=2)
     (here / "tree" / "train" / "\x1b[2J" / "\x1b[31m.png").write_bytes(b"")
-    done = subprocess.run(
-        [sys.executable, "-m", "maskcon", "data", "check", "tree"], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "\\x1b[31m.png" in done.stdout
-    assert "[red]" in done.stdout
+    done = CliRunner().invoke(cli, ["data", "check", "tree"])
+    assert done.exit_code == 1
+    assert "\x1b" not in done.output
+    assert "\\x1b[31m.png" in done.output
+    assert "[red]" in done.output
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -91,10 +91,10 @@ def test_commands_are_those_of_the_table():
 
 def test_version_methods_and_datasets():
     assert typed("--version").stdout == f"maskcon, version {maskcon.__version__}\n"
-    methods = typed("methods").stdout
+    methods = CliRunner().invoke(cli, ["methods"]).output
     assert all(name in methods for name in METHODS)
     assert "--w 1  --tau 0.05  --t 0.1" in methods
-    assert "cifar100" in typed("datasets").stdout
+    assert "cifar100" in CliRunner().invoke(cli, ["datasets"]).output
 
 
 def test_train_eval_resume(tmp_path, quick):

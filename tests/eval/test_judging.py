@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from maskcon import commands
+from maskcon.cli import cli
 from maskcon.data import Found, from_arrays
 from maskcon.data.sets import glyphs
 from maskcon.encoder import Encoder
@@ -19,7 +20,6 @@ from maskcon.eval.protocols import PROTOCOLS, Subject, check_protocols, judge
 from maskcon.runs import compare as comparison
 from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision
-from tests.conftest import typed
 
 
 @pytest.fixture(scope="module")
@@ -216,11 +216,11 @@ def test_what_cannot_be_compared(folders, tmp_path):
         commands.compare([tmp_path])
 
 
-def test_typed(folders, results):
-    words = ["compare", *map(str, folders), "--metrics", "recall@1,recall@10"]
-    done = typed(*words)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+def test_typed(folders, results, capsys):
+    cli.main(
+        ["compare", *map(str, folders), "--metrics", "recall@1,recall@10"], standalone_mode=False
+    )
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["seeds", "recall@1", "recall@10"]
     assert any(line.startswith("maskcon, w 1, tau 0.05, lr 0.02") for line in lines)
 

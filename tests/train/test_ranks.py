@@ -29,7 +29,7 @@ def together(work: Any, size: int, out: Path) -> Any:
         port = free.getsockname()[1]
     every = [begun(ranks_worker.start, rank, size, port, work, out) for rank in range(size)]
     for process in every:
-        process.join(120)
+        process.join(600)
     assert [process.exitcode for process in every] == [0] * size
     return torch.load(out / f"{size}.pt", weights_only=True)
 
