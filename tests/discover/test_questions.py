@@ -11,10 +11,9 @@ from scipy.cluster.hierarchy import fcluster, is_valid_linkage
 from maskcon.cli import cli
 from maskcon.discover import Questions, answers, discover
 from maskcon.discover.questions import undone
-from maskcon.discover.sameness import learned
+from maskcon.discover.sameness import USUAL, learned
 from maskcon.discover.spectral import unit
 from maskcon.discover.tree import grow, near_duplicates, tree_of
-from maskcon.discover.usual import USUAL
 from maskcon.errors import InputError
 from tests.discover.test_discover import blobs, photos, run, same_groups  # noqa: F401 - fixtures
 

@@ -1,6 +1,6 @@
-"""A record as tables: for the screen, and for Markdown."""
+"""A record as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 Table = list[list[str]]  # the first row is the head
@@ -78,16 +78,6 @@ def told(record: Mapping[str, Any]) -> list[str | Table]:
     if record["targets"]:
         said += ["", targets(record)]
     return said
-
-
-def markdown(table: Table) -> str:
-    """A table in Markdown."""
-    head, *rows = table
-    return "\n".join(map(_row, [head, ["---"] * len(head), *rows]))
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _figure(value: float) -> str:

@@ -1,7 +1,7 @@
 """Fine groups inside coarse classes: what people came for.
 
     tree        which pictures of a coarse class join first, and how each merge looks
-    sameness    how likely the two sides of a merge are different kinds; usual, its prior
+    sameness    how likely the two sides of a merge are different kinds
     questions   what a person is asked, and the groups that follow from the answers
     answers     answers as a table that people and programs write
     spectral    a coarse class as rows in which its groups lie apart, for a number that is given

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from maskcon.discover.sameness import learned
+from maskcon.discover.sameness import USUAL, learned
 from maskcon.discover.tree import FEATURES, Grown, Tree, grow
-from maskcon.discover.usual import USUAL
 from maskcon.errors import InputError
 
 Verdict = Literal["same", "different", "unsure"]

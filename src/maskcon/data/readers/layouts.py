@@ -21,61 +21,44 @@ class Layout:
         levels: whether it has folders, one of which can be chosen as the coarse label.
         labels: whether its pictures have labels.
         there: whether a path has it.
-        read: finds its pictures.
+        read: finds its pictures, given the path, and columns or a level if it has them.
     """
 
     looks_like: str
     there: Callable[[Path], bool]
-    read: Callable[[Path, Columns, int], Found]
+    read: Callable[..., Found]
     columns: bool = False
     levels: bool = False
     labels: bool = True
 
 
 LAYOUTS = (
-    Layout(
-        "a pack of `maskcon data pack`",
-        pack.found,
-        lambda path, columns, level: pack.read(path),
-    ),
+    Layout("a pack of `maskcon data pack`", pack.found, pack.read),
     Layout(
         "a table (.csv, .tsv, .jsonl, .parquet)",
         lambda path: path.is_file() and path.suffix.lower() in tables.SUFFIXES,
-        lambda path, columns, level: tables.read(path, columns),
+        tables.read,
         columns=True,
     ),
-    Layout(
-        "*.parquet shards or a data set saved to disk",
-        arrow.found,
-        lambda path, columns, level: arrow.read(path, columns),
-        columns=True,
-    ),
+    Layout("*.parquet shards or a data set saved to disk", arrow.found, arrow.read, columns=True),
     Layout(
         "metadata.csv or .jsonl beside pictures",
         lambda path: tables.beside(path) and (tables.labelled(path) or not folder.found(path)),
-        lambda path, columns, level: tables.read_beside(path, columns),
+        tables.read_beside,
         columns=True,
     ),
     Layout(
         "cifar-100-python or its .tar.gz",
         lambda path: cifar.CIFAR100.locate(path) is not None,
-        lambda path, columns, level: cifar.CIFAR100.read(
-            cifar.CIFAR100.locate(path) or path, "cifar100"
-        ),
+        lambda path: cifar.CIFAR100.read(cifar.CIFAR100.locate(path) or path, "cifar100"),
     ),
     Layout(
         "class folders [train|test/]coarse/[fine/]image.jpg",
         folder.found,
-        lambda path, columns, level: folder.read(path, level),
+        folder.read,
         levels=True,
     ),
-    Layout(
-        "a folder of pictures",
-        folder.flat,
-        lambda path, columns, level: folder.read(path, level),
-        levels=True,
-        labels=False,
-    ),
+    Layout("a folder of pictures", folder.flat, folder.read, levels=True, labels=False),
 )
 # What people give that has to be unpacked or saved in another form first.
 OTHERS = {
@@ -114,7 +97,8 @@ def read(path: Path, columns: Columns, coarse_level: int = 0) -> Found:
         raise InputError(
             f"{path} has no class folders: leave out --coarse-level, which is for folder trees"
         )
-    found = layout.read(path, columns, coarse_level)
+    chosen = (columns,) if layout.columns else (coarse_level,) if layout.levels else ()
+    found = layout.read(path, *chosen)
     if "train" not in found.parts and "test" not in found.parts:
         raise InputError(f"{path} has no images")
     return found
