@@ -12,7 +12,7 @@ from maskcon.methods import METHODS, targets
 from maskcon.runtime.progress import Progress, Silent
 
 ELEMENTS = 2**22  # of the largest matrix in memory: 16 MiB
-TAUS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+TAUS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 SHARES = (1.0, 0.8, 0.5, 0.2)  # w of maskcon, in the picture
 NAME = "label_distance"
 
