@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from maskcon import commands
+from maskcon.benchmark.step import step
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError, TrainingError
-from tests.conftest import FAST, Told, write_tree
+from tests.conftest import FAST, Told, picture_tree, write_tree
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +244,32 @@ def test_a_ledger_is_one(home):
     (home / "link.jsonl").symlink_to("ledger.jsonl")
     for name, match in (("notes.jsonl", "is no ledger"), ("link.jsonl", "is a link")):
         refused(home, match, commands.reproduce, "cifar100", "grafit", ledger=home / name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"projection": 10**9}, "projection is 1,000,000,000: expected a number up to"),
+        ({"image_size": 100_000}, "image_size is 100,000: expected a number up to"),
+        ({"bank_size": 10**12}, "bank_size is 1,000,000,000,000: expected a number up to"),
+        ({"batch_size": 10**9}, "batch_size is 1,000,000,000: expected a number up to"),
+        ({"workers": 10**9}, "workers is 1,000,000,000: expected a number up to"),
+        (
+            {"projection": 2**16, "projection_hidden": 2**16, "projection_layers": 16},
+            r"--projection 65536, --projection-hidden 65536\) in training takes \d+ GiB of memory",
+        ),
+    ],
+)
+def test_absurd_sizes(tmp_path, tiny, options, message):
+    """Told before memory is asked for."""
+    data = picture_tree(tmp_path / "pictures", tiny.train)
+    with pytest.raises(InputError, match=message):
+        commands.train(out=tmp_path / "run", data=data, **{**FAST, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_absurd_benchmark():
+    with pytest.raises(InputError, match=r"a bank of 1,000,000,000,000 keys.* GiB of memory"):
+        step(bank_size=10**12, batch_size=8, sides=["floor"])
+    with pytest.raises(InputError, match="batches of 0, a bank of 8192: expected 1 or more"):
+        step(batch_size=0)

@@ -17,7 +17,7 @@ from maskcon.config import SMALL_IMAGE, resolve
 from maskcon.data import from_arrays, load
 from maskcon.errors import InputError
 from maskcon.model.backbones import build_backbone
-from maskcon.runtime.device import Precision, pick_device, reuse_memory
+from maskcon.runtime.device import Precision, check_memory, pick_device, reuse_memory
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.state import Training
@@ -77,6 +77,9 @@ def step(
     """
     _check(sides, backbone, batch_size, bank_size)
     where = pick_device(device)
+    needed = 4 * bank_size * resolve({}).projection + 3 * image_size**2 * (IMAGES + batch_size)
+    what = f"a bank of {bank_size:,} keys, beside {batch_size:,} images of {image_size:,} px,"
+    check_memory(needed, what, where)
     common = {
         "image_size": image_size,
         "batch_size": batch_size,
@@ -135,6 +138,8 @@ def _check(sides: Sequence[str], backbone: str, batch_size: int, bank_size: int)
     unknown = [name for name in sides if name not in SIDES]
     if unknown or not sides:
         raise InputError(f"sides are {list(sides)}: expected some of {', '.join(SIDES)}")
+    if min(batch_size, bank_size) < 1:
+        raise InputError(f"batches of {batch_size}, a bank of {bank_size}: expected 1 or more")
     if "reference" in sides and (backbone != "resnet18" or bank_size % batch_size):
         raise InputError(
             f"the reference is of resnet18 and a bank of whole batches, not {backbone} and "

@@ -35,6 +35,29 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def check_memory(needed: int, what: str, device: torch.device) -> None:
+    """See that something does not need more memory than there is at all, before it is asked for.
+
+    Args:
+        needed: bytes.
+        what: it is, and how large.
+        device: on which.
+
+    Raises:
+        InputError: it does.
+    """
+    there = None
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # not everywhere
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if there is not None and needed > there:
+        raise InputError(
+            f"{what} takes {needed / 2**30:,.0f} GiB of memory, and {device} has "
+            f"{there / 2**30:,.0f}: give smaller numbers"
+        )
+
+
 def has_bf16_units(device: torch.device) -> bool:
     """Whether bf16 is faster than float32 there, not merely possible."""
     if device.type == "cuda":

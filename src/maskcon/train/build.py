@@ -26,11 +26,14 @@ from maskcon.model.network import Architecture, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import VECTORS, HeadShape
 from maskcon.model.saved import load_encoder
+from maskcon.runtime.device import check_memory, pick_device
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import seed_of
 from maskcon.train.gradient_cache import parts_of
 from maskcon.train.parallel import has_batch_norm
+
+WIDE = 8192  # numbers of a projection from which on its weights may be more than there is memory
 
 
 def objective_of(config: Config) -> Objective:
@@ -127,6 +130,7 @@ def network_of(
     """
     torch.manual_seed(seed_of(config.seed, "weights"))
     architecture = _architecture(config, objective, classes, data.train.images)
+    _check_size(architecture, config)
     preprocessing = Preprocessing(config.image_size, *data.normalisation())
     if not Path(config.init).is_dir():
         network = Network(architecture, init=config.init)
@@ -151,6 +155,19 @@ def network_of(
     if config.unfreeze:
         _freeze_all_but(network, config.unfreeze)
     return network, stored or preprocessing
+
+
+def _check_size(architecture: Architecture, config: Config) -> None:
+    """Raise `InputError` where the weights of a wide projector are more than there is memory."""
+    if max(config.projection, config.projection_hidden) <= WIDE:
+        return
+    with torch.device("meta"):  # as large as it says, without memory
+        weights = sum(value.numel() for value in Network(architecture).parameters())
+    # float32, with their gradients and the optimizer's averages
+    what = f"a network of {weights:,} weights (--projection {config.projection}"
+    if config.projection_hidden:
+        what += f", --projection-hidden {config.projection_hidden}"
+    check_memory(12 * weights, f"{what}) in training", pick_device(config.device))
 
 
 def _take_weights(network: Network, earlier: Network, config: Config) -> None:
