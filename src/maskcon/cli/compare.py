@@ -12,6 +12,7 @@ from maskcon.cli.tables import show
 @click.command()
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @click.option("--metrics", help="such as recall@1,knn@200 [those that all runs have]")
+@click.option("--json", type=PATH, help="write the rows to this file, with mean and std")
 @click.option("--csv", type=PATH, help="write the table to this file")
 @click.option("--latex", type=PATH, help="write the table as LaTeX to this file")
 @click.option("--picture", type=PATH, help="draw the runs into this .png, .svg or .pdf file")
@@ -19,7 +20,8 @@ from maskcon.cli.tables import show
 def compare(runs: tuple[Path, ...], metrics: str | None, **options: Any) -> None:
     """Several runs side by side.
 
-    RUNS are run folders; those that differ only in their seed become one row. What `maskcon
+    RUNS are run folders, or folders that `train --seeds` made; runs that differ only in their seed
+    become one row, mean ± standard deviation. What `maskcon
     eval --protocol ...` measured is in the table as well, where all runs have it.
     """
     from maskcon import commands
@@ -27,5 +29,5 @@ def compare(runs: tuple[Path, ...], metrics: str | None, **options: Any) -> None
 
     chosen = [name.strip() for name in metrics.split(",")] if metrics else []
     rows = commands.compare(list(runs), metrics=chosen, **given(options))
-    table, left = comparison.text_table([comparison.Row(**row) for row in rows])
+    table, left = comparison.text_table([comparison.Row.of(row) for row in rows])
     show(table, left)

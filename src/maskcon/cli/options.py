@@ -11,6 +11,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.config import OPTION_GROUPS, READING_FIELDS, Config, option_type
+from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.methods.method import Hyper
 from maskcon.methods.schedules import shown
@@ -87,6 +88,7 @@ def panels() -> list[Any]:
     flags: dict[str, list[str]] = {group: [] for group in OPTION_GROUPS}
     flags["first"] += ["--out", "--recipe", "--resume"]
     flags["output"] += ["--overwrite"]
+    flags["optimisation"] += ["--seeds"]
     for field in fields(Config):
         if field.name != "hyper":
             flags[field.metadata["group"]].append(flag(field.name))
@@ -118,6 +120,14 @@ def option(field: Field) -> Callable:
         default=None,
         help=text,
     )
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Seeds as people type them, 0,1,2."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--seeds is {text!r}: expected whole numbers, such as 0,1,2") from error
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH, given, train_options
+from maskcon.cli.options import PATH, given, train_options, whole_numbers
 from maskcon.cli.tables import show
-from maskcon.errors import InputError
 
 
 @click.command()
@@ -38,7 +37,7 @@ def reproduce(
     if data is None:
         _print_rows(commands.reproduce()["rows"])
         return
-    numbers = _whole_numbers(seeds)
+    numbers = whole_numbers(seeds)
     with screen() as progress:
         result = commands.reproduce(
             data,
@@ -50,13 +49,6 @@ def reproduce(
             **given(options),
         )
     _print_comparison(result)
-
-
-def _whole_numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--seeds is {text!r}: expected whole numbers, such as 0,1,2") from error
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

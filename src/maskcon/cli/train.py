@@ -5,8 +5,9 @@ from typing import Any
 
 import rich_click as click
 
-from maskcon.cli.options import PATH, given, train_options
+from maskcon.cli.options import PATH, given, train_options, whole_numbers
 from maskcon.cli.results import print_run
+from maskcon.cli.tables import show
 
 
 @click.command()
@@ -14,24 +15,27 @@ from maskcon.cli.results import print_run
 @click.option("--recipe", help="a TOML file of options, or NAME of ours; flags win")
 @click.option("--resume", is_flag=True, help="go on from the last checkpoint of --out")
 @click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
+@click.option("--seeds", help="one run each, such as 0,1,2, in OUT/seed-0 and so on")
 @train_options
-def train(out: Path, recipe: str | None, resume: bool, overwrite: bool, **options: Any) -> None:
+def train(out: Path, seeds: str | None, **options: Any) -> None:
     """Train an encoder on coarse labels; fill a run folder.
 
     Defaults, in brackets, are the paper's recipe for small images. A method's number may follow
     a schedule over the run, FROM:TO:SHAPE, such as --tau 0.5:0.05:cosine (or linear).
     """
     from maskcon import commands
+    from maskcon.runs.compare import Row, text_table
     from maskcon.runtime.progress import screen
 
+    numbers = None if seeds is None else whole_numbers(seeds)
     with screen() as progress:
-        run = commands.train(
-            out=out,
-            recipe=recipe,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
-            **given(options),
-        )
-    if run["results"]:  # which the first of several processes alone says
+        options = {**given(options), "progress": progress}
+        if numbers is None:
+            run = commands.train(out=out, **options)
+        else:
+            done = commands.train_seeds(numbers, out=out, **options)
+    if numbers is None and run["results"]:  # which the first of several processes alone says
         print_run(run)
+    elif numbers is not None and done:
+        rows = commands.compare([out / f"seed-{seed}" for seed in numbers])
+        show(*text_table([Row.of(row) for row in rows]))

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from maskcon.commands._reproduce import reproduce
     from maskcon.commands._search import search
     from maskcon.commands._train import train
+    from maskcon.commands._train_seeds import train_seeds
 
-# What the command line has, in the groups of its help. `data` has two commands, check and pack;
-# `benchmark` has functions of its own, `maskcon.benchmark.BENCHMARKS`.
+# What the command line has, in the groups of its help. `data` has two commands, check and pack,
+# and `train --seeds` is `train_seeds`; `benchmark` has functions of its own,
+# `maskcon.benchmark.BENCHMARKS`.
 COMMANDS = {
     "Train and judge": ("train", "demo", "reproduce", "eval", "compare", "report"),
     "Find and search": ("discover", "embed", "index", "search", "export"),
@@ -39,7 +41,7 @@ COMMANDS = {
 _GROUPS = ("data", "benchmark")
 __all__ = [
     *(name for names in COMMANDS.values() for name in names if name not in _GROUPS),
-    *("check", "pack"),
+    *("check", "pack", "train_seeds"),
 ]
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from maskcon.runs import compare as comparison
 from maskcon.runs import folder as runs
-from maskcon.runtime.files import output, write
+from maskcon.runtime.files import output, write, write_json
 
 
 def compare(
     folders: Sequence[str | Path],
     *,
     metrics: Sequence[str] = (),
+    json: str | Path | None = None,
     csv: str | Path | None = None,
     latex: str | Path | None = None,
     picture: str | Path | None = None,
@@ -22,8 +23,9 @@ def compare(
     """Several runs beside each other; runs that differ only in their seed are one row.
 
     Args:
-        folders: of finished runs.
+        folders: of finished runs, or those that `train_seeds` made.
         metrics: to show, such as "recall@1" or "knn@200"; by default those that all runs have.
+        json: a file for what is returned.
         csv: a file for the table, as comma-separated values in shares.
         latex: a file for it, as a LaTeX tabular in per cent.
         picture: a .png or .svg file for the picture.
@@ -31,20 +33,26 @@ def compare(
 
     Returns:
         A row for each: "name", "seeds", "runs" (folders), "metrics" ({metric: [share of each
-        seed]}), the best recall@1 first.
+        seed]}), "mean" and "std" ({metric: share}; std is None of one seed), the best recall@1
+        first.
 
     Raises:
         InputError: a folder is no finished run, or none has a metric.
     """
-    own = [path for folder in folders for path in runs.written(Path(folder))]
+    each = [run for folder in folders for run in comparison.of_seeds(Path(folder))]
+    own = [path for folder in each for path in runs.written(folder)]
+    files = {"--json": json, "--csv": csv, "--latex": latex, "--picture": picture}
     with ExitStack() as stack:
-        for option, file in (("--csv", csv), ("--latex", latex), ("--picture", picture)):
+        for option, file in files.items():
             if file is not None:
                 stack.enter_context(output(file, option, overwrite=overwrite, inputs=own))
-        rows = comparison.rows([Path(folder) for folder in folders], metrics)
+        rows = comparison.rows(each, metrics)
+        plain = [row.as_dict() for row in rows]
+        if json is not None:
+            write_json(Path(json), plain)
         for path, made in ((csv, comparison.csv_table), (latex, comparison.latex_table)):
             if path is not None:
                 write(Path(path), made(rows).encode())
         if picture is not None:
             comparison.draw(rows, Path(picture))
-    return [row.as_dict() for row in rows]
+    return plain

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.commands import _eval
-from maskcon.commands._train import train
-from maskcon.commands.sources import resolved, resumed
+from maskcon.commands._train_seeds import run_or_go_on
+from maskcon.commands.sources import resolved
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs import ledger as ledgers
@@ -106,12 +106,7 @@ def _run(
     folder: Path, given: Mapping[str, Any], row: paper.Row, resume: bool, progress: Progress
 ) -> dict[str, Any]:
     """Train, go on with a run that is there, or take it as it is where it is finished; judge it."""
-    if resume and runs.read(folder)["status"] == "finished":
-        resumed(folder, given, row.recipe)  # refuses one of other options
-        progress.note(f"{folder} is finished")
-        run: Mapping[str, Any] = runs.read(folder)
-    else:
-        run = train(out=folder, recipe=row.recipe, resume=resume, progress=progress, **given)
+    run = run_or_go_on(folder, given, row.recipe, resume=resume, progress=progress)
     if row.protocols and not set(row.published) <= set(own_evaluation(run)):
         device = given.get("device", "auto")
         _eval.eval(folder, protocol=row.protocols, device=device, progress=progress)

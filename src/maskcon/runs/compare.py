@@ -4,8 +4,8 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,23 @@ class Row:
         """Mean over the seeds."""
         return statistics.mean(self.metrics[metric])
 
+    def std(self, metric: str) -> float | None:
+        """Standard deviation over the seeds (n - 1); None where there is one."""
+        values = self.metrics[metric]
+        return statistics.stdev(values) if len(values) > 1 else None
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+        """Plain data, with "mean" and "std" of each metric."""
+        return {
+            **asdict(self),
+            "mean": {metric: self.mean(metric) for metric in self.metrics},
+            "std": {metric: self.std(metric) for metric in self.metrics},
+        }
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Row":
+        """The row that `as_dict` made plain data of."""
+        return cls(**{part.name: plain[part.name] for part in fields(cls)})
 
 
 def rows(folders: Sequence[Path], metrics: Sequence[str] = ()) -> list[Row]:
@@ -106,6 +120,14 @@ def rows(folders: Sequence[Path], metrics: Sequence[str] = ()) -> list[Row]:
         raise InputError("these runs have no metric in common: give --metrics")
     leading = next(iter(found[0].metrics))
     return sorted(found, key=lambda row: -row.mean(leading))
+
+
+def of_seeds(folder: Path) -> list[Path]:
+    """The runs that `maskcon train --seeds` made in a folder; itself where it is no such folder."""
+    if (folder / runs.RUN_FILE).exists():
+        return [folder]
+    made = [path for path in folder.glob("seed-*") if (path / runs.RUN_FILE).exists()]
+    return sorted(made, key=lambda path: (len(path.name), path.name)) or [folder]
 
 
 def _metrics(run: dict[str, Any]) -> dict[str, float]:
@@ -163,7 +185,10 @@ def text_table(rows: Sequence[Row]) -> tuple[list[list[str]], tuple[int, ...]]:
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """A line for each run; values as they were measured."""
+    """A line for each run, its values as measured; of several seeds also "mean" and "std".
+
+    These two stand where other lines have the seed, and have no run.
+    """
     metrics = list(rows[0].metrics)
     out = io.StringIO()
     writer = csv.writer(out)
@@ -172,6 +197,9 @@ def csv_table(rows: Sequence[Row]) -> str:
         for place, seed in enumerate(row.seeds):
             values = [row.metrics[m][place] for m in metrics]
             writer.writerow([row.name, seed, row.runs[place], *values])
+        if len(row.seeds) > 1:
+            for word, over in (("mean", row.mean), ("std", row.std)):
+                writer.writerow([row.name, word, "", *map(over, metrics)])
     return out.getvalue()
 
 
