@@ -95,9 +95,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
         stack.callback(progress.close)
         stack.enter_context(place.reserved(folder, overwrite, pictures=pictures, inputs=read))
         _check(known, names, answers, ask)
-        if (
-            ask is not None and answers is not None
-        ):  # which no other process may take back meanwhile
+        if ask is not None and answers is not None:
+            # no other process may take back a question meanwhile
             stack.enter_context(files.locked(_shown(answers), f"the questions of {answers}"))
         machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
         encoder = Encoder.load(run, **machine)

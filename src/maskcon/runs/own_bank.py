@@ -1,4 +1,4 @@
-"""the bank in a run's checkpoint, and which train images its rows are keys of."""
+"""The bank in a run's checkpoint, and which train images its rows are keys of."""
 
 from collections.abc import Mapping
 from pathlib import Path
