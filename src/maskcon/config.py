@@ -223,7 +223,7 @@ class Config:
     )
     seed: int = _optimisation(0, "of initial weights, order and views")
 
-    device: str = _hardware("auto", "auto, cpu, cuda, cuda:1", first=True)
+    device: str = _hardware("auto", "auto, cpu, cuda, cuda:1, mps", first=True)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _hardware(
         "auto", "of the networks; auto is bf16 where the hardware has units for it"
     )

@@ -72,7 +72,7 @@ class Encoder:
 
         Args:
             path: a run folder, or the encoder.safetensors in it (encoder.json lies beside it).
-            device: auto, cpu, cuda, cuda:1.
+            device: auto, cpu, cuda, cuda:1, mps.
             precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
                 run.json, else auto.
 

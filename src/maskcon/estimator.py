@@ -70,7 +70,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         t: likewise.
         shape: (H, W, 3) or (H, W) of images that come flattened, [n, H * W * 3] or [n, H * W],
             as in pipelines that know two dimensions alone; levels are whole numbers 0..255.
-        device: auto, cpu, cuda, cuda:1.
+        device: auto, cpu, cuda, cuda:1, mps.
         precision: auto, fp32, bf16 or fp16.
         random_state: the seed of weights, order and views; a whole number, None for another
             one each time, or a NumPy RandomState.

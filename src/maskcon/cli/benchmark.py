@@ -16,7 +16,7 @@ def benchmark() -> None:
     """Measure speeds beside what people would otherwise run."""
 
 
-_DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 [auto]")
+_DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps [auto]")
 
 
 _REPEATS = click.option("--repeats", type=int, default=5, help="turns of each side [5]")

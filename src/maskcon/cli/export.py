@@ -24,7 +24,7 @@ FORMS = "; ".join(f"{name}: {target.summary}" for name, target in targets().item
 @click.option("--thumbnail", type=int, help="atlas: side of pictures in pixels, 0: none [64]")
 @click.option("--vectors/--no-vectors", default=None, help="atlas: a column of vectors [no]")
 @click.option("--seed", type=int, help="atlas: of the projection [0]")
-@click.option("--device", help="atlas: auto, cpu, cuda, cuda:1 [auto]")
+@click.option("--device", help="atlas: auto, cpu, cuda, cuda:1, mps [auto]")
 @data_options
 def export(run: Path, to: str, out: Path | None, overwrite: bool, **options: Any) -> None:
     """Write a run's encoder in a form that other programs read.

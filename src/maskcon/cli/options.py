@@ -70,7 +70,7 @@ def encoder_options(command: Callable) -> Callable:
     """Where and in what precision an encoder computes."""
     for flag, text in (
         ("--precision", "auto, fp32, bf16 or fp16 [the run's own]"),
-        ("--device", "auto, cpu, cuda, cuda:1 [auto]"),
+        ("--device", "auto, cpu, cuda, cuda:1, mps [auto]"),
     ):
         command = click.option(flag, help=text)(command)
     return command

@@ -18,6 +18,7 @@ from maskcon.data.loader import batches, cut_picture
 from maskcon.data.pictures import Pictures, choose
 from maskcon.data.plans import Batch, BatchPlan, CropRule, Plan, RowsInOrder, Squares
 from maskcon.errors import InputError
+from maskcon.runtime.device import sent, where_exact
 from maskcon.runtime.distributed import ALONE, Ranks
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -196,11 +197,11 @@ class _Shown(Protocol):
         for group, (rows, cuts) in zip(groups, made, strict=True):
             count = len(rows) // len(group)
             drawn = [_draws(plan, number, part) for number in group]  # [batch][view]
-            rows = rows.to(device, non_blocking=True)
+            rows = sent(rows, device)
             changed = []
             kinds = plan.kinds(group[0])
             for place, (kind, squares) in enumerate(zip(kinds, cuts, strict=True)):
-                there = squares.to(device, non_blocking=True)
+                there = sent(squares, device)
                 changed.append(view_of(kind).apply(there, [one[place] for one in drawn]))
             for start in range(0, len(rows), count):
                 batch = slice(start, start + count)
@@ -430,15 +431,16 @@ class Features:
     @cached_property
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and std of each dimension over the first views, float32 [F] both."""
-        total = torch.zeros(self.width, dtype=torch.float64, device=self.values.device)
+        total = where_exact(self.values.new_zeros(self.width)).double()
         squares = total.clone()
         for part in self.values[:, 0].split(8192):
-            exact = part.double()
+            exact = where_exact(part).double()
             total += exact.sum(0)
             squares += exact.square().sum(0)
         mean = total / len(self)
         std = (squares / len(self) - mean.square()).clamp(min=0).sqrt()
-        return mean.float(), std.float()
+        device = self.values.device
+        return mean.float().to(device), std.float().to(device)
 
     def content(self) -> Iterator[bytes | memoryview]:
         """The digest."""

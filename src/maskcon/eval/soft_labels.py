@@ -9,6 +9,7 @@ from torch import Tensor
 from maskcon.errors import InputError
 from maskcon.eval.rows import check_rows
 from maskcon.methods import METHODS, targets
+from maskcon.runtime.device import where_exact
 from maskcon.runtime.progress import Progress, Silent
 
 ELEMENTS = 2**22  # of the largest matrix in memory: 16 MiB
@@ -103,7 +104,7 @@ def _means(
         for name, (tau, share) in settings.items():
             if tau not in of_rule:
                 of_rule = {tau: _weights(similarity, same, tau)}  # one matrix at a time
-            sums[name] += float(distances(of_rule[tau], true, share).double().sum())
+            sums[name] += float(where_exact(distances(of_rule[tau], true, share)).double().sum())
     return {name: total / len(bank.z) for name, total in sums.items()}
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from maskcon.errors import InputError
+from maskcon.runtime.device import where_exact
 
 VECTORS = "vectors"  # the backbone's name where vectors are all there is
 
@@ -107,10 +108,10 @@ class ResidualHead(nn.Module):
         widths = torch.tensor(self.shape.parts, dtype=torch.float32)
         even = widths.sqrt().repeat_interleave(widths.long()).to(std.device)
         self.std.copy_(torch.where(fixed, torch.inf, std * even))
-        moments = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+        moments = where_exact(mean.new_zeros(len(mean), len(mean))).double()
         for part in vectors.split(8192):
             standard = (part.float() - self.mean) / self.std
-            moments += (standard.T @ standard).double()
+            moments += where_exact(standard.T @ standard).double()
         variance, directions = torch.linalg.eigh(moments / len(vectors))
         kept = self.shape.components
         largest = directions[:, -kept:].flip(1)

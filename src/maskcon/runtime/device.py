@@ -10,22 +10,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from maskcon.errors import InputError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+WITHOUT_FLOAT64 = ["mps"]  # kinds of devices
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def pick_device(name: str) -> torch.device:
     """The device of a name; "auto" is cuda where there is one, else cpu.
 
-    "cuda" is the GPU of this process: of several on a machine each has its own.
+    "cuda" is the GPU of this process: of several on a machine each has its own. "mps" is that of
+    Apple's machines, which "auto" leaves alone: nobody has measured a run there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"device is {name!r}: expected auto, cpu, cuda or one such as cuda:1")
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device is {name!r}: expected auto, cpu, cuda, cuda:1, ... or mps")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -56,6 +59,22 @@ def check_memory(needed: int, what: str, device: torch.device) -> None:
             f"{what} takes {needed / 2**30:,.0f} GiB of memory, and {device} has "
             f"{there / 2**30:,.0f}: give smaller numbers"
         )
+
+
+def where_exact(x: Tensor) -> Tensor:
+    """The tensor where float64 can be computed: on the processor if its device is Apple's."""
+    return x.cpu() if x.device.type in WITHOUT_FLOAT64 else x
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, which need not wait for it.
+
+    Apple's takes float64 as float32; and what is copied to it in the background may be written
+    over before it is read.
+    """
+    if device.type not in WITHOUT_FLOAT64:
+        return x.to(device, non_blocking=True)
+    return (x.float() if x.dtype == torch.float64 else x).to(device)
 
 
 def has_bf16_units(device: torch.device) -> bool:

@@ -11,6 +11,7 @@ from maskcon.data.plans import Plan, PrefillPlan, Squares, StepPlan
 from maskcon.methods import mixing
 from maskcon.methods.objective import Objective
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.runtime.device import sent
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.seeds import generator
 from maskcon.train.step import Batch
@@ -66,7 +67,7 @@ class Batches:
         if self._objective.mixes:
             drawn = mixing.draw(count, config.mixup_alpha, config.seed, step)
             device = self._label.device
-            partner, share = (x[part].to(device, non_blocking=True) for x in drawn)
+            partner, share = (sent(x[part], device) for x in drawn)
             batch = batch._replace(partner=partner, share=share)
         return batch
 

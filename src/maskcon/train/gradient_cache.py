@@ -111,6 +111,8 @@ def _kept_statistics(network: nn.Module) -> Iterator[None]:
 
 def _random_state(device: torch.device) -> list[Tensor]:
     states = [torch.get_rng_state()]
+    if device.type == "mps":
+        return [*states, torch.mps.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
@@ -118,6 +120,8 @@ def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states[1])
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from maskcon.errors import DivergedError
+from maskcon.runtime.device import where_exact
 from maskcon.runtime.distributed import Ranks
 
 
@@ -45,7 +46,7 @@ class Losses:
                 f"the loss is {self.values[broken[0]].item()} at step {step} "
                 f"(epoch {step // self.steps_per_epoch + 1})"
             )
-        return self.values.double().mean().item()
+        return where_exact(self.values).double().mean().item()
 
 
 class LossLog:

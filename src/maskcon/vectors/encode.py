@@ -22,7 +22,7 @@ from maskcon.data.scan import each, square
 from maskcon.errors import InputError
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.runtime.device import Precision
+from maskcon.runtime.device import Precision, sent, where_exact
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent, duration
 
@@ -73,7 +73,7 @@ def encode(
     start, done = time.perf_counter(), first
     for batch in batches:
         if len(batch.rows):
-            images = batch.images.to(precision.device, non_blocking=True)
+            images = sent(batch.images, precision.device)
             with precision.autocast():
                 parts = [network(preprocessing.normalise(part)) for part in _fitting(images)]
             vectors = torch.cat(parts)
@@ -153,6 +153,8 @@ def embed(
 ) -> Tensor:
     """Features before the projector, of unit length: float32 [N, F] on the encoder's device.
 
+    Where that has no float64, which judges compute in, they are on the processor.
+
     The images are resized to squares, not cropped, those on the disk by as many processes as
     `workers`; the encoder runs in evaluation mode and is put back in the mode it was in.
     Only the features of a set are ever in memory, not its pictures. Of several `ranks` each
@@ -174,4 +176,4 @@ def embed(
     ):
         features[batch.rows] = torch.nn.functional.normalize(feature, dim=1)
     encoder.train(was_training)
-    return ranks.all_gather(features, count)
+    return ranks.all_gather(where_exact(features), count)

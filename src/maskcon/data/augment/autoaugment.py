@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from maskcon.data.augment import operations
 from maskcon.data.augment.change import Change
+from maskcon.runtime.device import sent
 
 # The 25 sub-policies: two operations each, as (name, probability, level 0-9).
 CIFAR10_POLICY = (
@@ -99,8 +100,8 @@ def _apply(images: Tensor, drawn: Tensor) -> Tensor:
         for index, (apply, _, _) in enumerate(OPERATIONS.values()):
             rows = (operation[:, stage] == index).nonzero()[:, 0]
             if len(rows):
-                strength = magnitude[rows, stage].to(images.device, non_blocking=True)
-                rows = rows.to(images.device, non_blocking=True)
+                strength = sent(magnitude[rows, stage], images.device)
+                rows = sent(rows, images.device)
                 images[rows] = apply(images[rows], strength)
     return images
 

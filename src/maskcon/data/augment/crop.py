@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from maskcon.runtime.device import sent
+
 SMALL = 3 / 7  # side of a small crop, as a share of a view's: 96 px of 224
 SMALL_AREA = (0.1, 0.4)  # of a view, that a small crop shows
 ATTEMPTS = 10  # draws before falling back to the central crop, as in torchvision
@@ -129,11 +131,11 @@ def resample(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None = Non
         uint8 [N, 3, S, S].
     """
     n, _, height, width = images.shape
-    boxes = boxes.to(images.device, torch.float32, non_blocking=True)
+    boxes = sent(boxes.float(), images.device)
     columns = _filter(boxes[:, 1], boxes[:, 3], width, size)  # [N, S, W]
     rows = _filter(boxes[:, 0], boxes[:, 2], height, size)  # [N, S, H]
     if flip is not None:
-        flip = flip.to(images.device, non_blocking=True)
+        flip = sent(flip, images.device)
         columns = torch.where(flip[:, None, None], columns.flip(1), columns)
     x = images.float().reshape(n, 3 * height, width)
     x = _whole_levels(x @ columns.mT).view(n, 3, height, size)

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from maskcon.runtime.device import where_exact
+
 FILL = 128  # the grey that fills the holes of geometric operations
 
 
@@ -54,7 +56,7 @@ def translate_y(images: Tensor, magnitude: Tensor) -> Tensor:
 def rotate(images: Tensor, magnitude: Tensor) -> Tensor:
     """Turn by magnitude degrees counter-clockwise about the centre; nearest, holes grey."""
     x, y = images.shape[3] / 2, images.shape[2] / 2
-    angle = magnitude.double() * (math.pi / 180)
+    angle = where_exact(magnitude).double() * (math.pi / 180)
     cos, sin = angle.cos(), angle.sin()
     return _affine(images, [cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y])
 
@@ -70,8 +72,9 @@ def _affine(images: Tensor, across: list[Tensor], down: list[Tensor]) -> Tensor:
     y = torch.arange(height, device=images.device)[:, None]
 
     def source(a: Tensor, b: Tensor, c: Tensor) -> Tensor:  # [N] each -> [N, H, W]
-        a, b, c = a.double(), b.double(), c.double()
-        a, b, c = ((v * 65536 + 0.5).floor().long()[:, None, None] for v in (a, b, c + (a + b) / 2))
+        a, b, c = (where_exact(v).double() for v in (a, b, c))
+        steps = ((v * 65536 + 0.5).floor().long() for v in (a, b, c + (a + b) / 2))
+        a, b, c = (v.to(images.device)[:, None, None] for v in steps)
         return (a * x + b * y + c) >> 16
 
     column, row = source(*across), source(*down)
@@ -88,7 +91,9 @@ def color(images: Tensor, magnitude: Tensor) -> Tensor:
 
 def contrast(images: Tensor, magnitude: Tensor) -> Tensor:
     """Blend with a flat image of the mean grey level: 0 is flat, 1 the image."""
-    mean = (_grey(images).double().mean((1, 2, 3)) + 0.5).floor()
+    grey = _grey(images)
+    count = grey[0].numel()
+    mean = (2 * grey.sum((1, 2, 3)) + count) // (2 * count)  # rounded, a half upwards
     return _blend(mean.float()[:, None, None, None], images, magnitude)
 
 
@@ -130,14 +135,16 @@ def invert(images: Tensor, magnitude: Tensor) -> Tensor:
 
 def autocontrast(images: Tensor, magnitude: Tensor) -> Tensor:
     """Stretch each channel's levels to 0..255; a channel of one level stays."""
-    low = images.amin((2, 3), keepdim=True).double()
-    high = images.amax((2, 3), keepdim=True).double()
+    low = where_exact(images.amin((2, 3))[..., None]).double()  # [N, 3, 1]
+    high = where_exact(images.amax((2, 3))[..., None]).double()
     flat = high <= low
     full = torch.full_like(low, 255)  # 255 / tensor would be 255 * reciprocal, a bit off
     scale = torch.where(flat, 1.0, full / (high - low))
     offset = torch.where(flat, 0.0, -low * scale)
     # In float64 and cut, not rounded, like Pillow, whose table is made in Python.
-    return (images * scale + offset).clamp_(0, 255).to(torch.uint8)
+    level = torch.arange(256, device=low.device)
+    table = (level * scale + offset).clamp_(0, 255).to(torch.uint8)  # [N, 3, 256]
+    return table.to(images.device).gather(2, images.flatten(2).long()).view_as(images)
 
 
 def equalize(images: Tensor, magnitude: Tensor) -> Tensor:

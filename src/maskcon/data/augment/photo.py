@@ -14,6 +14,7 @@ from torch.nn import functional
 from maskcon.config import SMALL_IMAGE
 from maskcon.data.augment.change import Change
 from maskcon.data.augment.operations import brightness, color, contrast
+from maskcon.runtime.device import sent
 
 DISTORTION = 0.5  # how far a corner moves at most, as a share of half the side
 JITTER = 0.4  # of brightness, contrast and colour: factors in 0.6..1.4
@@ -35,8 +36,8 @@ def _perspective(images: Tensor, drawn: Tensor) -> Tensor:
     rows = chosen.nonzero()[:, 0]
     if not len(rows):
         return images
-    grid = _grid(seen[rows], corners, height, width).to(images.device, non_blocking=True)
-    rows = rows.to(images.device, non_blocking=True)
+    grid = sent(_grid(seen[rows], corners, height, width), images.device)
+    rows = sent(rows, images.device)
     out = images.clone()
     picked = functional.grid_sample(images[rows].float(), grid, align_corners=False)
     out[rows] = picked.round_().clamp_(0, 255).to(torch.uint8)  # black outside
@@ -101,8 +102,8 @@ def _apply(
     """Change the chosen images in place."""
     rows = chosen.nonzero()[:, 0]
     if len(rows):
-        magnitude = magnitude[rows].to(images.device, non_blocking=True)
-        rows = rows.to(images.device, non_blocking=True)
+        magnitude = sent(magnitude[rows], images.device)
+        rows = sent(rows, images.device)
         images[rows] = operation(images[rows], magnitude)
 
 
