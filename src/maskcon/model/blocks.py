@@ -1,6 +1,7 @@
 """The blocks of a backbone, of which the last may learn while the others stay as they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,14 @@ def before_last(backbone: nn.Module, count: int) -> tuple[str, ...]:
     """Names of what lies in front of the last blocks: modules, and parameters of the whole.
 
     Blocks are the members of the lists that a network is made of (`nn.Sequential` and
-    `nn.ModuleList`), in their order: residual blocks of a ResNet, transformer blocks, stages
-    elsewhere. What follows the last list, such as a norm, learns with the last block.
+    `nn.ModuleList`; kinds of these where there are no plain ones), in their order: residual blocks
+    of a ResNet, transformer blocks, stages elsewhere. What follows the last list, such as a norm,
+    learns with the last block.
 
     Raises:
         InputError: there are not more blocks than that.
     """
-    parts = _parts(backbone, "")
+    parts = _parts(backbone)
     blocks = [place for place, (_, is_block) in enumerate(parts) if is_block]
     if count >= len(blocks):
         raise InputError(
@@ -35,17 +37,20 @@ def last(backbone: nn.Module, count: int) -> tuple[str, ...]:
     Raises:
         InputError: there are fewer.
     """
-    blocks = [name for name, is_block in _parts(backbone, "") if is_block]
+    blocks = [name for name, is_block in _parts(backbone) if is_block]
     if count > len(blocks):
-        raise InputError(f"layers is {count}, and the backbone has {len(blocks)} blocks")
+        raise InputError(
+            f"layers is {count}, and the backbone has {len(blocks)} blocks: set --layers to fewer"
+        )
     return tuple(blocks[len(blocks) - count :])
 
 
 class Layered(nn.Module):
     """A backbone whose vectors also say what its last blocks found: [blocks ... | vector].
 
-    What a block puts out is averaged over the picture: pixels [N, C, H, W], or tokens
-    [N, T, C]. Earlier layers know shapes and textures that the last one has given up.
+    What a block puts out (of several tensors, the first with a row for each image) is averaged
+    over the picture: pixels [N, C, H, W], or tokens [N, T, C]. Earlier layers know shapes and
+    textures that the last one has given up.
 
     Args:
         backbone: images [N, 3, H, W] to vectors [N, F].
@@ -65,8 +70,10 @@ class Layered(nn.Module):
         found: dict[str, Tensor] = {}
 
         def keep(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, given: object, output: Tensor) -> None:
-                found[name] = _over_picture(output).float()
+            def hook(module: nn.Module, given: object, output: Any) -> None:
+                several = output if isinstance(output, tuple | list) else [output]
+                of_images = next(one for one in several if len(one) == len(images))
+                found[name] = _over_picture(of_images).float()
 
             return hook
 
@@ -90,15 +97,22 @@ def _over_picture(output: Tensor) -> Tensor:
     return output.mean((1, 2) if first == middle != last else (2, 3))
 
 
-def _parts(module: nn.Module, prefix: str, is_list: bool = False) -> list[tuple[str, bool]]:
+def _parts(backbone: nn.Module) -> list[tuple[str, bool]]:
     """(name, whether it is a block) of the parts of a network that have parameters."""
-    parts: list[tuple[str, bool]] = []
+    parts = list(_opened(backbone, "", plain=True))
+    if not any(is_block for _, is_block in parts):  # kinds of lists may be all that there is (PiT)
+        parts = list(_opened(backbone, "", plain=False))
+    return parts
+
+
+def _opened(
+    module: nn.Module, prefix: str, *, plain: bool, is_list: bool = False
+) -> Iterator[tuple[str, bool]]:
+    lists = (nn.Sequential, nn.ModuleList)
     for name, child in module.named_children():
         if next(child.parameters(), None) is None:
             continue
-        if type(child) in (nn.Sequential, nn.ModuleList):
-            parts += _parts(child, f"{prefix}{name}.", True)
+        if type(child) in lists if plain else isinstance(child, lists):
+            yield from _opened(child, f"{prefix}{name}.", plain=plain, is_list=True)
         else:
-            is_block = is_list and not isinstance(child, nn.Linear)  # of a classifier
-            parts.append((prefix + name, is_block))
-    return parts
+            yield prefix + name, is_list and not isinstance(child, nn.Linear)  # of a classifier

@@ -28,7 +28,11 @@ def save_encoder(folder: Path, encoder: Network, preprocessing: Mapping[str, Any
     Raises:
         TrainingError: the disk is full or read-only; the earlier ones are untouched.
     """
-    state = {name: value.contiguous().cpu() for name, value in encoder.state_dict().items()}
+    # cloned: a file of safetensors refuses tensors that share their memory, as those of CoaT do
+    state = {
+        name: value.clone(memory_format=torch.contiguous_format).cpu()
+        for name, value in encoder.state_dict().items()
+    }
     about = {"architecture": encoder.describe(), "feature": encoder.width, **preprocessing}
     with together() as new:
         new.write(folder / WEIGHTS, safetensors.torch.save(state))
