@@ -157,7 +157,7 @@ def untrained_run(folder: Path, seed: int, image_size: int = 16) -> Path:
 def typed(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
     """A command as a person types it."""
     return subprocess.run(
-        [MASKCON, *words], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+        [MASKCON, *words], capture_output=True, text=True, cwd=cwd, timeout=600, check=False
     )
 
 

@@ -290,7 +290,7 @@ def test_interrupt_and_resume(number, status, message, tmp_path, quick):
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
     running.send_signal(number)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=600)
     assert running.returncode == status, said
     assert message in said
     assert json.loads((tmp_path / "parts" / "run.json").read_text())["status"] == "interrupted"

@@ -921,7 +921,7 @@ def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
         "training = Training(config, data)\n"
         "training.batch()\n"
     )
-    subprocess.run([sys.executable, script], check=True, timeout=120)
+    subprocess.run([sys.executable, script], check=True, timeout=600)
 
 
 @pytest.mark.heavy

@@ -70,7 +70,7 @@ def python(*words, folder):
         check=False,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
 
 

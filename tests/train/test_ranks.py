@@ -94,7 +94,7 @@ def torchrun(size: int, *words: str, restarts: int = 0) -> subprocess.Popen:
 
 
 def said(process: subprocess.Popen) -> str:
-    return process.communicate(timeout=180)[0]
+    return process.communicate(timeout=600)[0]
 
 
 def two_checkpoints(out: Path) -> None:
