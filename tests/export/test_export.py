@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +70,7 @@ def untrained(folder: Path, backbone: str, stem: str = "small", size: int = 32) 
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     folder.mkdir(exist_ok=True)
     preprocessing = Preprocessing(size, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-    save_encoder(folder, network, asdict(preprocessing))
+    save_encoder(folder, network, preprocessing.described())
     return folder
 
 
@@ -90,7 +89,7 @@ def headed(folder: Path, backbone: str = "resnet10w16") -> Path:
     nn.init.normal_(network.backbone.head.residual[-1].weight, std=0.1)
     folder.mkdir()
     preprocessing = Preprocessing(32, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-    save_encoder(folder, network, asdict(preprocessing))
+    save_encoder(folder, network, preprocessing.described())
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,7 +210,7 @@ def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> di
             **made,
             "config": training.config.as_dict(),
             "precision": training.precision.name,
-            "preprocessing": asdict(training.preprocessing),
+            "preprocessing": training.preprocessing.described(),
             "data": _describe(data, training.config),
             "results": {},
         }

@@ -27,6 +27,10 @@ class Preprocessing:
         """Read from the content of encoder.json."""
         return cls(description["image_size"], tuple(description["mean"]), tuple(description["std"]))
 
+    def described(self) -> dict[str, Any]:
+        """As `of` reads it: plain values, those that JSON gives back."""
+        return {"image_size": self.image_size, "mean": [*self.mean], "std": [*self.std]}
+
     @property
     def digested(self) -> str:
         """What digests of encoders and of kept vectors hold: names as 0.1 had them."""

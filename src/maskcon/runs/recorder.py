@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,7 +71,7 @@ class FolderRecorder:
     def evaluation(self, training: Training, epoch: int, *, keep: bool) -> None:
         """The encoder, if it is to be kept, and a line of what it is worth."""
         if training.ranks.is_main and keep:
-            save_encoder(self.folder, training.encoder, asdict(training.preprocessing))
+            save_encoder(self.folder, training.encoder, training.preprocessing.described())
         line = {"step": training.steps, "epoch": epoch}
         self._write({**line, **training.last, **training.validation})
 

@@ -135,7 +135,7 @@ def judge(
         training.last = training.recall_of(training.features(test.images), test)
         training.best.results = {"epoch": training.config.epochs, **training.last}
         if training.ranks.is_main:
-            save_encoder(folder, frozen, asdict(training.preprocessing))
+            save_encoder(folder, frozen, training.preprocessing.described())
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
 
 
