@@ -310,9 +310,10 @@ def test_no_test_images(tmp_path):
 
 def test_names(tmp_path):
     with pytest.raises(
-        InputError, match=r"'cifar10' is no data set that maskcon knows .did you mean cifar100"
+        InputError,
+        match=r"'cifar101' is no data set that maskcon knows .did you mean cifar10 or cifar100",
     ):
-        load("cifar10")
+        load("cifar101")
     with pytest.raises(
         InputError, match=r"cifar100 is not in .*cifar-100-python\.tar\.gz, .*--data-dir, or --down"
     ):

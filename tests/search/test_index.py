@@ -189,7 +189,7 @@ def test_the_file(tmp_path):
         archive.writestr("vectors.npy", b"")
         archive.writestr("rows.arrow", b"")
     with pytest.raises(
-        InputError, match="format 2, made by maskcon 0: this version reads format 1"
+        InputError, match="format 2, made by maskcon '0': this version reads format 1"
     ):
         index_file.read(tmp_path / "z")
 

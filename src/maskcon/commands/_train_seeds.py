@@ -69,10 +69,9 @@ def train_seeds(
             told.note(f"seed {seed}: {folder}")
             run = run_or_go_on(
                 folder,
-                {**options, "seed": seed},
+                {**options, "data": data, "seed": seed},
                 recipe,
                 resume=seed in begun,
-                data=data,
                 overwrite=overwrite,
                 progress=told,
             )
@@ -87,18 +86,26 @@ def run_or_go_on(
     *,
     resume: bool,
     progress: Progress,
-    data: str | Path | Found | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Train; or go on with a run that is there, or take it as it is where it is finished."""
+    """Train; or go on with a run that is there, or take it as it is where it is finished.
+
+    Args:
+        folder: of the run.
+        given: `data` and options, as `train` takes them.
+        recipe: likewise.
+        resume: likewise.
+        progress: likewise.
+        overwrite: likewise.
+    """
     if resume and runs.read(folder)["status"] == "finished":
-        named = {} if data is None else {"data": name_of(data)}
-        resumed(folder, {**given, **named}, recipe)  # refuses one of other options
+        named = {"data": name_of(data)} if (data := given.get("data")) is not None else {}
+        told = {name: value for name, value in given.items() if name != "data"}
+        resumed(folder, {**told, **named}, recipe)  # refuses one of other options
         progress.note(f"{folder} is finished")
         return runs.read(folder)
     return train(
         out=folder,
-        data=data,
         recipe=recipe,
         resume=resume,
         overwrite=overwrite,
