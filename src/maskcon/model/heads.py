@@ -62,12 +62,14 @@ def projector(widths: Widths) -> nn.Module:
     """
     normed = widths.layers >= NORMED
     hidden = widths.hidden or (DEEP if normed else widths.feature)
+    # made first, as ever: a seed gives the weights that it gave
+    last = nn.Linear(hidden if widths.layers > 1 else widths.feature, widths.projection)
     parts: list[nn.Module] = []
     width = widths.feature
     for _ in range(widths.layers - 1):
         parts += [nn.Linear(width, hidden), *[nn.BatchNorm1d(hidden)] * normed, nn.ReLU()]
         width = hidden
-    return nn.Sequential(*parts, nn.Linear(width, widths.projection))
+    return nn.Sequential(*parts, last)
 
 
 def classifier(widths: Widths) -> nn.Module:
