@@ -62,6 +62,13 @@ def follows(run: Training, rules: dict[str, Rule], steps: int = 3) -> None:
             torch.testing.assert_close(p.detach().double(), expected, atol=1e-6, rtol=1e-5)
 
 
+def take_the_same_steps(first: Training, second: Training, steps: int) -> None:
+    for _ in range(steps):
+        assert torch.equal(first.step(first.batch()), second.step(second.batch()))
+    states = (run.encoder.state_dict().values() for run in (first, second))
+    assert all(map(torch.equal, *states))
+
+
 @pytest.mark.parametrize("kind", RULES)
 @pytest.mark.parametrize("decay_norms", [True, False])
 def test_three_steps(kind, decay_norms, tiny):
@@ -83,10 +90,7 @@ def test_sgd_is_torchs_to_the_bit(tiny):
         weight_decay=DECAY,
         fused=True,
     )
-    for _ in range(6):
-        assert torch.equal(ours.step(ours.batch()), plain.step(plain.batch()))
-    states = (run.encoder.state_dict().values() for run in (ours, plain))
-    assert all(map(torch.equal, *states))
+    take_the_same_steps(ours, plain, 6)
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -121,10 +125,7 @@ def test_a_resumed_run_takes_the_same_steps(kind, precision, tiny):
     file.seek(0)
     resumed = training(tiny, **options)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    for _ in range(3):
-        assert torch.equal(whole.step(whole.batch()), resumed.step(resumed.batch()))
-    states = (run.encoder.state_dict().values() for run in (whole, resumed))
-    assert all(map(torch.equal, *states))
+    take_the_same_steps(whole, resumed, 3)
 
 
 @pytest.mark.parametrize("kind", RULES)
