@@ -1,6 +1,7 @@
 """Which images a bank's rows are of: where each has a label of its own, the bank itself says it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 
 from maskcon import commands
 from maskcon.data import from_arrays
+from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import newest_checkpoint
 from maskcon.runs.own_bank import own_bank
 from maskcon.runtime.progress import Silent
-from tests.conftest import FAST
+from tests.conftest import FAST, as_found
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,19 @@ def test_what_cannot_be_told_is_a_message(found, tmp_path):
     (run / "previous.ckpt").unlink(missing_ok=True)
     with pytest.raises(InputError, match="has no checkpoint, and the bank"):
         own_bank(run, record, train, Silent())
+
+
+def test_pictures_that_were_left_out_or_lie_in_another_order_do_not_matter(tmp_path):
+    run, found = tmp_path / "run", as_found(glyphs.make(train=238, test=40))
+    options = {**FAST, "method": "supcon", "epochs": 2, "val_share": 0.3}
+    commands.train(data=found, out=run, **options)
+    results = commands.eval(run, data=found, protocol="soft-labels")
+    train = found.parts["train"]
+    turned = replace(
+        found, parts={**found.parts, "train": train.take(np.arange(len(train))[::-1].copy())}
+    )
+    again = commands.eval(run, data=turned, protocol="soft-labels")
+    assert again["label_distance/supcon"] == results["label_distance/supcon"]
 
 
 def test_a_method_without_a_bank(found, tmp_path):

@@ -17,6 +17,7 @@ from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
 from maskcon.report.plots import draw, label_distances
 from maskcon.runs import folder as runs
+from maskcon.runs import pictures
 from maskcon.runs.compare import FORMATS
 from maskcon.runs.own_bank import own_bank
 from maskcon.runtime import distributed
@@ -144,8 +145,11 @@ def _bank(
     """The run's bank where soft labels are judged; and the protocols that "all" is without."""
     if not {"all", "soft-labels"} & set(names):
         return None, []
+    train, known = found.parts.get("train"), pictures.read(folder)
+    if train is not None and known is not None:  # without what was left out for validation
+        train = pictures.trained_on(train, known, progress) or train
     try:
-        return own_bank(folder, trained, found.parts.get("train"), progress), []
+        return own_bank(folder, trained, train, progress), []
     except InputError as error:
         if "soft-labels" in names:
             raise

@@ -53,7 +53,7 @@ def own_bank(folder: Path, run: Mapping[str, Any], train: Part | None, notify: P
     if rows is None or not torch.equal(seen[rows], label):
         raise InputError(
             f"the run in {folder} was not trained on these {len(train):,} train images, as its "
-            "bank shows: give the data that it was trained on, in their order"
+            "bank shows: give the data that it was trained on"
         )
     return Bank(z, train.coarse[rows], train.fine[rows])
 

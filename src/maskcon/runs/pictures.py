@@ -1,7 +1,7 @@
 """Which pictures a run was trained and tested with, told by their content wherever they lie now."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -85,13 +85,8 @@ def arranged(found: Found, known: Digests, now: Digests, progress: Progress) -> 
     if {name: [*part] for name, part in now.items()} == known:
         return found
     whole = _whole([found.parts[name] for name in now])
-    rows = defaultdict(list)
-    for row, digest in enumerate(chain.from_iterable(now.values())):
-        rows[digest].append(row)
-    taken = {
-        name: [rows[digest].pop(0) if rows[digest] else -1 for digest in part]
-        for name, part in known.items()
-    }
+    rows = _rows(chain.from_iterable(now.values()))
+    taken = {name: _taken(rows, part) for name, part in known.items()}
     for name, part in taken.items():
         if lost := part.count(-1):
             raise InputError(
@@ -103,6 +98,31 @@ def arranged(found: Found, known: Digests, now: Digests, progress: Progress) -> 
         progress.note(f"left out: {new:,} pictures of {found.name} that the run was begun without")
     parts = {name: whole.take(np.array(part)) for name, part in taken.items()}
     return replace(found, parts=parts)
+
+
+def trained_on(part: Part, known: Digests, progress: Progress) -> Part | None:
+    """The pictures of a part that a run was trained on, in its order; None where some are missing.
+
+    Args:
+        part: with these pictures, in any order, and perhaps others.
+        known: of the run.
+        progress: told how it goes.
+    """
+    taken = _taken(_rows(digests(part.pictures, progress)), known["train"])
+    return None if -1 in taken else part.take(np.array(taken))
+
+
+def _rows(now: Iterable[bytes]) -> dict[bytes, list[int]]:
+    """The rows of each content."""
+    rows = defaultdict(list)
+    for row, digest in enumerate(now):
+        rows[digest].append(row)
+    return rows
+
+
+def _taken(rows: dict[bytes, list[int]], wanted: Iterable[bytes]) -> list[int]:
+    """A row of each content, which nobody else gets then; -1 where there is none."""
+    return [rows[digest].pop(0) if rows.get(digest) else -1 for digest in wanted]
 
 
 def split_again(found: Found, known: Digests, progress: Progress) -> Found:
