@@ -36,6 +36,13 @@ RUNS = {
     "supcon": ("--method", "supcon"),
 }
 
+# Of `benchmark step` on a processor, to try it: a batch of 128 takes ten seconds a step on a slow
+# core, and filling a bank of 8,192 keys some minutes. It is no measurement.
+FEW: dict[str, Any] = {
+    **{"sides": ("floor", "maskcon"), "repeats": 1, "steps": 1},
+    **{"batch_size": 16, "bank_size": 256},
+}
+
 
 def tests(out: Path) -> dict[str, Any]:
     """The tests of the step, with those that need a GPU; their last line."""
@@ -53,7 +60,7 @@ def speed(out: Path, device: str) -> dict[str, Any]:
     """The training step beside plain PyTorch and the bare networks."""
     from maskcon.benchmark import BENCHMARKS, table
 
-    few = {"repeats": 2, "sides": ("floor", "maskcon")} if device == "cpu" else {}
+    few = FEW if pick_device(device).type == "cpu" else {}
     with screen() as progress:
         record = BENCHMARKS["step"](device=device, progress=progress, **few)
     write_json(out / "step.json", record)

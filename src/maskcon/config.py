@@ -95,7 +95,9 @@ class Config:
     test_share: float = _data(0.2, "share of the images to test with, where no split is given")
     val_share: float = _data(
         0.0,
-        "share of the train images that do not train: the best epoch is chosen on them; 0 is none",
+        "share of the train images that do not train: the best epoch is chosen on them, by their "
+        "recall@1, without fine labels that of coarse ones times the share of steady neighbours; "
+        "0 is none",
     )
     confine: bool = _data(False, "refuse pictures outside of the data's own folder, links followed")
     skip_unreadable: bool = _data(

@@ -13,14 +13,17 @@ from safetensors.torch import load_file
 
 from maskcon import commands
 from maskcon.config import resolve
-from maskcon.data import DataSet, from_arrays, load
+from maskcon.data import DataSet, InMemory, OnDisk, find, from_arrays, load
+from maskcon.data.another import another_view
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError, Interrupted
+from maskcon.eval import stability as stable
+from maskcon.eval.stability import stability
 from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime import seeds
 from maskcon.train.loop import fit
 from maskcon.train.state import Training
-from tests.conftest import FAST, Told, as_found, write_tree
+from tests.conftest import FAST, Told, as_found, picture_tree, write_tree
 from tests.train.test_train import equal
 
 EPOCHS = 8
@@ -185,11 +188,86 @@ def test_resumption_is_exact(stop_at, tmp_path, validated, monkeypatch):
         run(tmp_path / "parts", other, resume=True, stop_after=4)
 
 
-def test_without_fine_labels_coarse_recall_chooses(tmp_path, validated):
+def steady(features: torch.Tensor, again: torch.Tensor, coarse: torch.Tensor) -> float:
+    """Share of images whose nearest other image in their class is one and the same: a loop."""
+
+    def nearest(row: int, asking: torch.Tensor) -> int | None:
+        near = {
+            other: float(asking[row] @ features[other])
+            for other in range(len(features))
+            if other != row and coarse[other] == coarse[row]
+        }
+        found = [other for other, value in near.items() if value == max(near.values())]
+        return found[0] if len(found) == 1 else None
+
+    rows = [row for row in range(len(features)) if (coarse == coarse[row]).sum() > 1]
+    kept = [row for row in rows if nearest(row, features) == nearest(row, again) is not None]
+    return len(kept) / len(rows) if rows else 1.0
+
+
+@pytest.mark.parametrize("elements", [7, 2**25])
+def test_stability_against_a_loop(elements, monkeypatch):
+    monkeypatch.setattr(stable, "ELEMENTS", elements)  # of a block of rows
+    for draw in range(20):
+        random = torch.Generator().manual_seed(draw)
+        features = torch.randint(-2, 3, (24, 3), generator=random).double()  # many are equally near
+        noise = torch.randint(-1, 2, (24, 3), generator=random).double()
+        coarse = torch.randint(5, (24,), generator=random) ** 2
+        coarse[3] = 99  # alone
+        given = features, features + noise * (draw % 3), coarse
+        assert stability(*given) == pytest.approx(steady(*given), abs=0)
+    alike = torch.ones(6, 2)
+    assert stability(alike, alike, torch.zeros(6)) == 0  # a collapsed encoder
+    assert stability(alike, alike, torch.arange(6)) == 1  # nothing to find
+
+
+@pytest.mark.parametrize("kind", ["weak", "strong", "plain"])
+def test_another_view_is_the_same_however_it_is_asked_for(kind, validated, tmp_path):
+    folder = picture_tree(tmp_path / "set", validated.validation, side=70)
+    on_disk = load(find(str(folder)).with_test(0.2, 0), image_size=70).train.images
+    for images in (validated.validation.images, on_disk):
+        assert images is not on_disk or isinstance(images, OnDisk)
+        again = another_view(images, kind, crop_scale=0.5, flip=True, seed=3)
+        whole = torch.cat([x.clone() for x in again.plain(size=16, workers=1, batch_size=7)])
+        assert len(whole) == len(images) == len(again)
+        part = again.take(slice(5, 20))
+        for batch_size in (0, 4):
+            some = part.plain(size=16, workers=1, batch_size=batch_size)
+            assert torch.equal(torch.cat([x.clone() for x in some]), whole[5:20])
+        given = torch.cat([x.clone() for x in images.plain(size=16, workers=1)])
+        assert (kind == "plain") == torch.equal(given, whole)
+
+
+def test_without_fine_labels_coarse_recall_and_steady_neighbours_choose(tmp_path, validated):
+    """Of equally good epochs the first; figures of the run's end against loops."""
     parts = {n: replace(getattr(validated, n), fine=None) for n in ("train", "test", "validation")}
-    training = run(tmp_path, replace(validated, **parts, fine_names=()), epochs=2)
-    values = [line["validation/recall@1/coarse"] for line in evaluations(tmp_path)]
+    training = run(tmp_path, replace(validated, **parts, fine_names=()))
+    lines = evaluations(tmp_path)
+    worth = [line["validation/recall@1/coarse"] * line["validation/stable"] for line in lines]
+    best = lines[worth.index(max(worth))]
+    assert training.best.results == {name: v for name, v in best.items() if name != "step"}
+
+    held = validated.validation
+    again = another_view(held.images, "strong", crop_scale=None, flip=True, seed=0)
+    views = torch.cat(list(again.plain(size=8, workers=1)))
+    first, second = (training.features(x) for x in (held.images, InMemory(views)))
+    assert best["validation/stable"] == steady(first, second, held.coarse)
+    near = (first @ first.T).fill_diagonal_(-1).argmax(1)
+    hits = (held.coarse[near] == held.coarse).double().mean()
+    assert best["validation/recall@1/coarse"] == pytest.approx(float(hits))
+
+
+def test_with_one_coarse_class_steady_neighbours_alone_choose(tmp_path, validated):
+    """All coarse neighbours are right from the first epoch on, which chose that one."""
+    zeros = {
+        n: replace(getattr(validated, n), fine=None, coarse=getattr(validated, n).coarse * 0)
+        for n in ("train", "test", "validation")
+    }
+    one = replace(validated, **zeros, fine_names=(), coarse_names=("all",))
+    training = run(tmp_path, one, method="selfcon", epochs=4)
+    values = [line["validation/stable"] for line in evaluations(tmp_path)]
     assert training.best.results["epoch"] == 1 + values.index(max(values))
+    assert training.best.results["validation/recall@1/coarse"] == 1
 
 
 def test_a_split_of_the_sets_own(tmp_path, tiny):

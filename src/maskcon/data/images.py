@@ -29,7 +29,25 @@ BATCH, LARGE_BATCH = 500, 100  # images of an evaluation's batch; each worker ha
 TOGETHER = 1024  # images whose views are made in one go, on a GPU
 
 
-class Images(Protocol):
+class InOrder(Protocol):
+    """N images as an encoder sees them, one view of each, in their order."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: slice | Tensor) -> "InOrder":
+        """Some of them, in that order."""
+        ...
+
+    def plain(self, *, size: int, workers: int, batch_size: int = 0) -> Iterator[Tensor]:
+        """All in their order, resized to squares: uint8 [n, 3, size, size] at a time.
+
+        Of vectors the first view of each, float32 [n, F]. Each is good until the next is asked
+        for. `batch_size` is the attribute unless given.
+        """
+        ...
+
+
+class Images(InOrder, Protocol):
     """N images of a split.
 
     Attributes:
@@ -53,8 +71,6 @@ class Images(Protocol):
     def digest(self) -> str: ...  # noqa: D102
     @property
     def normalisation(self) -> Normalisation: ...  # noqa: D102
-
-    def __len__(self) -> int: ...
 
     def content(self) -> Iterator[bytes | memoryview]:
         """What tells them from others, for a hash; `digest` alone where it is short."""
@@ -117,14 +133,6 @@ class Images(Protocol):
 
         Raises:
             InputError: they are vectors.
-        """
-        ...
-
-    def plain(self, *, size: int, workers: int, batch_size: int = 0) -> Iterator[Tensor]:
-        """All in their order, resized to squares: uint8 [n, 3, size, size] at a time.
-
-        Of vectors the first view of each, float32 [n, F]. Each is good until the next is asked
-        for. `batch_size` is the attribute unless given.
         """
         ...
 

@@ -9,6 +9,7 @@ import matplotlib
 from torch import Tensor
 
 from maskcon.data import DataSet
+from maskcon.eval.stability import NAME as STABLE
 from maskcon.report import plots
 from maskcon.runs.results import (
     chosen_by_validation,
@@ -18,6 +19,7 @@ from maskcon.runs.results import (
 )
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, duration, printable
+from maskcon.train.best import PREFIX
 
 NAMED = 40  # coarse classes that the card names
 USE = "## How to use it"
@@ -153,8 +155,14 @@ def _chosen(run: Mapping[str, Any]) -> str:
         )
     stopped = run["training"].get("stopped")
     early = f", after {stopped} of which training was stopped" if stopped else ""
+    by = "recall@1"
+    if PREFIX + STABLE in run["results"]["best"]:
+        by += (
+            " of coarse labels times the share with the same nearest neighbour in their coarse "
+            "class for another view,"
+        )
     return (
-        f"The encoder is that of epoch {epoch} of {epochs}{early}: the best by recall@1 of "
+        f"The encoder is that of epoch {epoch} of {epochs}{early}: the best by {by} of "
         f"{run['data']['validation']['images']:,} validation images, which did not train."
     )
 

@@ -6,14 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from maskcon.eval.stability import NAME as STABLE
+
 PREFIX = "validation/"  # of the names of what validation images say
 
 
 class Best:
     """The best epoch so far; of equally good ones the first.
 
-    It is chosen by the first figure: recall@1, of fine labels where there are any, else of coarse
-    ones. Where validation images choose, test images have no say, and the run ends with the
+    It is chosen by recall@1 of fine labels; without any, by that of coarse ones times the share
+    of validation images whose nearest neighbour in their coarse class is the same for another
+    view. Where validation images choose, test images have no say, and the run ends with the
     encoder of the best epoch; where there are none, the best epoch is only told, since it is
     chosen on the test images themselves, and the run ends with its last.
 
@@ -45,8 +48,8 @@ class Best:
             weights: of the encoder.
         """
         judged = validation or test
-        first = next(iter(judged))
-        if judged[first] <= self.results.get(first, -math.inf):
+        before = {name: self.results[name] for name in judged if name in self.results}
+        if _worth(judged) <= _worth(before):
             self.waited += 1
             return False
         self.results, self.waited = {"epoch": epoch, **test, **validation}, 0
@@ -74,3 +77,13 @@ class Best:
         """Go on where `state_dict` was taken."""
         self.results, self.weights = state["best"], state.get("best_encoder")
         self.waited = state.get("waited", 0)
+
+
+def deciding(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures whose product an epoch is chosen by: recall@1, the first, and "stable"."""
+    names = (next(iter(figures), None), PREFIX + STABLE)
+    return {name: value for name, value in figures.items() if name in names}
+
+
+def _worth(figures: Mapping[str, float]) -> float:
+    return math.prod(deciding(figures).values()) if figures else -math.inf

@@ -1,6 +1,6 @@
 """Training behind a backbone that stays as it is: its vectors, and if the head was worth it."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE, Config
-from maskcon.data import DataSet, Features, Split
+from maskcon.data import DataSet, Split
 from maskcon.data.augment import VIEWS
-from maskcon.data.images import IMAGENET_STATISTICS, of_tensor
+from maskcon.data.images import IMAGENET_STATISTICS
 from maskcon.errors import InputError
-from maskcon.eval.retrieval import negatives_before, recall
 from maskcon.model.backbones import layered, normalisation_of
-from maskcon.model.network import Network, without_head
+from maskcon.model.network import without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import save_encoder
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
 from maskcon.train.state import Training
+from maskcon.train.verdict import verdict
 from maskcon.vectors import frozen as cache
 from maskcon.vectors.frozen import Frozen
 
@@ -78,25 +78,6 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
     return frozen.data_set(data, folder, config.readers, progress)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Two spaces on images that neither was trained on, judged without fine labels.
-
-    Attributes:
-        coarse: share of the images whose nearest other image has their coarse label.
-        stable: of images whose nearest other image, within their coarse class, is the same one
-            for another view of them.
-    """
-
-    coarse: float
-    stable: float
-
-    def as_good_as(self, other: "Verdict") -> bool:
-        """Whether nothing says that it is worse."""
-        found, before = self.coarse * self.stable, other.coarse * other.stable
-        return self.coarse >= other.coarse and found >= before
-
-
 def judge(
     training: Training, held: Split | None, test: Split, folder: Path, progress: Progress
 ) -> dict[str, Any]:
@@ -121,7 +102,7 @@ def judge(
         return {}
     network = training.encoder
     frozen = without_head(network)
-    before, after = (_verdict(x, held, training) for x in (frozen, network))
+    before, after = (verdict(training, x, held) for x in (frozen, network))
     kept = after.as_good_as(before)
     progress.note(
         "held-out train images with a nearest neighbour of their coarse class: "
@@ -137,30 +118,6 @@ def judge(
         if training.ranks.is_main:
             save_encoder(folder, frozen, training.preprocessing.described())
     return {"head": {"kept": kept, "frozen": asdict(before), "learned": asdict(after)}}
-
-
-@torch.no_grad()
-def _verdict(network: Network, held: Split, training: Training) -> Verdict:
-    images, trained_on = held.images.to(training.device), training.images
-    assert isinstance(images, Features)
-    assert isinstance(trained_on, Features)
-    if images.values.shape[1] > 1:
-        other = images.values[:, 1].float()
-    else:  # what there is of views of a single vector
-        rows = torch.arange(len(images), device=training.device)
-        random = generator(training.config.seed, "held", 1)
-        images = replace(images, augmentation=trained_on.augmentation)
-        other = images.view(rows, "strong", random)
-    first, second = (
-        training.features_of(network, of_tensor(view)).cpu() for view in (images.raw(1), other)
-    )
-    coarse = recall(negatives_before(first, held.coarse), [1])["recall@1"]
-    others = held.coarse[:, None] == held.coarse
-    others.fill_diagonal_(False)
-    nearest, again = (
-        (x @ first.T).masked_fill(~others, -torch.inf).argmax(1) for x in (first, second)
-    )
-    return Verdict(coarse, (nearest == again).double().mean().item())
 
 
 def set_apart(data: DataSet, config: Config) -> tuple[DataSet, Split | None]:

@@ -3,13 +3,13 @@
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, Protocol
 
 from maskcon.data import DataSet
 from maskcon.errors import Interrupted, TrainingError
 from maskcon.runtime.distributed import Agreement
 from maskcon.runtime.progress import Progress, Silent
+from maskcon.train.best import deciding
 from maskcon.train.clock import Clock
 from maskcon.train.explain import explained
 from maskcon.train.state import Training
@@ -149,7 +149,7 @@ def _evaluate(
     watch.embeddings(features)
     better = training.evaluate(epoch, data, features, progress)
     record.evaluation(training, epoch, keep=better or not training.validation)
-    figures = {**training.last, **dict(islice(training.validation.items(), 1))}
+    figures = {**training.last, **deciding(training.validation)}
     shown = "  ".join(f"{k} {v:.2%}" for k, v in figures.items())
     progress.note(f"epoch {epoch}/{config.epochs}: {shown}")
 

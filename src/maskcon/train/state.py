@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskcon.config import Config
 from maskcon.data import DataSet, Images, Split
-from maskcon.data.images import of_tensor
+from maskcon.data.images import InOrder, of_tensor
 from maskcon.errors import DivergedError, InputError
 from maskcon.eval.recall import recall_of
 from maskcon.methods.bank import MemoryBank
@@ -29,6 +29,7 @@ from maskcon.train.loss_log import Losses, LossLog
 from maskcon.train.optimizer import capturable, optimizer_of, set_rate
 from maskcon.train.parallel import with_shared_statistics
 from maskcon.train.step import Batch, step
+from maskcon.train.verdict import validated
 from maskcon.vectors.encode import embed
 
 CHECKPOINT_FORMAT = 2
@@ -57,7 +58,8 @@ class Training:
         hyper: hyper-parameters; those that change are tensors, which a CUDA graph reads anew.
         steps: optimizer steps done.
         last: the last evaluation, {"recall@1": r, ...}; of the test images.
-        validation: the same of validation images, {"validation/recall@1": r, ...}; empty without.
+        validation: the same of validation images, {"validation/recall@1": r, ...}, and where they
+            have no fine labels "validation/stable"; empty without.
         best: the best epoch so far.
     """
 
@@ -230,7 +232,7 @@ class Training:
         return self.features_of(self.encoder, images, progress)
 
     def features_of(
-        self, encoder: Network, images: Images, progress: Progress | None = None
+        self, encoder: Network, images: InOrder, progress: Progress | None = None
     ) -> Tensor:
         """Features of an encoder, computed as the run computes.
 
@@ -262,8 +264,7 @@ class Training:
         self.last = self.recall_of(features, data.test)
         self.validation = {}
         if data.validation is not None:
-            seen = self.features(data.validation.images, progress)
-            found = self.recall_of(seen, data.validation)
+            found = validated(self, data.validation, progress)
             self.validation = {PREFIX + name: value for name, value in found.items()}
         return self.best.take(epoch, self.last, self.validation, _learned(self.encoder))
 

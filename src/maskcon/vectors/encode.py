@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE
-from maskcon.data.images import Images
+from maskcon.data.images import InOrder
 from maskcon.data.loader import cut_picture
 from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each, square
@@ -99,7 +99,7 @@ def _fitting(images: Tensor) -> tuple[Tensor, ...]:
 
 
 def of_split(
-    images: Images, *, size: int, workers: int, batch_size: int = 0, first: int = 0
+    images: InOrder, *, size: int, workers: int, batch_size: int = 0, first: int = 0
 ) -> Iterator[Loaded]:
     """A split's images from a row on, not cropped, resized to squares by `workers` processes."""
     rest = images.take(slice(first, None)) if first else images
@@ -144,7 +144,7 @@ def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
 
 def embed(
     encoder: Network,
-    images: Images,
+    images: InOrder,
     preprocessing: Preprocessing,
     precision: Precision,
     workers: int = 1,

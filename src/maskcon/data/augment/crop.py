@@ -41,7 +41,7 @@ class Crops:
             mirrored = torch.cat([part.mirrored for part in parts if part.mirrored is not None])
         return cls(torch.cat([part.boxes for part in parts]), mirrored, first.whole)
 
-    def part(self, rows: slice) -> "Crops":
+    def part(self, rows: slice | Tensor) -> "Crops":
         """Those of some images."""
         mirrored = None if self.mirrored is None else self.mirrored[rows]
         return Crops(self.boxes[rows], mirrored, self.whole)
