@@ -342,7 +342,7 @@ READERS = {
     "weights": Reader("weights.pt", _weights, read_weights),
     "checkpoint": Reader("last.ckpt", _checkpoint, _signed),
     "index": Reader("a.index", _index("exact"), _search),
-    "graph": Reader("a.index", _index("hnsw"), _search),
+    "graph": Reader("a.index", _index("ivf"), _search),
     "vectors_parquet": Reader("v.parquet", _embedded(".parquet"), _read_embeddings),
     "vectors_npz": Reader("v.npz", _embedded(".npz"), _read_embeddings),
     "vectors_csv": Reader("v.csv", _embedded(".csv"), _read_embeddings),

@@ -20,14 +20,14 @@ from maskcon.cli import cli
 from maskcon.data import from_arrays
 from maskcon.errors import InputError
 from maskcon.search import file as index_file
-from maskcon.search import hnsw, sheet
 from maskcon.search import index as indices
+from maskcon.search import ivf, sheet
 from maskcon.search.index import About, Index, table
 from maskcon.vectors import file as embeddings
 from tests.conftest import Outline, untrained_run
 
 EVIL = "<img src=x onerror=alert(1)>.png"
-faiss = pytest.mark.skipif(not hnsw.installed(), reason="needs FAISS")
+faiss = pytest.mark.skipif(not ivf.installed(), reason="needs FAISS")
 
 
 def picture(seed: int) -> Image.Image:
@@ -51,13 +51,15 @@ def shop(run, photos, tmp_path) -> Path:
     return tmp_path / "shop.index"
 
 
-def made(count: int, width: int = 6, seed: int = 0, kind: str = "auto") -> Index:
+def made(
+    count: int, width: int = 6, seed: int = 0, kind: str = "auto", quantization: str = "int8"
+) -> Index:
     """An index of random vectors."""
     vectors = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     none = [None] * count
     rows = table([f"/p/{row}.jpg" for row in range(count)], none, none, none, none)
-    return Index.of(About("abc", "/r", 16, "0", kind), vectors, rows)
+    return Index.of(About("abc", "/r", 16, "0", kind, None, quantization), vectors, rows)
 
 
 def paths(hits: dict) -> list[str]:
@@ -94,11 +96,13 @@ def test_exact_search_is_brute_force(count, queries, k, elements, seed):
 
 
 @faiss
-def test_hnsw_states_what_it_finds(tmp_path):
-    index = made(600, width=16, kind="hnsw")
-    assert index.kind == "hnsw"
-    assert index.about.recall > 0.9
-    exact = replace(index, graph=None)
+@pytest.mark.parametrize("quantization", ivf.QUANTIZATIONS)
+def test_ivf_states_what_it_finds(tmp_path, quantization):
+    index = made(2000, width=16, kind="ivf", quantization=quantization)
+    assert (index.kind, index.lists.quantization) == ("ivf", quantization)
+    assert index.about.recall >= 0.99
+    assert ivf.lists_for(2000) == index.lists.index.nlist == 51
+    exact = replace(index, lists=None)
     queries = made(20, width=16, seed=1).vectors
     without = [np.array([row]) for row in exact.search(queries, 1).ids[:, 0].tolist()]
     found, best = (i.search(queries, 5, without) for i in (index, exact))
@@ -107,39 +111,116 @@ def test_hnsw_states_what_it_finds(tmp_path):
     index_file.write(index, tmp_path / "x")
     back, notes = index_file.read(tmp_path / "x")
     assert notes == ()
-    assert back.about.recall == index.about.recall
+    assert back.about == index.about
+    assert back.lists.probes == index.lists.probes
     assert (back.search(queries, 5, without).ids == found.ids).all()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index_file, "installed", lambda: False)
         alone, (note,) = index_file.read(tmp_path / "x")
     assert "FAISS is not installed: searched exactly" in note
     assert (alone.search(queries, 5, without).ids == best.ids).all()
-    assert made(3, kind="hnsw").search(queries[:, :6], 3).ids.shape == (20, 3)
-    assert made(1, kind="hnsw").about.recall == 1
+    assert made(3, kind="ivf").search(queries[:, :6], 3).ids.shape == (20, 3)
+    assert made(1, kind="ivf").about.recall == 1
 
 
 @faiss
-def test_faiss_reads_no_graph_without_its_checksum(tmp_path, monkeypatch):
-    """A damaged graph, or one of 0.1, is built anew; the index alone, indexed, keeps it."""
-    index = made(60, width=16, kind="hnsw")
+@given(seed=st.integers(0, 99), changes=st.integers(1, 6))
+@settings(max_examples=8, deadline=None)
+def test_lists_are_changed_and_not_made_anew(seed, changes):
+    """As a dictionary that is searched by brute force, where every list is visited."""
+    random = np.random.default_rng(seed)
+    index = made(200, width=16, seed=seed, kind="ivf")
+    known = dict(zip(index.rows["path"].to_pylist(), index.vectors, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ivf.Lists, "over", None)  # makes lists
+        for change in range(changes):
+            before = (index, index.search(index.vectors[:3], 3))
+            if change % 2 and len(known) > 1:
+                gone = random.permutation(list(known))[: random.integers(1, len(known))].tolist()
+                index, removed = index.remove(gone)
+                assert sorted(removed) == sorted(gone)
+                for path in gone:
+                    del known[path]
+            else:
+                new = made(int(random.integers(1, 40)), width=16, seed=seed + 100 * (change + 1))
+                names = [f"/p/{row}.jpg" for row in random.permutation(400)[: len(new)]]
+                none = [None] * len(new)
+                index = index.add(new.vectors, table(names, none, none, none, none))
+                known |= dict(zip(names, new.vectors, strict=True))
+            assert (before[0].search(before[0].vectors[:3], 3).ids == before[1].ids).all()
+            paths = index.rows["path"].to_pylist()
+            assert sorted(paths) == sorted(known)
+            assert index.lists.index.ntotal == len(known)
+            np.testing.assert_array_equal(index.vectors, [known[path] for path in paths])
+            index.lists.visiting(10**6)
+            k = min(5, len(known))
+            found = index.search(index.vectors, k)
+            exact = replace(index, lists=None).search(index.vectors, k)
+            assert (found.ids == exact.ids).double().mean() > 0.95  # 20 candidates of int8
+            torch.testing.assert_close(found.scores[:, 0], exact.scores[:, 0], atol=1e-5, rtol=0)
+
+
+@faiss
+def test_lists_that_are_outgrown_or_of_another_quantization_are_made_anew(tmp_path):
+    index = made(200, kind="ivf")
+    assert index.lists.index.nlist == 5
+    none = [None] * 300
+    new = table([f"/q/{row}.jpg" for row in range(300)], none, none, none, none)
+    more = index.add(made(300, seed=1).vectors, new)
+    assert more.lists.index.nlist == ivf.lists_for(500) == 12
+    again = index.add(made(300, seed=1).vectors[:100], new[:100])
+    assert again.lists.index.nlist == 5
+    half = replace(index, about=replace(index.about, quantization="half")).linked()
+    assert (half.lists.quantization, index.lists.quantization) == ("half", "int8")
+
+
+@faiss
+def test_unlike_pictures_cost_no_recall():
+    """What is added lies outside of what int8 was fitted to: lists are made anew."""
+    random = np.random.default_rng(0)
+    near = np.abs(made(3000, width=16, kind="exact").vectors)  # in one orthant
+    none = [None] * 3000
+    rows = table([f"/p/{row}" for row in range(3000)], none, none, none, none)
+    index = Index.of(About("abc", "/r", 16, "0", "ivf"), near, rows)
+    assert index.about.recall >= 0.99
+    far = random.normal(size=(2000, 16)).astype(np.float32)
+    far /= np.linalg.norm(far, axis=1, keepdims=True)
+    none = [None] * 2000
+    rows = table([f"/q/{row}" for row in range(2000)], none, none, none, none)
+    more = index.add(far, rows)
+    assert more.about.recall >= 0.98
+    some = np.arange(0, 5000, 50)
+    found, best = (i.search(more.vectors[some], 10).ids for i in (more, replace(more, lists=None)))
+    assert (found[:, :, None] == best[:, None]).any(2).double().mean() > 0.98
+
+
+@faiss
+def test_faiss_reads_no_lists_without_their_checksum(tmp_path, monkeypatch):
+    """Damaged lists or keys are made anew; the index alone, indexed, keeps them."""
+    index, _ = made(60, width=16, kind="ivf").remove(["3.jpg"])
     queries = made(20, width=16, seed=1).vectors
     index_file.write(index, tmp_path / "x")
     whole = (tmp_path / "x").read_bytes()
-    begins = whole.index(index.graph.dump().tobytes())
-    place = begins + len(index.graph.dump()) // 2
+    begins = whole.index(index.lists.dump().tobytes())
+    place = begins + len(index.lists.dump()) // 2
+    keys = whole.index(index.lists.keys.tobytes()) + 8 * 50
     (tmp_path / "y").write_bytes(whole[:place] + b"\x7f" + whole[place + 1 :])
-    (tmp_path / "z").write_bytes(whole.replace(index_file.CHECKSUM.encode(), b"x" * 11))
+    (tmp_path / "z").write_bytes(whole[:keys] + b"\x7f" + whole[keys + 1 :])
+    (tmp_path / "w").write_bytes(whole.replace(index_file.CHECKSUM.encode(), b"x" * 10))
     assert not index_file.read(tmp_path / "x")[0].anew
     with monkeypatch.context() as patch:
-        patch.setattr(hnsw.Graph, "loaded", None)
-        for name in ("y", "z"):
+        patch.setattr(ivf.Lists, "loaded", None)
+        for name in "wyz":
             back, (note,) = index_file.read(tmp_path / name)
-            assert "has no valid checksum, and was built anew" in note
+            assert "the lists in it have no valid checksum, and were made anew" in note
             assert (back.search(queries, 5).ids == index.search(queries, 5).ids).all()
-            assert index_file.read(tmp_path / name, graph=False)[1] == ()
             commands.index(tmp_path / name)
-    for name in ("y", "z"):
+    for name in "wyz":
         assert index_file.read(tmp_path / name)[1] == ()
+    other = made(60, width=16, seed=2, kind="ivf").lists
+    for keys, shape in ((other.keys, (59, 16)), (other.keys[::-1], (60, 16))):
+        with pytest.raises(InputError, match="its lists are not of its"):
+            ivf.Lists.loaded(other.dump(), keys, shape)
 
 
 def test_without_faiss(monkeypatch):
@@ -147,13 +228,13 @@ def test_without_faiss(monkeypatch):
     monkeypatch.setattr(indices, "EXACT_UP_TO", 10)
     assert made(20).kind == "exact"
     with pytest.raises(InputError, match=r"FAISS is not installed: pip install 'maskcon\[faiss\]'"):
-        made(20, kind="hnsw")
+        made(20, kind="ivf")
 
 
 @faiss
-def test_large_ones_are_searched_through_a_graph(monkeypatch):
+def test_large_ones_are_searched_through_lists(monkeypatch):
     monkeypatch.setattr(indices, "EXACT_UP_TO", 10)
-    assert (made(10).kind, made(11).kind, made(11, kind="exact").kind) == ("exact", "hnsw", "exact")
+    assert (made(10).kind, made(11).kind, made(11, kind="exact").kind) == ("exact", "ivf", "exact")
 
 
 def test_the_file(tmp_path):
@@ -393,7 +474,15 @@ def test_what_cannot_be_indexed(run, shop, photos, tmp_path):
             "exists: give another --out, --add to add to it, or --overwrite",
         ),
         ((run, photos), {"out": new, "add": True}, "not there: expected an index"),
-        ((run, photos), {"out": new, "kind": "fast"}, "kind is 'fast': expected auto, exact, hnsw"),
+        ((run, photos), {"out": new, "kind": "fast"}, "kind is 'fast': expected auto, exact, ivf"),
+        ((run, photos), {"out": new, "kind": "hnsw"}, "ivf takes the place of hnsw"),
+        ((shop,), {"quantization": "int4"}, "quantization is 'int4': expected int8, half"),
+        ((shop,), {"quantization": "half"}, "kind is auto: it belongs to --kind ivf"),
+        (
+            (run, photos),
+            {"out": new, "kind": "exact", "quantization": "half"},
+            "kind is exact: it belongs to --kind ivf",
+        ),
         ((run, photos), {"out": new, "remove": ["x"]}, "give the index alone"),
         ((tmp_path / "none", photos), {"out": new}, "expected a run folder or an index"),
         ((photos, photos), {"out": new}, r"has no encoder\.json"),
@@ -425,6 +514,9 @@ def test_as_it_is_typed(run, photos, tmp_path, monkeypatch, capsys):
     assert "added: 8" in lines
     assert any(line.startswith("x.index: 8 pictures, 8 with thumbnails") for line in lines)
     assert "search: exact" in lines
+    if ivf.installed():
+        lines = typed("index", "x.index", "--kind", "ivf", "--quantization", "half")
+        assert "search: ivf, which finds 100.0% of the exact 10 nearest" in lines
     lines = typed("search", "x.index", "photos/c0/0.png", "-k", "2", "--json", "x.json")
     start = lines.index("photos/c0/0.png  (in the index, left out)")
     assert lines[start + 1].split() == ["rank", "score", "coarse", "path"]

@@ -19,7 +19,8 @@ SHOWN = 20  # paths that are printed
 @split_option
 @click.option("--add", is_flag=True, help="add to the index; the same path takes its old place")
 @click.option("--remove", multiple=True, help="a path or pattern, such as 'old/*'; may be repeated")
-@click.option("--kind", help="exact; hnsw: approximate; auto: exact up to 200,000 pictures [auto]")
+@click.option("--kind", help="exact; ivf: approximate; auto: exact up to 200,000 pictures [auto]")
+@click.option("--quantization", help="int8 or half: vectors in the lists of --kind ivf [int8]")
 @click.option(
     "--thumbnails/--no-thumbnails",
     default=None,

@@ -25,6 +25,7 @@ from maskcon.runtime.files import check_apart, locked, output
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
+from maskcon.search.ivf import QUANTIZATIONS
 from maskcon.vectors import file as embeddings
 
 UNSEEN = (None, None)  # digest and thumbnail of a picture that was not looked at
@@ -40,6 +41,7 @@ def index(  # longer than a screen for the sake of what it says of its options
     add: bool = False,
     remove: Sequence[str] = (),
     kind: str | None = None,
+    quantization: str | None = None,
     thumbnails: bool = True,
     overwrite: bool = False,
     batch_size: int = BATCH,
@@ -63,8 +65,10 @@ def index(  # longer than a screen for the sake of what it says of its options
         split: the pictures to take: "all", or those of "train", "test" or "validation".
         add: add to the index; pictures whose path is there already take its place.
         remove: paths, or patterns such as "old/*" (`Index.remove`).
-        kind: exact; hnsw (approximate, with FAISS); or auto: exact up to 200,000 pictures, or
+        kind: exact; ivf (approximate, with FAISS); or auto: exact up to 200,000 pictures, or
             without FAISS. An index keeps its kind until another is given.
+        quantization: what an approximate search keeps a vector as: int8 (by default) or half;
+            the nearest of what it finds are chosen with the vectors themselves.
         thumbnails: keep a small JPEG of each picture.
         overwrite: replace the index.
         batch_size: pictures that go through the network together.
@@ -74,7 +78,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         options: how to read the data, as for `embed`.
 
     Returns:
-        "index" (its path), "pictures", "kind", "recall" (recall@10 of hnsw against exact),
+        "index" (its path), "pictures", "kind", "recall" (recall@10 of ivf against exact),
         "width", "identity", "run", "bytes"; "added", "replaced", "removed" (paths), "skipped".
 
     Raises:
@@ -83,14 +87,15 @@ def index(  # longer than a screen for the sake of what it says of its options
     """
     progress = progress or Silent()
     there = Path(source)
-    is_index = _is_index(there, kind, named=out is not None)
+    _known(kind, quantization)
+    is_index = _is_index(there, named=out is not None)
     file = Path(source if out is None else out)
     with ExitStack() as stack:
         stack.callback(progress.close)
         if is_index and data is None and not add:
-            if file != there or remove or kind is not None:
+            if file != there or remove or kind is not None or quantization is not None:
                 stack.enter_context(output(file, overwrite=overwrite or file == there))
-            return _changed(there, file, remove, kind, progress)
+            return _changed(there, file, remove, kind, quantization, progress)
         if remove:
             raise InputError(
                 "to remove pictures, give the index alone: "
@@ -101,7 +106,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         own = [] if is_index or add else runs.written(folder_of(there))
         place = output(file, overwrite=overwrite or add, instead="--add to add to it", inputs=own)
         stack.enter_context(place)
-        before = opened(file, progress, graph=False) if add else None
+        before = opened(file, progress) if add else None
         run = before.about.run if before is not None and is_index else there
         if is_index and data is None:
             raise InputError(f"there is nothing to add: maskcon index {source} DATA --add")
@@ -113,18 +118,43 @@ def index(  # longer than a screen for the sake of what it says of its options
             same_encoder(before.about, about, file)
         side = SIDE if thumbnails else 0
         made = _entries(encoder, about, data, split, file, side, batch_size, options, progress)
-        wanted = kind or (before.about.kind if before is not None else "auto")
-        return _written(before, replace(about, kind=wanted), made, file, progress)
+        about = _searched(about, None if before is None else before.about, kind, quantization)
+        return _written(before, about, made, file, progress)
 
 
-def _is_index(source: Path, kind: str | None, *, named: bool) -> bool:
+def _known(kind: str | None, quantization: str | None) -> None:
+    """Raise `InputError` where one of them is of no kind that there is."""
+    if kind is not None and kind not in KINDS:
+        instead = " (ivf takes the place of hnsw)" if kind == "hnsw" else ""
+        raise InputError(f"kind is {kind!r}: expected {', '.join(KINDS)}{instead}")
+    if quantization is not None and quantization not in QUANTIZATIONS:
+        raise InputError(f"quantization is {quantization!r}: expected {', '.join(QUANTIZATIONS)}")
+
+
+def _searched(
+    about: About, before: About | None, kind: str | None, quantization: str | None
+) -> About:
+    """What an index says of itself, searched as is asked for, or else as before.
+
+    Raises:
+        InputError: the quantization of another kind of search is asked for.
+    """
+    before = before or about
+    wanted = kind or before.kind
+    if quantization is not None and wanted != "ivf":
+        raise InputError(
+            f"quantization is {quantization}, and kind is {wanted}: it belongs to --kind ivf; give "
+            "that as well, or leave it out"
+        )
+    return replace(about, kind=wanted, quantization=quantization or before.quantization)
+
+
+def _is_index(source: Path, *, named: bool) -> bool:
     """Whether the source is an index, and not a run.
 
     Raises:
-        InputError: it is neither, the kind is unknown, or an index to make has no name.
+        InputError: it is neither, or an index to make has no name.
     """
-    if kind is not None and kind not in KINDS:
-        raise InputError(f"kind is {kind!r}: expected {', '.join(KINDS)}")
     found = index_file.there(source)
     if source.is_file() and source.suffix != ".safetensors" and not found:
         raise InputError(
@@ -138,9 +168,9 @@ def _is_index(source: Path, kind: str | None, *, named: bool) -> bool:
     return found
 
 
-def opened(file: Path, progress: Progress, *, graph: bool = True) -> Index:
+def opened(file: Path, progress: Progress) -> Index:
     """The index in a file, what there is to say of it told."""
-    found, notes = index_file.read(file, graph=graph)
+    found, notes = index_file.read(file)
     for note in notes:
         progress.note(note)
     return found
@@ -174,16 +204,21 @@ def _written(
 
 
 def _changed(
-    source: Path, file: Path, remove: Sequence[str], kind: str | None, progress: Progress
+    source: Path,
+    file: Path,
+    remove: Sequence[str],
+    kind: str | None,
+    quantization: str | None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """An index without some pictures, or searched in another way; or as it is."""
     before = opened(source, progress)
-    if not remove and kind in (None, before.about.kind) and file == source:
+    about = _searched(before.about, None, kind, quantization)
+    if not remove and about == before.about and file == source:
         if before.anew:
             with locked(file):  # and read again: another process may have added to it
                 index_file.write(opened(file, Silent()), file)
         return _described(before, file)
-    about = replace(before.about, kind=kind or before.about.kind)
     _tell(about, len(before), progress)
     after, removed = replace(before, about=about).remove(remove)
     index_file.write(after, file)
@@ -192,7 +227,7 @@ def _changed(
 
 def _tell(about: About, count: int, progress: Progress) -> None:
     progress.update(
-        f"linking {count:,} pictures" if about.kind == "hnsw" else f"writing {count:,} pictures"
+        f"listing {count:,} pictures" if about.kind == "ivf" else f"writing {count:,} pictures"
     )
 
 

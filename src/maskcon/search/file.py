@@ -1,12 +1,13 @@
 """An index as one file that is mapped into memory.
 
 A zip archive whose members are stored as they are: about.json, vectors.npy [N, F], rows.arrow, and
-perhaps hnsw.faiss, whose SHA-256 is in about.json. A search reads what it needs of it, and other
-programs can open it. Nothing in it is executed.
+perhaps ivf.faiss and keys.npy [N], whose SHA-256 is in about.json. A search reads what it needs of
+it, and other programs can open it. Nothing in it is executed.
 """
 
 import hashlib
 import json
+import math
 import mmap
 import struct
 import zipfile
@@ -21,12 +22,13 @@ import pyarrow as pa
 from maskcon.config import LONGEST
 from maskcon.errors import InputError, brief
 from maskcon.runtime.files import parse_json, replacing
-from maskcon.search.hnsw import Graph, installed
 from maskcon.search.index import KINDS, SCHEMA, About, Index
+from maskcon.search.ivf import QUANTIZATIONS, Lists, installed
 
 FORMAT = 1
 ALIGNED = 64  # bytes; where members begin, so that numbers can be used where they lie
-CHECKSUM = "hnsw_sha256"  # in about.json
+CHECKSUM = "ivf_sha256"  # in about.json
+EARLIER = "hnsw"  # what 0.1 had for approximate searches: a kind, and a member hnsw.faiss
 PIECE = 2**22  # bytes of vectors that are written together
 _LOCAL = struct.Struct("<26xHH")  # a member's own header: lengths of its name and its extra field
 _EXTRA = struct.Struct("<HH")  # an extra field: its kind and length
@@ -39,9 +41,10 @@ def write(index: Index, path: Path) -> None:
         TrainingError: the disk is full or read-only; the earlier file is untouched.
     """
     about = {"maskcon index": FORMAT, "pictures": len(index), **asdict(index.about)}
-    graph = None if index.graph is None else index.graph.dump().data
-    if graph is not None:
-        about[CHECKSUM] = hashlib.sha256(graph).hexdigest()
+    lists = None if index.lists is None else index.lists.dump().data
+    keys = b"" if index.lists is None else index.lists.keys.astype("<i8").tobytes()
+    if lists is not None:
+        about[CHECKSUM] = _checksum(lists, keys)
     with replacing(path) as new, zipfile.ZipFile(new, "w") as archive:
         archive.writestr("about.json", json.dumps(about, indent=2) + "\n")
         with _member(archive, "vectors.npy") as file:
@@ -55,9 +58,20 @@ def write(index: Index, path: Path) -> None:
             pa.ipc.new_file(pa.PythonFile(file, "w"), SCHEMA) as table,
         ):
             table.write_table(index.rows, max_chunksize=65536)
-        if graph is not None:
-            with _member(archive, "hnsw.faiss") as file:
-                file.write(graph)
+        if lists is not None:
+            with _member(archive, "keys.npy") as file:
+                header = {"descr": "<i8", "fortran_order": False, "shape": (len(index),)}
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(keys)
+            with _member(archive, "ivf.faiss") as file:
+                file.write(lists)
+
+
+def _checksum(lists: Any, keys: Any) -> str:
+    """Of the bytes of lists, and then of their keys."""
+    digest = hashlib.sha256(lists)
+    digest.update(keys)
+    return digest.hexdigest()
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
@@ -79,13 +93,14 @@ def there(path: Path) -> bool:
         return False
 
 
-def read(path: Path, *, graph: bool = True) -> tuple[Index, tuple[str, ...]]:
+def read(path: Path) -> tuple[Index, tuple[str, ...]]:
     """Open an index; vectors and thumbnails stay on the disk until they are looked at.
+
+    Lists without a valid checksum are not given to FAISS, but made anew of the vectors, and so are
+    those that are to take the place of a graph of 0.1.
 
     Args:
         path: the file.
-        graph: load its graph, where it has one. A graph without a valid checksum, such as those
-            of 0.1, is not given to FAISS, but built anew of the vectors.
 
     Returns:
         The index, and what a person should know of how it was opened.
@@ -115,24 +130,34 @@ def read(path: Path, *, graph: bool = True) -> tuple[Index, tuple[str, ...]]:
         rows.validate(full=True)  # its offsets are used to find text and pictures
         if rows["path"].null_count:
             raise ValueError("rows without a path")
-        index = Index(about, vectors, rows)
-        if not graph or "hnsw.faiss" not in members:
-            return index, ()
-        if not installed():
-            return index, (f"{path} has a graph, and FAISS is not installed: searched exactly",)
-        content = members["hnsw.faiss"]
-        if hashlib.sha256(content).hexdigest() == checksum:
-            loaded = Graph.loaded(np.frombuffer(content, np.uint8), vectors)
-            return replace(index, graph=loaded), ()
-        anew = replace(index.linked(), anew=True)
-        return anew, (
-            f"the graph in {path} has no valid checksum, and was built anew of its vectors; "
-            f"`maskcon index {path}` keeps it",
-        )
+        return _with_lists(Index(about, vectors, rows), members, checksum, path)
     except InputError:
         raise
     except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{path} is damaged, or no index: {error}; index anew") from error
+
+
+def _with_lists(
+    index: Index, members: dict[str, memoryview], checksum: Any, path: Path
+) -> tuple[Index, tuple[str, ...]]:
+    """The index with what its file has for an approximate search, and what to say of that."""
+    content = members.get("ivf.faiss")
+    if content is None and "hnsw.faiss" not in members:
+        return index, ()
+    if not installed():
+        return index, (f"{path} has lists, and FAISS is not installed: searched exactly",)
+    if content is not None:
+        keys = _array(members["keys.npy"], "<i8", 1)
+        if _checksum(content, keys.data) == checksum:
+            lists = Lists.loaded(np.frombuffer(content, np.uint8), keys, index.vectors.shape)
+            return replace(index, lists=lists), ()
+        reason = "the lists in it have no valid checksum"
+    else:
+        reason = "it has a graph of an earlier version"
+    anew = replace(index.linked(), anew=True)
+    return anew, (
+        f"{path}: {reason}, and were made anew of its vectors; `maskcon index {path}` keeps them",
+    )
 
 
 def _members(path: Path, mapped: memoryview) -> dict[str, memoryview]:
@@ -159,9 +184,14 @@ def _about(content: memoryview, path: Path) -> tuple[About, Any]:
             f"{path} is an index of format {brief(about.get('maskcon index'))}, made by maskcon "
             f"{brief(about.get('version'))}: this version reads format {FORMAT}; index anew"
         )
+    about = {"quantization": "int8", **about}  # which 0.1 had not
+    if about["kind"] == EARLIER:
+        about["kind"] = "ivf"
     known = About(**{field.name: about[field.name] for field in fields(About)})
     if not isinstance(known.kind, str) or known.kind not in KINDS:
         raise ValueError(f"kind {brief(known.kind)}")
+    if known.quantization not in QUANTIZATIONS:
+        raise ValueError(f"quantization {brief(known.quantization)}")
     texts = (known.identity, known.run, known.version)
     if any(not isinstance(text, str) or len(text) > LONGEST for text in texts):
         raise ValueError(f"identity, run and version are {brief(texts)}")
@@ -170,13 +200,13 @@ def _about(content: memoryview, path: Path) -> tuple[About, Any]:
     return known, about.get(CHECKSUM)
 
 
-def _array(content: memoryview) -> np.ndarray:
-    """A float32 array [N, F] where it lies; a copy where it lies awry."""
+def _array(content: memoryview, kind: str = "<f4", axes: int = 2) -> np.ndarray:
+    """An array where it lies, such as float32 [N, F]; a copy where it lies awry."""
     header = BytesIO(bytes(content[:128]))
     if np.lib.format.read_magic(header) != (1, 0):
-        raise ValueError("its vectors are of another version of npy")
-    shape, fortran, kind = np.lib.format.read_array_header_1_0(header)
-    if kind != np.dtype("<f4") or fortran or len(shape) != 2:
-        raise ValueError(f"its vectors are {kind} {shape}")
-    values = np.frombuffer(content[header.tell() :], kind, count=shape[0] * shape[1])
+        raise ValueError("it has an array of another version of npy")
+    shape, fortran, found = np.lib.format.read_array_header_1_0(header)
+    if found != np.dtype(kind) or fortran or len(shape) != axes:
+        raise ValueError(f"it has an array of {found} {shape}: expected {kind}, {axes} axes")
+    values = np.frombuffer(content[header.tell() :], kind, count=math.prod(shape))
     return np.require(values, requirements="A").reshape(shape)

@@ -12,12 +12,16 @@ import torch
 
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import ELEMENTS, Retrieval
-from maskcon.search.hnsw import Graph, installed
+from maskcon.search.ivf import Lists, installed
 
-KINDS = ("auto", "exact", "hnsw")
+KINDS = ("auto", "exact", "ivf")
 EXACT_UP_TO = 200_000  # pictures that "auto" searches exactly
 QUERIES = 1024  # that are searched together
-SAMPLE = 1000  # queries that the recall of a graph is measured with
+SAMPLE = 500  # queries that the recall of an approximate search is measured with
+RECALL = 0.99  # of the exact 10 nearest: as many lists are visited as this takes
+LOSS = 0.01  # of it, for which lists are made anew
+PROBES = 8  # lists that are visited, at least
+CANDIDATES = 4  # of the lists for each neighbour, of which the nearest are chosen exactly
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -39,7 +43,8 @@ class About:
         image_size: side of the encoder's input in pixels.
         version: of maskcon, that made it.
         kind: how it is to be searched, one of KINDS.
-        recall: recall@10 of the graph against an exact search, where there is a graph.
+        recall: recall@10 of the lists against an exact search, where there are lists.
+        quantization: what the lists keep a vector as, one of `ivf.QUANTIZATIONS`.
     """
 
     identity: str
@@ -48,6 +53,7 @@ class About:
     version: str
     kind: str = "auto"
     recall: float | None = None
+    quantization: str = "int8"
 
 
 def table(
@@ -71,52 +77,67 @@ class Index:
         about: the encoder, and how it is searched.
         vectors: float32 [N, F], unit length.
         rows: a table of `SCHEMA`, N rows, no path twice.
-        graph: for an approximate search; None for an exact one.
-        anew: its file has no such graph, so that it should be written again.
+        lists: for an approximate search; None for an exact one.
+        anew: its file has no such lists, so that it should be written again.
     """
 
     about: About
     vectors: np.ndarray
     rows: pa.Table
-    graph: Graph | None = None
+    lists: Lists | None = None
     anew: bool = False
 
     @classmethod
     def of(cls, about: About, vectors: np.ndarray, rows: pa.Table) -> "Index":
         """An index of vectors [N, F] and their rows; of rows with one path, the last counts."""
-        last = {path: row for row, path in enumerate(rows["path"].to_pylist())}
-        if len(last) < len(rows):
-            kept = np.array(sorted(last.values()), np.int64)
-            vectors, rows = vectors[kept], rows.take(kept)
-        return cls(replace(about, recall=None), vectors, rows).linked()
+        return cls(about, *_last(vectors, rows)).linked()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def kind(self) -> str:
-        """How it is searched: "exact" or "hnsw"."""
-        return "exact" if self.graph is None else "hnsw"
+        """How it is searched: "exact" or "ivf"."""
+        return "exact" if self.lists is None else "ivf"
 
     def linked(self) -> "Index":
-        """With a graph, where its kind asks for one, and the graph's recall measured."""
+        """With lists, where its kind asks for them, and their recall measured.
+
+        Lists that it has are kept, unless it has outgrown them, they are of another quantization,
+        or they find less than before, since what was added lies far from what they were made for.
+        """
         wanted = self.about.kind
         if wanted == "auto":
-            wanted = "hnsw" if len(self) > EXACT_UP_TO and installed() else "exact"
+            wanted = "ivf" if len(self) > EXACT_UP_TO and installed() else "exact"
         if wanted == "exact" or not len(self):
-            return replace(self, graph=None, about=replace(self.about, recall=None))
-        linked = replace(self, graph=Graph.over(self.vectors))
-        return replace(linked, about=replace(self.about, recall=_recall(linked)))
+            return replace(self, lists=None, about=replace(self.about, recall=None))
+        lists, quantization = self.lists, self.about.quantization
+        if lists is None or lists.outgrown(len(self)) or lists.quantization != quantization:
+            lists = Lists.over(self.vectors, quantization)
+        recall = _measured(self, lists)
+        if self.lists is lists and recall < min(RECALL, self.about.recall or RECALL) - LOSS:
+            lists = Lists.over(self.vectors, quantization)
+            recall = _measured(self, lists)
+        return replace(self, lists=lists, about=replace(self.about, recall=recall))
 
     def add(self, vectors: np.ndarray, rows: pa.Table) -> "Index":
         """With more pictures; those whose path is there already take its place."""
         stays = pc.invert(pc.is_in(self.rows["path"], value_set=rows["path"].combine_chunks()))
-        kept = np.flatnonzero(stays.to_numpy())
-        return Index.of(
+        vectors, rows = _last(vectors, rows)
+        return self._changed(np.flatnonzero(stays.to_numpy()), vectors, rows)
+
+    def _changed(self, kept: np.ndarray, vectors: np.ndarray, rows: pa.Table) -> "Index":
+        """The rows that are kept, ascending, and then more."""
+        lists = None if self.lists is None else self.lists.changed(kept, vectors)
+        both = np.empty((len(kept) + len(vectors), self.vectors.shape[1]), np.float32)
+        np.take(self.vectors, kept, axis=0, out=both[: len(kept)], mode="clip")  # without a copy
+        both[len(kept) :] = vectors
+        return Index(
             self.about,
-            np.concatenate([self.vectors[kept], vectors]),
+            both,
             pa.concat_tables([self.rows.take(kept), rows]),
-        )
+            lists,
+        ).linked()
 
     def remove(self, patterns: Sequence[str]) -> tuple["Index", list[str]]:
         """Without the pictures whose path, or its end after a slash, is or matches a pattern.
@@ -139,7 +160,7 @@ class Index:
                 raise InputError(f"no path in the index matches {pattern!r}{such}")
             gone |= found
         kept = np.flatnonzero(~gone)
-        index = Index.of(self.about, self.vectors[kept], self.rows.take(kept))
+        index = self._changed(kept, self.vectors[:0], self.rows.slice(0, 0))
         return index, [paths[row] for row in np.flatnonzero(gone)]
 
     def bounded(self, k: int) -> int:
@@ -182,8 +203,8 @@ class Index:
         for start in range(0, len(queries), QUERIES):
             some = queries[start : start + QUERIES]
             left_out = without[start : start + QUERIES]
-            if self.graph is not None:
-                found.append(_through(self.graph, self.vectors, some, k, left_out))
+            if self.lists is not None:
+                found.append(_through(self.lists, self.vectors, some, k, left_out))
             else:
                 found.append(_exact(self.vectors, some, k, left_out))
         return Retrieval(torch.cat([f.ids for f in found]), torch.cat([f.scores for f in found]))
@@ -213,12 +234,16 @@ def _exact(
 
 
 def _through(
-    graph: Graph, vectors: np.ndarray, queries: np.ndarray, k: int, without: Sequence[np.ndarray]
+    lists: Lists, vectors: np.ndarray, queries: np.ndarray, k: int, without: Sequence[np.ndarray]
 ) -> Retrieval:
-    """What the graph finds near, sorted by exact similarity."""
-    wanted = min(len(vectors), k + max((len(rows) for rows in without), default=0))
-    near = graph.near(queries, wanted)  # [Q, wanted]
-    scores = np.einsum("qf,qkf->qk", queries, vectors[near])
+    """What the lists find near, sorted by exact similarity."""
+    wanted = k + max((len(rows) for rows in without), default=0)
+    near = lists.near(queries, min(len(vectors), CANDIDATES * wanted))  # [Q, C]
+    scores = np.empty(near.shape, np.float32)
+    step = max(1, ELEMENTS // (near.shape[1] * vectors.shape[1]))
+    for start in range(0, len(queries), step):
+        some = slice(start, start + step)
+        scores[some] = np.einsum("qf,qcf->qc", queries[some], vectors[near[some]])
     scores[near < 0] = -np.inf
     _check_cosines(torch.from_numpy(scores))
     for query, rows in enumerate(without):
@@ -234,17 +259,34 @@ def _check_cosines(scores: torch.Tensor) -> None:
         raise InputError("a vector of the index is not finite: it is damaged; index anew")
 
 
-def _recall(index: Index) -> float:
-    """Share of the exact 10 nearest of a sample of pictures that the graph finds."""
+def _last(vectors: np.ndarray, rows: pa.Table) -> tuple[np.ndarray, pa.Table]:
+    """Vectors [N, F] and their rows; of rows with one path, the last."""
+    last = {path: row for row, path in enumerate(rows["path"].to_pylist())}
+    if len(last) == len(rows):
+        return vectors, rows
+    kept = np.array(sorted(last.values()), np.int64)
+    return vectors[kept], rows.take(kept)
+
+
+def _measured(index: Index, lists: Lists) -> float:
+    """Share of the exact 10 nearest of a sample of pictures that lists find.
+
+    As many of the lists are visited as it takes for a share of `RECALL`, at least `PROBES`.
+    """
     rows = np.unique(np.linspace(0, len(index) - 1, min(SAMPLE, len(index))).astype(np.int64))
     k = min(10, len(index) - 1)
     if not k:
         return 1.0
     queries, itself = np.array(index.vectors[rows]), [np.array([row]) for row in rows]
-    found = index.search(queries, k, itself).ids
-    exact = replace(index, graph=None).search(queries, k, itself).ids
-    hits = (found[:, :, None] == exact[:, None, :]).any(2)
-    return float(hits.double().mean())
+    exact = replace(index, lists=None).search(queries, k, itself).ids
+    probes, recall = PROBES, 0.0
+    while True:
+        visited = lists.visiting(probes)
+        found = replace(index, lists=visited).search(queries, k, itself).ids
+        recall = float((found[:, :, None] == exact[:, None, :]).any(2).double().mean())
+        if recall >= RECALL or visited.probes < probes:
+            return recall
+        probes *= 2
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
