@@ -138,6 +138,40 @@ def test_files_that_are_read_are_not_written_to(home):
     refused(home, SAME, commands.export, run, to="atlas", data="e.parquet", out="e.parquet", **more)
 
 
+def test_other_names_of_what_is_read(home):
+    """Hard links, as which names appear that differ in capitals where these do not matter."""
+    rows = [f"{path},x\n" for path in sorted((home / "pictures").rglob("*.png"))]
+    (home / "t.csv").write_text("path,label\n" + "".join(rows))
+    (home / "same.csv").hardlink_to(home / "t.csv")
+    refused(home, SAME, commands.embed, "run", "t.csv", out="same.csv", overwrite=True)
+    refused(home, SAME, commands.eval, "run", data="t.csv", json="same.csv", overwrite=True)
+
+
+def test_pictures_that_an_index_shows(home):
+    commands.index("run", "pictures", out="shop.index")
+    first, second, *_ = sorted((home / "pictures").rglob("*.png"))
+    for option in ("html", "json"):
+        refused(
+            home, SAME, commands.search, "shop.index", [first], **{option: second}, overwrite=True
+        )
+
+
+def test_a_run_among_its_own_pictures(home):
+    """What it writes is no class of theirs afterwards."""
+    shutil.rmtree(home / "run")
+    for number, path in enumerate(sorted((home / "pictures" / "train").rglob("*.png"))):
+        place = home / "photos" / path.parts[-3] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    classes = len(commands.check("photos").facts["classes"]["coarse"])
+    commands.train(data="photos", out="photos/runs/x", **FAST)
+    told = Told()
+    judged = commands.eval("photos/runs/x", progress=told)
+    assert not any("differ" in note or "changed" in note for note in told.notes)
+    assert len(commands.check("photos").facts["classes"]["coarse"]) == classes
+    assert judged["images"] > 0
+
+
 def test_what_is_there_is_not_written_over_unasked(home):
     run = "run"
     commands.index(run, out="shop.index")
@@ -166,6 +200,8 @@ def test_what_is_there_is_not_written_over_unasked(home):
     commands.eval(run, json="lost.json", overwrite=True)
     assert not (home / "nowhere").exists()
     assert not (home / "lost.json").is_symlink()
+    (home / "d.csv.json").mkdir()
+    refused(home, r"d\.csv\.json is a folder", commands.embed, run, out="d.csv", overwrite=True)
     (home / "e.csv.json").write_text("mine")
     refused(home, r"e\.csv\.json exists", commands.embed, run, out="e.csv")
 

@@ -16,7 +16,7 @@ from maskcon.config import Config
 from maskcon.data import Features, Found, features_of, find, is_set
 from maskcon.data.pictures import Files, Joined, Pictures, is_picture
 from maskcon.data.readers import folder
-from maskcon.data.readers.arrays import one_or_several
+from maskcon.data.readers.arrays import CONTENT, one_or_several
 from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
 from maskcon.model.network import Network
@@ -243,7 +243,7 @@ def _pictures(images: Any) -> Pictures:
             images = find(str(images))
     if isinstance(images, Found):
         return joined(images)
-    if isinstance(images, Iterable) and not isinstance(images, np.ndarray | Tensor | bytes):
+    if isinstance(images, Iterable) and not isinstance(images, np.ndarray | Tensor | CONTENT):
         images = list(images)
         if images and all(isinstance(image, str | Path) for image in images):
             return Files(images)

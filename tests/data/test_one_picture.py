@@ -31,6 +31,7 @@ def test_every_way_in_gives_the_same_vector(run, photo):
     )
     ways = [
         photo, str(photo), [photo], photo.read_bytes(), [photo.read_bytes()],
+        bytearray(photo.read_bytes()), memoryview(photo.read_bytes()),
         Image.open(photo), [Image.open(photo)], array, [array], array[None],
         np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]),
         torch.from_numpy(array).permute(2, 0, 1), torch.from_numpy(array).permute(2, 0, 1)[None],
@@ -41,6 +42,8 @@ def test_every_way_in_gives_the_same_vector(run, photo):
         found = encoder.embed(way)
         assert found.shape == expected.shape, type(way)
         np.testing.assert_array_equal(found, expected, err_msg=str(type(way)))
+    together = encoder.embed([photo, str(photo), Image.open(photo), array, photo.read_bytes()])
+    np.testing.assert_allclose(together, np.repeat(expected, 5, axis=0), atol=1e-6)
 
 
 def test_grey_ways(run):
@@ -51,10 +54,33 @@ def test_grey_ways(run):
         np.testing.assert_array_equal(encoder.embed(way), expected)
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 16), (4, 16, 16)])
+@pytest.mark.parametrize(
+    "shape", [(2, 16, 16), (3, 16, 16), (4, 16, 16), (16, 16, 2), (32, 32, 5), (32, 20, 13)]
+)
 def test_what_may_be_one_or_several_is_refused(shape):
-    with pytest.raises(InputError, match="one picture with its channels first or several grey"):
+    with pytest.raises(
+        InputError, match=r"may be one picture (with|of \d+ bands).* or several grey"
+    ):
         one_or_several(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(8, 32, 32), (8, 16, 16), (100, 12, 30)])
+def test_several_grey_pictures_are_several(shape):
+    assert len(one_or_several(np.zeros(shape, np.uint8))) == shape[0]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(None, 5, np.ones((16, 16, 3), bool), np.ones((16, 16, 3), np.float32)),
+        *(np.ones((16, 16, 3), np.int64), np.ones((16, 16, 3), object)),
+        *(np.ones((1, 1, 16, 16, 3), np.uint8), torch.ones(2, 16, 16).byte()),
+        *(torch.ones(3, 16, 16).bfloat16(), torch.ones(3, 16, 16, requires_grad=True)),
+    ],
+)
+def test_other_kinds_are_one_message(given):
+    with pytest.raises(InputError, match="expected"):
+        one_or_several(given)
 
 
 def test_a_picture_with_labels_of_several_is_refused():

@@ -202,3 +202,65 @@ def test_twelve_bits_in_sixteen(tmp_path):
         levels = np.random.default_rng(row).integers(4096, size=(20, 20)).astype(np.uint16)
         Image.fromarray(levels).save(tmp_path / "ab"[row % 2] / f"{row}.png")
     assert any("12 bits" in warning for warning in commands.check(tmp_path).warnings)
+
+
+def test_what_begins_as_a_picture_is_one_and_what_does_not_is_none(tmp_path):
+    tree(tmp_path, "a", "b", count=1)
+    kinds = ("PPM", "ICO", "PCX", "DDS", "SGI", "BMP")
+    for kind in kinds:
+        (tmp_path / "a" / f"{kind}.bin").write_bytes(bytes_of(noise(1, 32), kind))
+    others = {"p": b"P1 of the plan\n", "t": b"#define text\n", "n": b"\n\0", "x": b""}
+    for name, content in others.items():
+        (tmp_path / "b" / f"{name}.txt").write_bytes(content)
+    (tmp_path / "b" / "jxl").write_bytes(b"\xff\x0a" + bytes(20))
+    (tmp_path / "b" / "camera.GPR").write_bytes(b"II*\0" + bytes(20))
+    found = find(str(tmp_path))
+    assert len(found.parts["train"]) == 2 + len(kinds)
+    assert "2 files that look like pictures" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["@Recycle", "RECYCLER", "~snapshot", "a/@tmp", "b/_vti_cnf"])
+def test_folders_of_machines(tmp_path, name):
+    tree(tmp_path, "a", "b", name, count=2)
+    assert len(find(str(tmp_path)).parts["train"]) == 4
+
+
+@pytest.mark.parametrize(
+    "marks", [("run.json", "metrics.jsonl"), (".maskcon-export",), ("groups.csv", "summary.json")]
+)
+def test_what_maskcon_wrote_among_the_pictures_is_no_class(tmp_path, marks):
+    tree(tmp_path, "a", "b", "out/x", count=2)
+    for mark in marks:
+        (tmp_path / "out" / mark).write_text("{}")
+    found = find(str(tmp_path))
+    assert found.coarse_names == ("a", "b")
+    assert found.notes == ("1 folders that maskcon wrote are passed over: out",)
+
+
+def test_splits_in_a_class_are_no_fine_classes(tmp_path):
+    tree(tmp_path / "one", "data/train", "data/test")
+    with pytest.raises(InputError, match=r"splits in it \(test, train\).*: give .*one/data"):
+        find(str(tmp_path / "one"))
+    tree(tmp_path / "two", "bottle/train", "bottle/test", "cable/train", "cable/test")
+    with pytest.raises(InputError, match="put the splits above the classes"):
+        find(str(tmp_path / "two"))
+    tree(tmp_path / "classes", "vehicles/train", "vehicles/tram", "tests/test")
+    assert len(find(str(tmp_path / "classes")).fine_names) == 3
+
+
+@pytest.mark.parametrize("place", ["train", "."])
+def test_a_table_in_parquet_beside_pictures(tmp_path, place):
+    tree(tmp_path, "train", "test")
+    for part in {place, "test"} if place == "train" else {"."}:
+        rows = [
+            {"file_name": str(path.relative_to(tmp_path / part)), "label": "ab"[row % 2]}
+            for row, path in enumerate(sorted((tmp_path / part).rglob("*.png")))
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / part / "metadata.parquet")
+    found = find(str(tmp_path))
+    assert {name: len(part) for name, part in found.parts.items()} == {"train": 4, "test": 4}
+    assert found.coarse_names == ("a", "b")
+    (tmp_path / "test" / "metadata.parquet").write_bytes(b"PAR1")
+    if place == "train":
+        with pytest.raises(InputError, match="cannot be read as"):
+            find(str(tmp_path))

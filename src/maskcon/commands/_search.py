@@ -88,8 +88,9 @@ def search(  # longer than a screen for the sake of what it says of its options
         k = there.bounded(k)
         asked = _queries(queries)
         own = runs.written(folder_of(run or there.about.run))
+        shown = there.rows["path"].to_pylist() if outputs else []  # of which hits are pictures
         for option, file in outputs.items():
-            check_apart([file], [*confine.files_of(asked), *own], option)
+            check_apart([file], [*confine.files_of(asked), *own, *shown], option)
         encoder = _encoder(there, Path(index), run, device, precision)
         known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
         all_readable(known.skipped, len(asked), skip_unreadable)

@@ -40,9 +40,11 @@ FORMATS = frozenset(
 # whose first image is a stamp.
 HEIF = frozenset((".heic", ".heif", ".hif", ".heics", ".heifs"))
 UNREAD = HEIF | {
-    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mrw"),
-    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
-    *(".dcm", ".emf", ".eps", ".exr", ".hdr", ".jxl", ".psb", ".svg", ".svgz", ".wmf", ".xcf"),
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq"),
+    *(".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2"),
+    *(".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    *(".bpg", ".dcm", ".emf", ".eps", ".exr", ".hdr", ".jls", ".jxl", ".jxr", ".pct", ".pict"),
+    *(".psb", ".svg", ".svgz", ".wdp", ".wmf", ".xcf"),
 }
 _MAGIC = re.compile(  # of files that end in nothing that is known
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|\0\0\0\x0cjP  "
@@ -50,6 +52,7 @@ _MAGIC = re.compile(  # of files that end in nothing that is known
     re.DOTALL,
 )
 _MAGIC_HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
+_MAGIC_JXL = re.compile(rb"\0\0\0\x0cJXL |\xff\x0a")
 _JPEGS = ("JPEG", "MPO")  # that can be decoded at a part of their size
 _ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
 _TIFF_SIZE = (256, 257)
@@ -77,14 +80,15 @@ def suffixes() -> frozenset[str]:
 
 def is_picture(path: Path) -> bool:
     """Whether a file ends as pictures do, or begins as they do where its end tells nothing."""
-    return path.suffix.lower() in suffixes() or (
-        path.suffix.lower() not in UNREAD and bool(_MAGIC.match(_beginning(path)))
-    )
+    suffix = path.suffix.lower()
+    return suffix in suffixes() or (suffix not in UNREAD and _begins_as_one(path))
 
 
 def is_unread_picture(path: Path) -> bool:
     """Whether a file that is no `is_picture` looks like a picture all the same."""
-    return path.suffix.lower() in UNREAD or bool(_MAGIC_HEIF.match(_beginning(path)))
+    beginning = _beginning(path)
+    unread = bool(_MAGIC_HEIF.match(beginning) or _MAGIC_JXL.match(beginning))
+    return path.suffix.lower() in UNREAD or unread
 
 
 def how_to_read(unread: Path) -> str:
@@ -95,6 +99,29 @@ def how_to_read(unread: Path) -> str:
 
 
 _INSTALL_HEIF = "pip install 'maskcon[heif]' reads HEIC, or save it as JPEG"
+
+
+def _begins_as_one(path: Path) -> bool:
+    """Whether a file has the signature of a format that is decoded.
+
+    Short ones, of which text and other files may have the same bytes, count where the format's
+    header follows.
+    """
+    beginning = _beginning(path)
+    if _MAGIC.match(beginning):
+        return True
+    for form in _formats():
+        accept = Image.OPEN[form][1]
+        if accept is None:
+            continue
+        try:
+            if accept(beginning) is True:
+                with _stream(path) as stream:
+                    Image.OPEN[form][0](stream, "")
+                return True
+        except Exception:  # what is no file of that format can raise anything
+            continue
+    return False
 
 
 def _beginning(path: Path) -> bytes:

@@ -487,6 +487,11 @@ def check_output(
         raise InputError(f"{path} is a folder: give {option} the name of a file")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path.parent} is no folder: make it, or give another {option}")
+    blocked = next((f for f in earlier or () if not folder and f.is_dir()), None)
+    if blocked is not None:
+        raise InputError(
+            f"{blocked} is a folder, and a file of this name is to be written: move it"
+        )
     there = [file for file in (earlier if earlier is not None else [path]) if os.path.lexists(file)]
     if there and not overwrite:
         ways = ", ".join([f"give another {option}", *([instead] if instead else [])])
@@ -553,18 +558,31 @@ def check_apart(
     written = {os.path.realpath(path): path for path in outputs if os.path.lexists(path)}
     if not written:
         return
+    # hard links, and names on a disk where capitals do not matter
+    same = {identity for path in written if (identity := _identity(path)) is not None}
     followed: dict[str, str] = {}
     for given in inputs:
         place = place_of(given, followed)
         around = place
         while around not in written and around != os.path.dirname(around):  # noqa: PTH120 - text
             around = os.path.dirname(around)  # noqa: PTH120
+        if around not in written and _identity(place) in same:
+            raise InputError(f"{given} is read and would be overwritten: give another {option}")
         if around in written:
             how = "is read and would be overwritten" if around == place else "is read, and lies in"
             raise InputError(
                 f"{given} {how}{'' if around == place else f' {written[around]}'}: give another "
                 f"{option}"
             )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from all others, whatever its names; None of what is not there."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if found.st_ino else None
 
 
 def place_of(file: str | Path, followed: dict[str, str]) -> str:

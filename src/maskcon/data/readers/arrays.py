@@ -1,6 +1,7 @@
 """Pictures and labels that are in memory already."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from maskcon.data.table import Found, Part, numbered
 from maskcon.errors import InputError
 
 CHANNELS = (1, 3, 4)  # of a picture
+BANDS = 16  # that a picture of more than three colours, as from a satellite, may have
 
 
 def from_arrays(
@@ -72,8 +74,8 @@ def from_arrays(
 def pictures_of(images: Any, name: str = "arrays") -> Arrays:
     """Pictures without labels, of whatever `from_arrays` takes.
 
-    Each of a sequence may also be a Pillow image, the bytes of an image file, or an array with an
-    alpha channel or its channels first.
+    Each of a sequence may also be a Pillow image, an image file's path or bytes, or an array with
+    an alpha channel or its channels first.
 
     Raises:
         InputError: something has another type or shape.
@@ -94,17 +96,24 @@ def one_or_several(images: Any, name: str = "arrays") -> Arrays:
     """
     if _is_one(images):
         return pictures_of([images], name)
-    if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[0] in (3, 4):
-        raise InputError(
-            f"{name} are an array {list(images.shape)}, which may be one picture with its channels "
-            "first or several grey ones: give [H, W, 3], or a list of pictures"
-        )
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        count, height, width = images.shape
+        bands = width <= BANDS and width < height  # [H, W, C]
+        if count in (2, 3, 4) or bands:
+            raise InputError(
+                f"{name} are an array {list(images.shape)}, which may be one picture "
+                + (f"of {width} bands" if bands else "with its channels first")
+                + " or several grey ones: give [H, W, 3], or a list of pictures"
+            )
     return pictures_of(images, name)
+
+
+CONTENT = bytes | bytearray | memoryview  # the content of an image file
 
 
 def _is_one(images: Any) -> bool:
     """Whether something is one picture, not several."""
-    if isinstance(images, bytes | Image.Image):
+    if isinstance(images, CONTENT | Image.Image):
         return True
     if not isinstance(images, np.ndarray | Tensor):
         return False
@@ -146,15 +155,26 @@ def _images(images: Any, part: str) -> Tensor | list[np.ndarray]:
         if images.ndim == 3:
             images = np.repeat(images[..., None], 3, axis=3)
         return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    if not isinstance(images, Iterable):
+        raise InputError(
+            f"{part} are {type(images).__name__}: expected pictures, as paths, arrays, Pillow "
+            "images or the bytes of image files"
+        )
     return [_picture(image, f"{part} image {row}") for row, image in enumerate(images)]
 
 
 def _picture(image: Any, name: str) -> np.ndarray:
     """One picture, uint8 [H, W, 3], as the file with the same picture would be read."""
-    if isinstance(image, bytes):
-        return decode(image, name)
+    if isinstance(image, str | Path):
+        return decode(Path(image), str(image))
+    if isinstance(image, CONTENT):
+        return decode(bytes(image), name)
     if isinstance(image, Image.Image):
         return rgb(ImageOps.exif_transpose(image))
+    if isinstance(image, Tensor) and image.dtype != torch.uint8:  # NumPy has not all of its types
+        raise InputError(
+            f"{name} is of {image.dtype} {list(image.shape)}: expected uint8 [3, H, W]"
+        )
     array = np.asarray(image.cpu() if isinstance(image, Tensor) else image)
     if array.ndim == 3 and array.shape[0] in CHANNELS and array.shape[2] not in CHANNELS:
         array = array.transpose(1, 2, 0)

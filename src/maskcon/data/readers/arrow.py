@@ -23,6 +23,7 @@ from maskcon.errors import InputError
 from maskcon.runtime.files import check_unpacked, parse_json
 
 _T = TypeVar("_T")
+METADATA = "metadata.parquet"  # a table of pictures that lie beside it, no shard
 
 
 def found(path: Path) -> bool:
@@ -45,6 +46,18 @@ def read(path: Path, columns: Columns) -> Found:
     return _assembled(path, columns, [_ArrowTable(file, part) for part, file in _saved(path)])
 
 
+def rows(path: Path) -> list[dict]:
+    """The rows of a Parquet file, as a mapping of the columns' names each.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    table = _ParquetTable(path, None)
+    names = table.schema().names
+    columns = zip(*(table.column(name) for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in columns]
+
+
 def _shards(path: Path) -> list[tuple[str | None, Path]]:
     """(split, file) of Parquet files: one file; a folder of them, or its data/ folder."""
     if path.is_file():
@@ -65,11 +78,17 @@ def _shards(path: Path) -> list[tuple[str | None, Path]]:
 
 def _shards_in(path: Path) -> list[tuple[str | None, Path]]:
     """(split, file) of the shards of a folder, or of its folders of splits: train/0000.parquet."""
-    files = sorted(path.glob("*.parquet"))
+    files = sorted(f for f in path.glob("*.parquet") if f.name != METADATA)
     if files:
         return [(_split_of(file.stem), file) for file in files]
     splits = [(_split_of(f.name.removeprefix("partial-")), f) for f in _folders(path)]
-    return [(part, file) for part, f in splits if part for file in sorted(f.glob("*.parquet"))]
+    return [
+        (part, file)
+        for part, f in splits
+        if part
+        for file in sorted(f.glob("*.parquet"))
+        if file.name != METADATA
+    ]
 
 
 def _folders(path: Path) -> list[Path]:

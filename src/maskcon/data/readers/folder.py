@@ -10,14 +10,20 @@ from maskcon.data.pictures import Files, how_to_read, is_picture, is_unread_pict
 from maskcon.data.table import SPLITS, Found, Part, numbered, settle
 from maskcon.errors import InputError
 
-# Folders that machines make: thumbnails of a NAS, recycle bins, what archives of a Mac hold beside
-# the files. Hidden ones are passed over as well.
+# Folders that machines make: thumbnails and snapshots of a NAS, recycle bins, what archives of a
+# Mac hold beside the files. Hidden ones are passed over as well.
 OF_MACHINES = frozenset(
     {
-        *("@eadir", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
-        *("$recycle.bin", "system volume information", "lost+found", "__macosx", "__pycache__"),
+        *("@eadir", "@__thumb", "@recycle", "@recently-snapshot", "@snapshot", "@synoresource"),
+        *("@synodrive", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot", "~snapshot"),
+        *("$recycle.bin", "recycler", "trashbox", "network trash folder", "temporary items"),
+        *("system volume information", "lost+found", "found.000", "_vti_cnf"),
+        *("__macosx", "__pycache__"),
     }
 )
+# Files by which a folder below the pictures is known as one that maskcon wrote: a run, an export,
+# groups that were discovered. There are pictures in them that belong to no class.
+OF_MASKCON = ({"run.json", "metrics.jsonl"}, {".maskcon-export"}, {"groups.csv", "summary.json"})
 SHOWN = 3  # names in a message
 
 
@@ -29,10 +35,17 @@ class _Row:
 
 @dataclass
 class _Below:
-    """What lies below a folder: pictures, and what looks like pictures and is not read."""
+    """What lies below a folder.
+
+    Attributes:
+        rows: pictures.
+        unread: what looks like pictures and is not read.
+        written: folders that maskcon wrote.
+    """
 
     rows: list[_Row] = field(default_factory=list)
     unread: list[Path] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
 
 
 def found(path: Path) -> bool:
@@ -69,7 +82,10 @@ def read(path: Path, coarse_level: int = 0) -> Found:
     below = {name: _below(part) for name, part in folders.items()}
     every = [row for part in below.values() for row in part.rows]
     unread = [file for part in below.values() for file in part.unread]
-    notes += passed_over(unread, path)
+    if list(folders.values()) == [path]:
+        _refuse_splits_below(path, every)
+    written = [folder for part in below.values() for folder in part.written]
+    notes += (*passed_over(unread, path), *_told(written, path))
     coarse_of, fine_of = _labels(path, every, coarse_level)
     coarse, coarse_names = numbered(coarse_of)
     fine, fine_names = (None, ()) if fine_of is None else numbered(fine_of)
@@ -95,7 +111,10 @@ def read(path: Path, coarse_level: int = 0) -> Found:
 def loose(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     """Every picture anywhere below a folder, whatever its folders mean, in order; and notes."""
     below = _below(path)
-    return [row.file for row in below.rows], passed_over(below.unread, path)
+    return (
+        [row.file for row in below.rows],
+        (*passed_over(below.unread, path), *_told(below.written, path)),
+    )
 
 
 def unread(path: Path) -> tuple[str, ...]:
@@ -115,6 +134,14 @@ def passed_over(unread: Sequence[Path], path: Path) -> tuple[str, ...]:
         f"{len(unread):,} files that look like pictures are passed over, since their format is "
         f"not decoded ({counted}): {named}. What to do: {advice}",
     )
+
+
+def _told(written: Sequence[Path], path: Path) -> tuple[str, ...]:
+    """A note on folders of maskcon's among the pictures."""
+    if not written:
+        return ()
+    named = _some([str(folder.relative_to(path)) for folder in written])
+    return (f"{len(written):,} folders that maskcon wrote are passed over: {named}",)
 
 
 def _labels(
@@ -207,9 +234,24 @@ def _parts(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     return settle(parts)
 
 
+def _refuse_splits_below(path: Path, rows: Sequence[_Row]) -> None:
+    """Raise `InputError` where splits lie inside of a folder, and would be taken for classes."""
+    inside: dict[str, set[str]] = {}
+    for row in rows:
+        if row.folders:
+            inside.setdefault(row.folders[0], set()).add("".join(row.folders[1:2]))
+    for name, names in inside.items():
+        if len(names) > 1 and all(n.lower() in SPLITS for n in names):
+            way = "put the splits above the classes, as in train/class/image.jpg"
+            raise InputError(
+                f"{path / name} has folders of splits in it ({', '.join(sorted(names))}), and "
+                f"{path} has none: {f'give {path / name}' if len(inside) == 1 else way}"
+            )
+
+
 def _below(path: Path) -> _Below:
     below = _Below()
-    for row in _files(path):
+    for row in _files(path, below.written):
         if is_picture(row.file):
             below.rows.append(row)
         elif is_unread_picture(row.file):
@@ -221,8 +263,11 @@ def _pictures(path: Path) -> Iterator[_Row]:
     return (row for row in _files(path) if is_picture(row.file))
 
 
-def _files(path: Path) -> Iterator[_Row]:
-    """Every file below a folder: those of a folder before those of the folders in it."""
+def _files(path: Path, written: list[Path] | None = None) -> Iterator[_Row]:
+    """Every file below a folder: those of a folder before those of the folders in it.
+
+    Folders that maskcon wrote are passed over, and added to `written`.
+    """
     ahead: list[tuple[Path, tuple[str, ...], tuple[str, ...]]] = [(path, (), _above(path))]
     while ahead:
         folder, names, within = ahead.pop()
@@ -233,8 +278,19 @@ def _files(path: Path) -> Iterator[_Row]:
                 continue
             within = (*above, place)
         files, folders = _visible(folder)
+        if names and _is_ours(folder, {file.name for file in files}):
+            if written is not None:
+                written.append(folder)
+            continue
         yield from (_Row(file, names) for file in files)
         ahead += [(f, (*names, f.name), within) for f in reversed(folders)]
+
+
+def _is_ours(folder: Path, names: set[str]) -> bool:
+    return any(
+        all(name in names or (name[0] == "." and (folder / name).exists()) for name in mark)
+        for mark in OF_MASKCON
+    )
 
 
 def _above(path: Path) -> tuple[str, ...]:

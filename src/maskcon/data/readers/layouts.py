@@ -42,7 +42,7 @@ LAYOUTS = (
     ),
     Layout("*.parquet shards or a data set saved to disk", arrow.found, arrow.read, columns=True),
     Layout(
-        "metadata.csv or .jsonl beside pictures",
+        "metadata.csv, .jsonl or .parquet beside pictures",
         lambda path: tables.beside(path) and (tables.labelled(path) or not folder.found(path)),
         tables.read_beside,
         columns=True,

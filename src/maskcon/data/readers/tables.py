@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskcon.data.pictures import Files
+from maskcon.data.readers import arrow
 from maskcon.data.readers.columns import USUAL, Columns, Labels, assemble, usual
 from maskcon.data.table import SPLITS, Found
 from maskcon.errors import InputError
@@ -16,7 +17,11 @@ from maskcon.runtime.files import parse_json
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
-METADATA = ("metadata.csv", "metadata.jsonl")  # Hugging Face's name of a table beside pictures
+METADATA = (
+    "metadata.csv",
+    "metadata.jsonl",
+    "metadata.parquet",
+)  # Hugging Face's name of a table beside pictures
 
 
 def read(path: Path, columns: Columns) -> Found:
@@ -112,6 +117,8 @@ def _first_folder(value: str) -> str | None:
 
 
 def _rows(path: Path) -> list[dict]:
+    if path.suffix.lower() == ".parquet":
+        return arrow.rows(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")  # names may hold any end of line
     except (OSError, UnicodeDecodeError) as error:
