@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # Several processes test at once, one for each core: one thread for each, and for what they start.
@@ -23,6 +24,7 @@ from maskcon.model.network import Architecture, Network
 from maskcon.model.saved import save_encoder
 from maskcon.report import plots
 from maskcon.runtime import plugins
+from tests import command_worker
 
 MASKCON = Path(sys.executable).parent / "maskcon"
 
@@ -33,17 +35,12 @@ FAST = {
 }
 
 
-DRAWINGS = {name: getattr(plots, name) for name in ("curves", "tsne_map", "neighbours")}
-
-
 @pytest.fixture(autouse=True, scope="session")
 def blank_drawings():
-    """Runs draw blank pictures: drawing takes two thirds of a short run's time."""
-    from matplotlib.figure import Figure
-
+    """Runs draw blank pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in DRAWINGS:
-            patch.setattr(plots, name, lambda *given: Figure((1, 1)))
+        for name in command_worker.DRAWINGS:
+            patch.setattr(plots, name, command_worker.blank)
         yield
 
 
@@ -51,7 +48,7 @@ def blank_drawings():
 def drawn(blank_drawings):
     """From here on a module's runs draw what people see."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, draw in DRAWINGS.items():
+        for name, draw in command_worker.DRAWINGS.items():
             patch.setattr(plots, name, draw)
         yield
 
@@ -109,8 +106,16 @@ def as_found(data: DataSet) -> Found:
 
 # Processes of their own start at once: the server that they are forked from has torch already.
 PROCESSES = multiprocessing.get_context("forkserver")
+LATE = ("compare", "discover", "eval", "export", "report", "search", "train")
 PROCESSES.set_forkserver_preload(
-    ["tests.train.crash_worker", "tests.train.ranks_worker", "tests.kills_worker"]
+    [
+        *("tests.command_worker", "tests.kills_worker"),
+        *("tests.train.crash_worker", "tests.train.ranks_worker"),
+        # what commands import late is imported once, for all
+        *(f"maskcon.commands._{name}" for name in LATE),
+        *("matplotlib.pyplot", "sklearn.decomposition", "sklearn.manifold", "timm.optim"),
+        *("pyarrow.parquet", "pyarrow.pandas_compat"),
+    ]
 )
 
 
@@ -155,10 +160,15 @@ def untrained_run(folder: Path, seed: int, image_size: int = 16) -> Path:
 
 
 def typed(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    """A command as a person types it."""
-    return subprocess.run(
-        [MASKCON, *words], capture_output=True, text=True, cwd=cwd, timeout=600, check=False
-    )
+    """A command as a person types it, in a process that has torch already."""
+    given = [str(word) for word in words]
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = begun(command_worker.command, given, cwd or Path.cwd(), out, err)
+        process.join()
+        return subprocess.CompletedProcess(
+            given, process.exitcode, out.read_text(), err.read_text()
+        )
 
 
 class Told:

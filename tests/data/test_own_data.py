@@ -25,6 +25,7 @@ from maskcon.eval.recall import pixel_recall
 from maskcon.runs.recorder import FolderRecorder
 from maskcon.train.loop import fit
 from maskcon.train.state import Training
+from tests.conftest import typed
 
 CLASSES = {"fruit": ("apple", "pear"), "fish": ("trout", "carp")}
 FINE = [f"{coarse}/{fine}" for coarse, fines in sorted(CLASSES.items()) for fine in sorted(fines)]
@@ -786,27 +787,21 @@ def test_check_finds_what_is_wrong(tmp_path):
     assert commands.check(tmp_path / "set.csv", skip_unreadable=True).wrong == ()
 
 
-def cli(*words: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from maskcon.cli import main; main()", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.heavy
 def test_check_and_pack_as_commands(tmp_path):
     write_tree(tmp_path / "set", 80)
-    done = cli("data", "check", "set", "--json", "report.json", cwd=tmp_path)
+    done = typed("data", "check", "set", "--json", "report.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "40 train and 16 test images" in done.stdout
     assert json.loads((tmp_path / "report.json").read_text())["wrong"] == []
     for file in (tmp_path / "set" / "train" / "fruit").rglob("*.png"):
         file.unlink()
-    done = cli("data", "check", "set", cwd=tmp_path)
+    done = typed("data", "check", "set", cwd=tmp_path)
     assert done.returncode == 1
     assert "wrong:      all train images are of one coarse class" in done.stdout
-    done = cli("data", "pack", "set", "set.pack", "--size", "40", cwd=tmp_path)
+    done = typed("data", "pack", "set", "set.pack", "--size", "40", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "set.pack: 36 pictures" in done.stdout
-    assert cli("data", "check", "nowhere", cwd=tmp_path).returncode == 2
+    assert typed("data", "check", "nowhere", cwd=tmp_path).returncode == 2
 
 
 def test_one_class_is_wrong_for_methods_that_read_labels(tmp_path):

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -32,7 +31,7 @@ from maskcon.report.near_duplicates import near_duplicates
 from maskcon.report.sections import data_block
 from maskcon.report.sprites import packed, thumbnails
 from maskcon.runtime.progress import Silent
-from tests.conftest import Outline, wait, write_tree
+from tests.conftest import Outline, typed, wait, write_tree
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 QUOTED = "\"'&<!--</script ]]>"
@@ -334,17 +333,13 @@ def test_nonsense(run, options, message):
         commands.report(run, **options)
 
 
-@pytest.mark.heavy
 def test_the_command(run, tmp_path):
-    maskcon = Path(sys.executable).parent / "maskcon"
-    words = [maskcon, "report", run, "-o", tmp_path / "r.html", "--map", "pca", "--points", "30"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    words = ["report", run, "-o", tmp_path / "r.html", "--map", "pca", "--points", "30"]
+    done = typed(*words)
     assert done.returncode == 0, done.stderr
     assert re.search(r"r\.html: [\d.]+ MiB, 30 of 60 pictures on the map", done.stdout)
     (tmp_path / "empty").mkdir()
-    done = subprocess.run(
-        [maskcon, "report", tmp_path / "empty"], capture_output=True, text=True, check=False
-    )
+    done = typed("report", tmp_path / "empty")
     assert done.returncode == 2
     assert "is no run folder" in done.stderr
 

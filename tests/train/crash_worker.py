@@ -3,14 +3,12 @@
 import os
 import shutil
 import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from maskcon import cli, commands
+from maskcon import commands
 from maskcon.commands import _train as training
 
 End = Literal["killed", "torn", "power cut"]
@@ -119,14 +117,3 @@ def train(
     commands.train(out=out, data=data, resume=resume, **SETTINGS)
     if calls is not None:
         calls.value = disk.calls
-
-
-def command(words: list[str], log: Path) -> None:
-    """Type a command."""
-    torch.set_num_threads(1)
-    with open(log, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = ["maskcon", *words]
-    main: Callable[[], None] = cli.main
-    main()

@@ -18,6 +18,7 @@ from maskcon.data import DataSet
 from maskcon.errors import InputError
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
+from tests import command_worker
 from tests.conftest import PROCESSES, Told, begun, picture_tree
 from tests.train import crash_worker
 from tests.train.test_train import equal
@@ -104,14 +105,14 @@ def test_thirty_kills(tmp_path, pictures):
         words += [f"--{name.replace('_', '-')}", str(value)]
     log = tmp_path / "log"
     start = time.monotonic()
-    whole = begun(crash_worker.command, [*words, "--out", str(tmp_path / "whole")], log)
+    whole = begun(command_worker.command, [*words, "--out", str(tmp_path / "whole")], tmp_path, log)
     whole.join()
     assert whole.exitcode == 0, log.read_text()
     seconds = time.monotonic() - start
     out, chance, kills = tmp_path / "run", random.Random(1), 0
     while True:
         resume = ["--resume"] if (out / runs.RUN_FILE).exists() else []
-        running = begun(crash_worker.command, [*words, "--out", str(out), *resume], log)
+        running = begun(command_worker.command, [*words, "--out", str(out), *resume], tmp_path, log)
         running.join(chance.uniform(0, seconds / 4) if kills < KILLS else None)
         if running.exitcode is not None:
             assert running.exitcode == 0, log.read_text()
@@ -131,7 +132,7 @@ def test_one_process_in_a_folder(tmp_path, pictures):
     words = ["train", "--data", str(pictures), "--out", str(out), "--epochs", "10000"]
     for name, value in crash_worker.SETTINGS.items():
         words += [] if name == "epochs" else [f"--{name.replace('_', '-')}", str(value)]
-    first = begun(crash_worker.command, words, tmp_path / "log")
+    first = begun(command_worker.command, words, tmp_path, tmp_path / "log")
     while not (out / "previous.ckpt").exists():
         assert first.exitcode is None, (tmp_path / "log").read_text()
         time.sleep(0.05)
@@ -201,7 +202,7 @@ def test_a_worker_that_dies(tmp_path, tiny):
     words = ["train", "--data", str(photos), "--out", str(out), "--workers", "2"]
     for name, value in {**crash_worker.SETTINGS, "image_size": 70, "epochs": 10000}.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
-    run = begun(crash_worker.command, words, log)
+    run = begun(command_worker.command, words, tmp_path, log)
     while not (out / "previous.ckpt").exists():
         assert run.exitcode is None, log.read_text()
         time.sleep(0.05)

@@ -18,8 +18,9 @@ import torch
 
 from maskcon.runs import folder as runs
 from maskcon.vectors import file as embeddings
+from tests import command_worker
 from tests.conftest import begun, picture_tree
-from tests.train import crash_worker, ranks_worker
+from tests.train import ranks_worker
 
 
 def together(work: Any, size: int, out: Path) -> Any:
@@ -189,7 +190,7 @@ def test_preemption_and_another_number_of_ranks(tmp_path, pictures):
         assert "stopped by SIGTERM; a checkpoint is written; go on with --resume" in text
         assert runs.read(out)["status"] == "interrupted"
     log = tmp_path / "log"
-    last = begun(crash_worker.command, ["train", "--out", str(out), "--resume"], log)
+    last = begun(command_worker.command, ["train", "--out", str(out), "--resume"], tmp_path, log)
     last.join(180)
     assert last.exitcode == 0, log.read_text()
     run_file = runs.read(out)
@@ -202,7 +203,7 @@ def test_embedding_and_evaluation_are_shared(tmp_path, pictures):
     """By three, of 96 pictures: each once, in the same order, with the same figures."""
     out, log = tmp_path / "run", tmp_path / "log"
     words = ["train", "--data", str(pictures), "--out", str(out), *WORDS, "--epochs", "1"]
-    begun(crash_worker.command, words, log).join(180)
+    begun(command_worker.command, words, tmp_path, log).join(180)
     broken = pictures.parent / "with a broken one"
     shutil.copytree(pictures, broken)
     (broken / "c0" / "a.png").write_text("no picture")
@@ -215,7 +216,7 @@ def test_embedding_and_evaluation_are_shared(tmp_path, pictures):
                 text = said(torchrun(3, *command))
                 assert text.count("96 vectors of 128") == (command is not judge), text
             else:
-                begun(crash_worker.command, command, log).join(180)
+                begun(command_worker.command, command, tmp_path, log).join(180)
     one, three = (embeddings.read(tmp_path / f"{many}.npz") for many in (False, True))
     assert (one.paths == three.paths).all()
     assert len(one) == 96

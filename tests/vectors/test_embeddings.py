@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,7 +23,8 @@ from maskcon.errors import InputError
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.file import Embeddings
 from maskcon.vectors.journal import Journal
-from tests.conftest import Told, picture_tree, untrained_run
+from tests import command_worker
+from tests.conftest import Told, begun, picture_tree, typed, untrained_run
 
 SUFFIXES = (".parquet", ".npz", ".csv")
 
@@ -374,21 +373,21 @@ def test_a_full_disk(run, photos, tmp_path):
 @pytest.mark.heavy
 def test_killed_and_gone_on_with(run, tmp_path):
     """SIGKILL in the middle; the same command ends with the vectors of an unbroken one."""
-    command = [Path(sys.executable).parent / "maskcon", "embed", run, "glyphs", "--workers", "1"]
+    words = ["embed", str(run), "glyphs", "--workers", "1", "-o"]
     out, part = tmp_path / "e.parquet", tmp_path / "e.parquet.part"
-    options = {"stdout": subprocess.PIPE, "text": True}
-    running = subprocess.Popen([*command, "-o", out], **options)
+    log = tmp_path / "log"
+    running = begun(command_worker.command, [*words, str(out)], tmp_path, log)
     deadline = time.monotonic() + 120
     while not (part.exists() and part.stat().st_size > 500_000) and time.monotonic() < deadline:
         time.sleep(0.01)
     running.kill()
-    running.communicate()
-    assert running.returncode == -signal.SIGKILL
+    running.join()
+    assert running.exitcode == -signal.SIGKILL
     assert not out.exists()
-    done = subprocess.run([*command, "-o", out], check=True, **options)
+    done = typed(*words, out)
     assert f"going on with {out}.part: " in done.stdout
     assert "of 15,000 images are embedded" in done.stdout
-    subprocess.run([*command, "-o", tmp_path / "whole.parquet"], check=True, **options)
+    typed(*words, tmp_path / "whole.parquet")
     parts, whole = (embeddings.read(file) for file in (out, tmp_path / "whole.parquet"))
     np.testing.assert_array_equal(parts.vectors, whole.vectors)
     assert parts.paths.tolist() == whole.paths.tolist()
