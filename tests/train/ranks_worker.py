@@ -19,6 +19,7 @@ from maskcon.runtime import distributed as ranks
 from maskcon.runtime.distributed import Ranks
 from maskcon.train.loop import fit
 from maskcon.train.state import Training
+from tests.command_worker import command
 
 STEPS = 3
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -53,10 +54,15 @@ class Plain(nn.Module):
         return self.layers(images).mean((2, 3))
 
 
-def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], out: Path) -> None:
-    """Join the others, work, and leave what the first found in a file."""
+def _as(rank: int, size: int, port: int) -> None:
+    """What torchrun tells the processes that it starts."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], out: Path) -> None:
+    """Join the others, work, and leave what the first found in a file."""
+    _as(rank, size, port)
     torch.set_num_threads(1)
     # On processors the statistics of batch norms are those of a part of the batch.
     backbones.NARROW["plain"] = Plain  # type: ignore[assignment]
@@ -67,6 +73,12 @@ def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], o
         result = work(us, out)
         if us.is_main:
             torch.save(result, out / f"{size}.pt")
+
+
+def typed(rank: int, size: int, port: int, words: list[str], log: Path) -> None:
+    """Type a command as one of several processes."""
+    _as(rank, size, port)
+    command(words, log.parent, log)
 
 
 def data(kind: str, out: Path, us: Ranks) -> DataSet:

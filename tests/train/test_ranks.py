@@ -23,11 +23,15 @@ from tests.conftest import begun, picture_tree
 from tests.train import ranks_worker
 
 
-def together(work: Any, size: int, out: Path) -> Any:
-    """Let some real processes work together over gloo; what the first of them found."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def together(work: Any, size: int, out: Path) -> Any:
+    """Let some real processes work together over gloo; what the first of them found."""
+    port = free_port()
     every = [begun(ranks_worker.start, rank, size, port, work, out) for rank in range(size)]
     for process in every:
         process.join(600)
@@ -75,12 +79,22 @@ def test_ranks_stop_together(size, tmp_path):
     torch.testing.assert_close(many["encoder"], alone["encoder"], atol=1e-5, rtol=1e-4)
 
 
-# --- torchrun, as people start it ----------------------------------------------------------------
+# --- commands, by processes that torchrun would start ---------------------------------------------
 
 WORDS = [
     *("--backbone", "resnet10w16", "--image-size", "8", "--batch-size", "16", "--bank-size", "40"),
     *("--test-share", "0.4", "--epochs", "60", "--eval-every", "20", "--precision", "fp32"),
 ]
+
+
+def by(size: int, *words: str, log: Path) -> tuple[list[int], str]:
+    """A command, typed by several processes that have torch already: their ends and words."""
+    port = free_port()
+    log.unlink(missing_ok=True)
+    every = [begun(ranks_worker.typed, rank, size, port, [*words], log) for rank in range(size)]
+    for process in every:
+        process.join(600)
+    return [process.exitcode for process in every], log.read_text()
 
 
 def torchrun(size: int, *words: str, restarts: int = 0) -> subprocess.Popen:
@@ -147,9 +161,8 @@ def test_seeds_of_several_processes(tmp_path, pictures):
     out = tmp_path / "seeds"
     words = ["train", "--data", str(pictures), "--out", str(out), *WORDS, "--epochs", "1"]
     for more in ([], ["--resume"]):
-        run = torchrun(2, *words, "--seeds", "0,1", *more)
-        text = run.communicate(timeout=600)[0]
-        assert run.returncode == 0, text
+        codes, text = by(2, *words, "--seeds", "0,1", *more, log=tmp_path / "log")
+        assert codes == [0, 0], text
         assert text.count(" ± ") > 0
     assert text.count("is finished") == 2
     assert [runs.read(out / f"seed-{seed}")["hardware"]["ranks"] for seed in (0, 1)] == [2, 2]
@@ -170,9 +183,9 @@ def test_a_rank_that_dies_ends_all(tmp_path, pictures):
 
 @pytest.mark.heavy
 def test_an_error_of_the_first_rank_is_told_once(tmp_path, pictures):
-    run = torchrun(2, "train", "--data", str(pictures), "--out", str(pictures), *WORDS)
-    text = said(run)
-    assert run.returncode != 0
+    words = ["train", "--data", str(pictures), "--out", str(pictures), *WORDS]
+    codes, text = by(2, *words, log=tmp_path / "log")
+    assert codes == [2, 1], text
     assert text.count("exists: give another --out, --resume to go on, or --overwrite") == 1
 
 
@@ -213,7 +226,7 @@ def test_embedding_and_evaluation_are_shared(tmp_path, pictures):
         judge = ["eval", str(out), "--json", str(tmp_path / f"{many}.json")]
         for command in ([*embed, "--batch-size", "10"], judge):
             if many:
-                text = said(torchrun(3, *command))
+                _, text = by(3, *command, log=log)
                 assert text.count("96 vectors of 128") == (command is not judge), text
             else:
                 begun(command_worker.command, command, tmp_path, log).join(180)
