@@ -178,7 +178,7 @@ def cut_picture(
         down, across = picture.shape[0] / size[0], picture.shape[1] / size[1]
         boxes = [_scaled(box, down, across) for box in boxes]
     for (top, left, height, width), square in zip(boxes, squares, strict=True):
-        _resize(picture[top : top + height, left : left + width], square)
+        resize(picture[top : top + height, left : left + width], square)
 
 
 def _scaled(box: Sequence[int], down: float, across: float) -> tuple[int, int, int, int]:
@@ -193,7 +193,7 @@ def _scaled(box: Sequence[int], down: float, across: float) -> tuple[int, int, i
     )
 
 
-def _resize(picture: np.ndarray, square: Tensor) -> None:
+def resize(picture: np.ndarray, square: Tensor) -> None:
     """Resize [H, W, 3] to fill [S, S, 3]: bilinear with antialias, in integer arithmetic.
 
     This is what torch.nn.functional.interpolate calls for uint8; with its output given, it

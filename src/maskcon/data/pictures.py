@@ -476,7 +476,8 @@ def rgb(image: Image.Image) -> np.ndarray:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, picture)
-    return np.array(image.convert("RGB"))
+    # `convert` copies what is RGB already
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _grey(levels: np.ndarray) -> np.ndarray:

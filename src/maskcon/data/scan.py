@@ -1,8 +1,9 @@
 """Reading every picture once: into memory where they are small, for their sizes elsewhere."""
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from maskcon.errors import InputError
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
 
-CHUNK = 256  # pictures between two looks at the progress
+CHUNK = 256  # pictures between two looks at the progress; read ahead of whoever asks for them
 _T = TypeVar("_T")
 
 
@@ -30,7 +31,7 @@ def each(
 ) -> Iterator[tuple[int, _T | InputError]]:
     """(row, result) for `count` rows from the first in order, by threads.
 
-    An `InputError` is a result.
+    They work ahead by up to `CHUNK` rows while nobody asks for one. An `InputError` is a result.
     """
 
     def tried(row: int) -> _T | InputError:
@@ -39,12 +40,20 @@ def each(
         except InputError as error:
             return error
 
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, count, CHUNK):
-            if count > CHUNK:
-                progress.update(f"{doing}: {start:,} of {count:,} ({start / count:.0%})")
-            rows = range(first + start, first + min(start + CHUNK, count))
-            yield from zip(rows, pool.map(tried, rows), strict=True)
+    ahead: deque[Future[_T | InputError]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for row in range(first, first + min(CHUNK, count)):
+            ahead.append(pool.submit(tried, row))
+        for done in range(count):
+            if done % CHUNK == 0 and count > CHUNK:
+                progress.update(f"{doing}: {done:,} of {count:,} ({done / count:.0%})")
+            result = ahead.popleft().result()
+            if done + CHUNK < count:
+                ahead.append(pool.submit(tried, first + done + CHUNK))
+            yield first + done, result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def into_memory(

@@ -8,6 +8,7 @@ that threads read, which may meet some that cannot be read.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,17 +17,19 @@ from torch import Tensor
 
 from maskcon.config import SMALL_IMAGE
 from maskcon.data.images import InOrder
-from maskcon.data.loader import cut_picture
+from maskcon.data.loader import resize
 from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each, square
 from maskcon.errors import InputError
+from maskcon.model.folding import folded
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.runtime.device import Precision, sent, where_exact
+from maskcon.runtime.device import Precision, reuse_memory, sent, where_exact
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent, duration
 
-TOGETHER = 8 * 224 * 224  # pixels that a processor takes at once, whose caches hold no more
+TOGETHER = 8 * 224 * 224  # pixels that a core takes at once, whose caches hold no more
+MANY = 100  # pictures from which on a copy of the network with folded norms is worth its making
 
 
 @dataclass(frozen=True)
@@ -71,31 +74,75 @@ def encode(
     """
     progress = progress or Silent()
     start, done = time.perf_counter(), first
-    for batch in batches:
-        if len(batch.rows):
-            images = sent(batch.images, precision.device)
-            with precision.autocast():
-                parts = [network(preprocessing.normalise(part)) for part in _fitting(images)]
-            vectors = torch.cat(parts)
-        else:  # none could be read
-            vectors = torch.empty(0, 0)
-        yield batch, vectors.float()
-        done += len(batch.rows) + len(batch.errors)
-        speed = (done - first) / max(time.perf_counter() - start, 1e-9)
-        progress.update(
-            f"{doing}: {done:,} of {count:,} images  {speed:,.0f} images/s  "
-            f"{duration((count - done) / speed)} left"
-        )
+    with _Inference(network, preprocessing, precision, many=count - first >= MANY) as inference:
+        for batch in batches:
+            vectors = inference(batch.images) if len(batch.rows) else torch.empty(0, 0)
+            yield batch, vectors
+            done += len(batch.rows) + len(batch.errors)
+            speed = (done - first) / max(time.perf_counter() - start, 1e-9)
+            progress.update(
+                f"{doing}: {done:,} of {count:,} images  {speed:,.0f} images/s  "
+                f"{duration((count - done) / speed)} left"
+            )
 
 
-def _fitting(images: Tensor) -> tuple[Tensor, ...]:
-    """A batch in parts: on a processor such that the activations of each stay in the caches.
+class _Inference:
+    """A network on batches of any size, as fast as the device computes it.
 
-    How many pictures are read together is thus no matter of speed.
+    On a processor a batch is divided into parts whose activations stay in the caches, so how many
+    pictures are read together is no matter of speed. Each core takes one part after the other by
+    itself: cores that share each operation wait for each other at its end, and all of them for one
+    that another program keeps busy.
+
+    Args:
+        network, preprocessing, precision: as `encode` has them.
+        many: whether so many pictures come that preparing the network pays.
     """
-    if images.ndim == 2 or images.device.type != "cpu":
-        return (images,)
-    return images.split(max(1, TOGETHER // math.prod(images.shape[2:])))
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        preprocessing: Preprocessing,
+        precision: Precision,
+        *,
+        many: bool,
+    ):
+        self._network, self._preprocessing, self._precision = network, preprocessing, precision
+        self._on_cores = precision.device.type == "cpu"
+        self._fold = many and self._on_cores and precision.name == "fp32"
+        self._cores = torch.get_num_threads() if self._on_cores else 1
+        self._pool = ThreadPoolExecutor(self._cores)  # has no thread before it has work
+
+    def __enter__(self) -> "_Inference":
+        if self._on_cores:
+            reuse_memory()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """What the network makes of a batch, uint8 [n, 3, S, S] or vectors: float32 [n, F]."""
+        images = sent(images, self._precision.device)
+        if not self._on_cores or images.ndim == 2:
+            return self._of_part(images).float()
+        if self._fold and isinstance(self._network, torch.nn.Module):
+            self._network = folded(self._network, self._preprocessing.normalise(images[:1]))
+            self._fold = False
+        parts = images.split(max(1, TOGETHER // math.prod(images.shape[2:])))
+        if len(parts) < self._cores or self._cores == 1:
+            return torch.cat([self._of_part(part) for part in parts]).float()
+        torch.set_num_threads(1)  # for the pool's, which take it from here when they begin
+        try:
+            return torch.cat(list(self._pool.map(self._of_part, parts))).float()
+        finally:
+            torch.set_num_threads(self._cores)
+
+    @torch.no_grad()
+    def _of_part(self, images: Tensor) -> Tensor:
+        with self._precision.autocast():
+            vectors: Tensor = self._network(self._preprocessing.normalise(images))
+            return vectors
 
 
 def of_split(
@@ -137,8 +184,7 @@ def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
     if size <= SMALL_IMAGE:
         return square(pictures.decode(row), size)
     made = torch.empty(size, size, 3, dtype=torch.uint8)
-    height, width = pictures.size(row)
-    cut_picture(pictures, row, (height, width), [(0, 0, height, width)], [made], exact=True)
+    resize(pictures.decode(row), made)
     return made.numpy()
 
 
