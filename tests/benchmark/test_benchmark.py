@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskcon.benchmark import loader, recall, step, table, views
+from maskcon.benchmark import embedding, loader, recall, step, table, views
 from maskcon.benchmark.reference import Reference
 from maskcon.benchmark.sides import Comparison, Side
 from maskcon.errors import InputError, TrainingError
@@ -123,6 +123,47 @@ def test_a_loader_record():
     assert record["settings"]["images"] == 128
     with pytest.raises(InputError, match="100 images: expected 128 or more"):
         loader.loader(images=100)
+
+
+@pytest.mark.heavy
+def test_an_embed_record(tmp_path):
+    path = tmp_path / "embed.json"
+    small = "--backbone resnet10w8 --image-size 32 --images 20 --threads 1 --repeats 2"
+    sides = "maskcon,timm fp32,timm bf16,onnxruntime"
+    words = ["benchmark", "embed", "--sides", sides, *small.split(), "--json", str(path)]
+    done = typed(*words)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(path.read_text())
+    assert list(record["speeds"]) == sides.split(",")
+    assert set(record["ratios"]["maskcon"]) == set(sides.split(",")[1:])
+    assert record["cpu_ratios"]["maskcon"] == 1
+    assert all(ms > 0 for ms in record["cpu_ms"].values())
+    assert record["targets"][0]["measured"] == min(record["ratios"]["maskcon"].values())
+    assert "ms of a core an image" in done.stdout
+
+
+def test_sides_of_embed_make_the_same_vectors(tmp_path):
+    """What is compared is the same work: levels that Pillow resizes are ours to a step or two."""
+    loader.photographs(tmp_path, 3, 70, 48)
+    files = embedding._files(str(tmp_path), 3)
+    (levels,) = embedding._levels(files, 32, 2)
+    (ours,) = embedding.of_pictures(embedding.Files(files), size=32, threads=1, batch_size=3)
+    assert np.abs(levels * 255 - ours.images.numpy()).max() <= 2
+    encoder = embedding._encoder("resnet10w8", 32)
+    again = embedding._encoder("resnet10w8", 32)
+    assert encoder.identity == again.identity
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sides": ["maskcon", "tim"]}, "sides are .*: expected some of maskcon, timm fp32"),
+        ({"sides": ["maskcon"], "images": 0}, "0 images, 0 threads: expected 1 or more"),
+    ],
+)
+def test_embed_options_that_cannot_be_compared(options, message):
+    with pytest.raises(InputError, match=message):
+        embedding.embedding(**options)
 
 
 def test_a_side_that_fails_says_why():

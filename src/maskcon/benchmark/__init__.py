@@ -12,17 +12,20 @@ Each of `BENCHMARKS` compares some sides and returns a record, plain data for JS
     "peak_host_mib"    {side: most memory of its process}; worker processes are not in it
     "peak_device_mib"  {side: most memory of the GPU}, where there is one
     "prepare_seconds"  {side: start of the process, compilation, warm-up}
+    "cpu_ms"           {side: processor time an image in ms, of all threads}, of "embed" alone
+    "cpu_ratios"       {side: that of the side in those of "maskcon"}
     "targets"          [{"what", "target", "measured", "met"}] for a machine of this kind
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from maskcon.benchmark import loader, recall, step, views
+from maskcon.benchmark import embedding, loader, recall, step, views
 
 BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
     "step": step.step,
     "views": views.views,
     "loader": loader.loader,
     "recall": recall.recall,
+    "embed": embedding.embedding,
 }

@@ -68,7 +68,7 @@ def loader(
         root = Path(scratch) / "set" if data is None else Path(data)
         if data is None:
             progress.update(f"making {images:,} JPEGs of {width} x {height} px")
-            _photographs(root, images, width, height)
+            photographs(root, images, width, height)
         pack = Path(scratch) / "set.pack"
         commands.pack(root, pack, progress=progress, workers=workers)
         files = {"root": str(root), "workers": readers}
@@ -91,7 +91,7 @@ def loader(
     return record
 
 
-def _photographs(root: Path, count: int, width: int, height: int) -> None:
+def photographs(root: Path, count: int, width: int, height: int) -> None:
     """JPEGs cut at random from two photographs, in two classes; not magnified if they fit."""
     from sklearn.datasets import load_sample_images
 

@@ -40,6 +40,15 @@ def speeds(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def processor_time(record: Mapping[str, Any]) -> Table:
+    """Of each side, milliseconds of processor time an image."""
+    table = [["", "ms of a core an image", "in ours"]]
+    for name, value in record["cpu_ms"].items():
+        ratio = record.get("cpu_ratios", {}).get(name)
+        table.append([name, _figure(value), "" if ratio is None else f"{ratio:.2f}"])
+    return table
+
+
 def targets(record: Mapping[str, Any]) -> Table:
     """What was aimed for on a machine of this kind, and what came out."""
     table = [["", "target", "measured", ""]]
@@ -71,6 +80,8 @@ def told(record: Mapping[str, Any]) -> list[str | Table]:
     """All there is to say of a record, for the screen: lines and tables."""
     about = "  ".join(f"{k} {v}" for k, v in record["settings"].items() if v is not None)
     said: list[str | Table] = [f"\n{record['benchmark']}: {about}", machine(record), speeds(record)]
+    if "cpu_ms" in record:
+        said += ["", processor_time(record)]
     if "compile" in record:
         said.append(compiling(record))
     if "growth" in record:

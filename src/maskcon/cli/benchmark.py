@@ -94,13 +94,38 @@ def recall(**options: Any) -> None:
     _benchmark(["recall"], **options)
 
 
+@benchmark.command()
+@click.option("--sides", help="some of the sides, with commas [those that are installed]")
+@click.option(
+    "--backbone",
+    default="timm/tf_efficientnet_lite0",
+    help="with random weights [timm/tf_efficientnet_lite0]",
+)
+@click.option("--image-size", type=int, default=224, help="in pixels [224]")
+@click.option("--data", type=PATH, help="a folder of pictures [JPEGs made on the fly]")
+@click.option("--images", type=int, default=512, help="how many of them [512]")
+@click.option("--threads", type=int, default=0, help="of each side; 0 is one for each core [0]")
+@_REPEATS
+@_JSON
+@_OVERWRITE
+def embed(sides: str | None, **options: Any) -> None:
+    """From JPEG files to vectors, on a processor.
+
+    Beside the same network called with timm in float32 and bf16, and beside onnxruntime and
+    OpenVINO where they are installed: all read the same files while the network runs.
+    """
+    if sides is not None:
+        options["sides"] = [name.strip() for name in sides.split(",")]
+    _benchmark(["embed"], **options)
+
+
 @benchmark.command("all")
 @_REPEATS
 @_DEVICE
 @_JSON
 @_OVERWRITE
 def every(device: str, **options: Any) -> None:
-    """All four, one after the other; about half an hour on two cores.
+    """All but embed, one after the other; about half an hour on two cores.
 
     Close everything else first.
     """

@@ -70,9 +70,9 @@ def write(request: Request) -> dict[str, Any]:
     encoder, images, progress = request.encoder, request.images, request.progress
     network = FromLevels(encoder).eval()
     progress.update("exporting the graph")
-    content = _graph(network, encoder)
+    content = graph(encoder)
     progress.update("comparing onnxruntime with PyTorch")
-    run = _session(content)
+    run = session(content)
     levels = images.float() / 255
     # all at once, and one alone: the number of images is free
     found = torch.cat([run(levels[:1]), run(levels[1:])]) if len(levels) > 1 else run(levels)
@@ -106,8 +106,13 @@ def _need_packages() -> None:
         )
 
 
-def _graph(network: FromLevels, encoder: Encoder) -> bytes:
-    """The serialised graph, its metadata included."""
+def graph(encoder: Encoder) -> bytes:
+    """The serialised graph of an encoder, its metadata included.
+
+    Raises:
+        InputError: the packages are missing, or the network cannot be exported.
+    """
+    _need_packages()
     import onnx
 
     size = encoder.preprocessing.image_size
@@ -117,7 +122,7 @@ def _graph(network: FromLevels, encoder: Encoder) -> bytes:
         with warnings.catch_warnings(), _quiet(), redirect_stdout(told), redirect_stderr(told):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                network,
+                FromLevels(encoder).eval(),
                 (example,),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
@@ -162,8 +167,8 @@ class _quiet:  # noqa: N801 - used as a word
             logging.getLogger(name).setLevel(level)
 
 
-def _session(content: bytes) -> Callable[[Tensor], Tensor]:
-    """The graph as a function, with as many threads as torch has."""
+def session(content: bytes) -> Callable[[Tensor], Tensor]:
+    """A graph as a function, with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
