@@ -37,7 +37,7 @@ RUNS = {
 }
 
 # Of `benchmark step` on a processor, to try it: a batch of 128 takes ten seconds a step on a slow
-# core, and filling a bank of 8,192 keys some minutes. It is no measurement.
+# core, and filling a bank of 8,192 keys some minutes. This measures nothing that anybody wants.
 FEW: dict[str, Any] = {
     **{"sides": ("floor", "maskcon"), "repeats": 1, "steps": 1},
     **{"batch_size": 16, "bank_size": 256},

@@ -537,6 +537,24 @@ def test_reproduce(tiny_cifar100, tmp_path):
     with pytest.raises(InputError, match=r"the ledger .* cannot be written: .* is no folder"):
         commands.reproduce("cifar100", "selfcon", ledger=tmp_path / "no" / "l.jsonl", **QUICK)
     assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(InputError, match=r"seed1 .*--resume"):  # before the run of seed 3
+        commands.reproduce(
+            *("cifar100", "maskcon"),
+            seeds=(3, 1),
+            w=1.0,
+            tau=0.1,
+            out=tmp_path,
+            ledger=tmp_path / "ledger.jsonl",
+            **QUICK,
+        )
+    assert not [*tmp_path.glob("*-seed3")]
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 1, 0), (-1,)])
+def test_seeds_that_reproduce_cannot_run(seeds, tmp_path):
+    with pytest.raises(InputError, match="expected different numbers, 0 or more"):
+        commands.reproduce("cifar100", "selfcon", seeds=seeds, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_published_rows_are_listed():

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from maskcon import commands
 from maskcon.commands.sources import resolved
-from maskcon.data import DataSet, Features, find, load
+from maskcon.data import DATA_SETS, DataSet, Features, InMemory, NamedSet, find, from_arrays, load
 from maskcon.data.sets import glyphs
 from maskcon.methods import METHODS
 from maskcon.model import backbones
@@ -124,6 +125,29 @@ def stopping(us: Ranks, out: Path) -> dict[str, Any]:
     outcome = fit(one, made, FolderRecorder(kept))
     did = (one.steps, outcome["stopped"], one.best.results, one.last)
     return {"did": us.all_gather_object(did), "encoder": one.encoder.state_dict()}
+
+
+def reproduced(us: Ranks, out: Path) -> Any:
+    """Two seeds of a published row: how many runs each process has, and their results."""
+    made = glyphs.make(train=96, test=41)
+    (pixels, *labels), test = (
+        (split.images.pixels, split.coarse.tolist(), split.fine.tolist())
+        for split in (made.train, made.test)
+        if isinstance(split.images, InMemory) and split.fine is not None
+    )
+    found = from_arrays(pixels, *labels, test=test)
+    few = NamedSet("few", make=lambda: replace(found, name="cifar100"))
+    DATA_SETS["cifar100"] = replace(few, recipe="cifar100_paper")
+    options = {"backbone": "plain", "epochs": 1, "warmup_epochs": 0.0, "batch_size": 16}
+    options |= {"bank_size": 40, "init": "scratch", "precision": "fp32"}
+    done = commands.reproduce(
+        *("cifar100", "selfcon"),
+        seeds=(0, 1),
+        out=out / "runs",
+        ledger=out / "ledger.jsonl",
+        **options,
+    )["runs"]
+    return us.all_gather_object([run["results"]["recall@1"] for run in done])
 
 
 def steps(us: Ranks, out: Path) -> dict[str, Any]:

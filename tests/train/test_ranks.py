@@ -69,6 +69,16 @@ def test_ranks_are_one(name, size, found):
             near(many["state"][part], alone["state"][part])
 
 
+@pytest.mark.heavy
+def test_ranks_reproduce_a_row(tmp_path):
+    """The first alone has the runs, and adds each to the ledger once."""
+    first, other = together(ranks_worker.reproduced, 2, tmp_path)
+    assert len(first) == 2
+    assert other == []
+    assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 2
+    assert len([*(tmp_path / "runs").iterdir()]) == 2
+
+
 @pytest.mark.parametrize("size", [pytest.param(3, marks=pytest.mark.heavy), 2])
 def test_ranks_stop_together(size, tmp_path):
     """Where validation images end a run, they end it for all, as they do for one alone."""

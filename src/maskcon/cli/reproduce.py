@@ -48,7 +48,8 @@ def reproduce(
             progress=progress,
             **given(options),
         )
-    _print_comparison(result)
+    if result["runs"]:  # which the first of several processes alone has
+        _print_comparison(result)
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.commands import _eval
-from maskcon.commands._train_seeds import run_or_go_on
+from maskcon.commands._train_seeds import check_seeds, run_or_go_on
 from maskcon.commands.sources import resolved
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs import ledger as ledgers
 from maskcon.runs import paper
 from maskcon.runs.results import own_evaluation
+from maskcon.runtime import distributed
 from maskcon.runtime.progress import Progress, Silent
 
 
@@ -36,7 +37,8 @@ def reproduce(
         seeds: one run each.
         out: folder of the run folders, DATA-METHOD-...-seedN.
         upper_bound: what supfine trains with, "supcon" or "supce"; the paper does not state it.
-        resume: go on with runs that were broken off; finished ones are not run again.
+        resume: go on with runs that were broken off; finished ones are not run again, and those
+            that were not begun are begun.
         ledger: file that finished runs are appended to; by default that of the source tree.
         progress: told how it goes.
         options: "w" and "tau" choose the row; others change the recipe, and the comparison says
@@ -45,7 +47,8 @@ def reproduce(
 
     Returns:
         "rows" alone, or "row", "runs" (their run.json, with what `eval` found where the row
-        has more than the recall of training), and "not_comparable": why not.
+        has more than the recall of training; nothing in processes that are not the first of
+        several), and "not_comparable": why not.
 
     Raises:
         InputError: there is no such row, or something given cannot be used.
@@ -55,25 +58,41 @@ def reproduce(
     if method is None:
         rows = [row.name for row in paper.rows() if row.data == data]
         raise InputError(f"give a method of the rows of {data}: {'; '.join(rows)}")
-    progress = progress or Silent()
     if "seed" in options:
         raise InputError(f"seed is {options['seed']}: give seeds=({options['seed']},)")
+    check_seeds(seeds)
     hyper: dict[str, Any] = {n: options.pop(n) for n in [*options] if n in ("w", "tau")}
     row, as_published = _published(data, method, hyper, upper_bound)
     reference = resolved(as_published, row.recipe).as_dict()
     file = Path(ledger) if ledger is not None else ledgers.home()
-    ledgers.add(file, [])  # can it be written?
     name = row.name + (f" {upper_bound}" if row.method == paper.UPPER_BOUND else "")
+    stem = "-".join([data, *name.replace("=", "").split()])
+    folders = {seed: Path(out) / f"{stem}-seed{seed}" for seed in seeds}
     done = []
-    for seed in seeds:
-        folder = Path(out) / "-".join([data, *name.replace("=", "").split(), f"seed{seed}"])
-        given = {**as_published, **options, "seed": seed}
-        progress.note(f"{row.name} on {data}, seed {seed}: {folder}")
-        done.append(_run(folder, given, row, resume and folder.exists(), progress))
-        ledgers.add(file, done[-1:])
-    progress.note(f"the ledger is {file}")
+    with distributed.process_group() as ranks:
+        told = progress if progress and ranks.is_main else Silent()
+        again = resume or distributed.restarted()
+        begun = [s for s, folder in folders.items() if again and (folder / runs.RUN_FILE).exists()]
+        begun = ranks.broadcast_object(begun)
+
+        def check() -> None:
+            for seed, folder in folders.items():
+                runs.check(folder, resume=seed in begun, overwrite=False)
+            ledgers.add(file, [])  # can it be written?
+
+        ranks.main_only(check)
+        for seed, folder in folders.items():
+            given = {**as_published, **options, "seed": seed}
+            told.note(f"{row.name} on {data}, seed {seed}: {folder}")
+            done.append(_run(folder, given, row, seed in begun, told))
+            ranks.main_only(lambda: ledgers.add(file, done[-1:]))
+        told.note(f"the ledger is {file}")
     reasons = [*row.differs, *paper.differences(done[0]["config"], reference)]
-    return {"row": _described(row), "runs": done, "not_comparable": reasons}
+    return {
+        "row": _described(row),
+        "runs": done if ranks.is_main else [],
+        "not_comparable": reasons,
+    }
 
 
 def _described(row: paper.Row) -> dict[str, Any]:

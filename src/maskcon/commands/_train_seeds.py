@@ -114,17 +114,22 @@ def run_or_go_on(
     )
 
 
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds that are none, or twice there, before the first of them takes hours."""
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        shown = ",".join(map(str, seeds))
+        raise InputError(
+            f"--seeds is {shown!r}: expected different numbers, 0 or more, such as 0,1,2"
+        )
+
+
 def _check(seeds: Sequence[int], out: Path, options: Mapping[str, Any]) -> None:
-    """Refuse seeds that are none, or twice there, and a folder that is a run itself."""
+    """Refuse seeds that cannot be run, and a folder that is a run itself."""
     if options.get("seed") is not None:
         raise InputError(
             f"--seed {options['seed']} beside --seeds: leave it out, since --seeds names them all"
         )
-    shown = ",".join(map(str, seeds))
-    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
-        raise InputError(
-            f"--seeds is {shown!r}: expected different numbers, 0 or more, such as 0,1,2"
-        )
+    check_seeds(seeds)
     if (out / runs.RUN_FILE).exists():
         raise InputError(
             f"{out} is a run folder, where --seeds makes folders of runs: give another --out"
