@@ -8,6 +8,7 @@ from maskcon.errors import InputError
 from maskcon.model.backbones import build_backbone, load_backbone_weights
 from maskcon.model.network import Architecture, Network
 from maskcon.model.pair import EncoderPair
+from maskcon.model.saved import load_encoder, save_encoder
 
 
 def architecture(**changes) -> Architecture:
@@ -181,3 +182,58 @@ def test_weights_that_do_not_fit(tmp_path):
     torch.save([1, 2, 3], values)
     with pytest.raises(InputError, match="holds no dictionary of tensors"):
         load_backbone_weights(backbone, values)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_resnets_are_those_of_torchvision(name):
+    """The same draws, names, and features to the bit."""
+    torch.manual_seed(3)
+    theirs = torchvision.models.get_model(name)
+    theirs.fc = nn.Identity()
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    ours, _ = build_backbone(name, stem="large")
+    assert torch.rand(1) == drawn
+    expected, found = theirs.state_dict(), ours.state_dict()
+    assert list(expected) == list(found)
+    assert all(torch.equal(expected[key], found[key]) for key in found)
+    images = torch.rand(2, 3, 40, 40)
+    assert torch.equal(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("name", ["resnet10w8", "timm/test_vit", "timm/efficientvit_m0"])
+def test_an_encoder_is_loaded_as_if_it_were_built_first(name, tmp_path):
+    """The last has numbers that no file keeps; the others draw nothing to be written over."""
+    made = architecture(backbone=name)
+    about = {"image_size": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
+    torch.manual_seed(1)
+    save_encoder(tmp_path, Network(made), about)
+    state = safetensors.torch.load_file(tmp_path / "encoder.safetensors")
+    expected = Network(made)
+    expected.load_state_dict(state)
+    expected.eval().to(memory_format=torch.channels_last)
+    generator = torch.get_rng_state()
+    found, _ = load_encoder(tmp_path)
+    assert torch.equal(torch.get_rng_state(), generator) == (name != "timm/efficientvit_m0")
+    assert found.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(v, found.state_dict()[n]) for n, v in expected.state_dict().items())
+    assert [p.requires_grad for p in found.parameters()] == [
+        p.requires_grad for p in expected.parameters()
+    ]
+    size = 224 if name.endswith("m0") else 160
+    images = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        assert torch.equal(found(images).feature, expected(images).feature)
+
+
+def test_weights_in_another_precision_are_taken_as_the_network_has_them(tmp_path):
+    made = architecture()
+    about = {"image_size": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
+    network = Network(made)
+    save_encoder(tmp_path, network, about)
+    half = {
+        name: v.half() if v.is_floating_point() else v for name, v in network.state_dict().items()
+    }
+    safetensors.torch.save_file(half, tmp_path / "encoder.safetensors")
+    found, _ = load_encoder(tmp_path)
+    assert {p.dtype for p in found.parameters()} == {torch.float32}

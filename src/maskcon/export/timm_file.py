@@ -3,9 +3,7 @@
 import copy
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from maskcon.encoder import Encoder
@@ -14,6 +12,7 @@ from maskcon.export import Request
 from maskcon.export.describe import describe
 from maskcon.export.weights import SMALL_STEM, agreement_of, state_of, write_state
 from maskcon.model import timm_network
+from maskcon.model.libraries import is_resnet, library
 
 POSSIBLE = (
     "a backbone of timm (--backbone timm/NAME), or a resnet18, resnet34, resnet50 or other "
@@ -35,7 +34,7 @@ def model_name(encoder: Encoder) -> str:
             f"there is a head behind {name}, which timm's network has not: --to onnx and "
             "--to safetensors take any"
         )
-    if timm.is_model(model):
+    if library("timm").is_model(model):
         network = timm_network.make(model, _size(encoder))
         if small_stem(encoder):
             _make_small(network)
@@ -51,8 +50,8 @@ def model_name(encoder: Encoder) -> str:
 
 def small_stem(encoder: Encoder) -> bool:
     """Whether the backbone has the stem for small images, which timm's own networks lack."""
-    backbone = encoder.network.backbone
-    return isinstance(backbone, torchvision.models.ResNet) and backbone.conv1.stride == (1, 1)
+    backbone: Any = encoder.network.backbone
+    return is_resnet(backbone) and backbone.conv1.stride == (1, 1)
 
 
 def _make_small(network: nn.Module) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from maskcon.encoder import Encoder
@@ -16,6 +15,7 @@ from maskcon.export.agreement import Agreement, vectors_of
 from maskcon.export.describe import describe
 from maskcon.model import timm_network
 from maskcon.model.backbones import NARROW
+from maskcon.model.libraries import is_resnet, library
 from maskcon.model.network import Network
 from maskcon.runtime import files
 
@@ -115,9 +115,7 @@ def lines(encoder: Encoder, file: str) -> str:
         f'network = torchvision.models.get_model("{model}", weights=None)',
         f'network.set_submodule("{_classifier(model)}", torch.nn.Identity())',
     ]
-    if architecture.stem == "small" and isinstance(
-        encoder.network.backbone, torchvision.models.ResNet
-    ):
+    if architecture.stem == "small" and is_resnet(encoder.network.backbone):
         steps += SMALL_STEM
     return "\n".join([*steps, load])
 
@@ -131,5 +129,5 @@ SMALL_STEM = (
 def _classifier(model: str) -> str:
     """Name of the last linear layer of a classifier of torchvision."""
     with torch.device("meta"):
-        network = torchvision.models.get_model(model, weights=None)
+        network = library("torchvision").models.get_model(model, weights=None)
     return [n for n, module in network.named_modules() if isinstance(module, nn.Linear)][-1]

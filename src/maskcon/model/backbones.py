@@ -8,15 +8,15 @@ from typing import Literal, cast
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from maskcon.config import similar
 from maskcon.errors import InputError, brief
 from maskcon.model import timm_network
 from maskcon.model.blocks import Layered, last
 from maskcon.model.fetching import weights_of
+from maskcon.model.libraries import is_resnet, library
+from maskcon.model.resnet import RESNETS, BasicBlock, ResNet
 from maskcon.runtime.files import check_unpacked
 
 
@@ -37,13 +37,7 @@ class NarrowResNet(nn.Module):
         for stage, count in enumerate(blocks):
             out = width * 2**stage
             for block in range(count):
-                stride = 2 if stage > 0 and block == 0 else 1
-                shortcut = None
-                if stride != 1 or channels != out:
-                    shortcut = nn.Sequential(
-                        nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
-                    )
-                stages.append(BasicBlock(channels, out, stride, shortcut))
+                stages.append(BasicBlock(channels, out, 2 if stage > 0 and block == 0 else 1))
                 channels = out
         self.stages = nn.Sequential(*stages)
         self.num_features = channels
@@ -59,8 +53,8 @@ class NarrowResNet(nn.Module):
 NARROW: dict[str, Callable[[], NarrowResNet]] = {
     f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
 }
+IMAGENET = "IMAGENET1K_V1"  # torchvision's weights of the papers
 PROBE = 224  # pixels of an image that networks of all kinds take
-RESNETS = ("resnet18", "resnet34", "resnet50")
 
 
 def build_backbone(
@@ -74,7 +68,8 @@ def build_backbone(
 
     Args:
         name: "resnet18", "resnet34" or "resnet50"; "resnet10w16" or "resnet10w32" for a few
-            cores; "torchvision/NAME" or "timm/NAME" for any classifier of those libraries.
+            cores; "torchvision/NAME" or "timm/NAME" for any classifier of those libraries, which
+            are imported for these alone.
         init: "scratch", "imagenet" (downloads the library's weights) or the path of a weights
             file (.safetensors, or a torch file of tensors).
         stem: of the ResNets: "small" replaces the first convolution by a 3x3 one of stride 1
@@ -85,8 +80,8 @@ def build_backbone(
     Raises:
         InputError: no such network, it cannot take such images, or the weights do not fit it.
     """
-    for library in ("timm", "torchvision"):
-        if name.startswith(f"{library}:"):  # another way in which people write it
+    for theirs in ("timm", "torchvision"):
+        if name.startswith(f"{theirs}:"):  # another way in which people write it
             name = name.replace(":", "/", 1)
     imagenet = init == "imagenet"
     if name in NARROW:
@@ -101,14 +96,21 @@ def build_backbone(
         with weights_of(name, imagenet):
             backbone = timm_network.make(name.removeprefix("timm/"), size, pretrained=imagenet)
         width = cast(int, backbone.num_features)
-    elif name in RESNETS or name.startswith("torchvision/"):
-        model = name.removeprefix("torchvision/")
+    elif name in RESNETS:
+        resnet = ResNet(*RESNETS[name])
+        if imagenet:
+            with weights_of(name, imagenet):
+                trained = library("torchvision").models.get_model(name, weights=IMAGENET)
+            trained.fc = nn.Identity()
+            resnet.load_state_dict(trained.state_dict())
+        backbone, width = resnet, resnet.num_features
+    elif name.startswith("torchvision/"):
+        model, torchvision = name.removeprefix("torchvision/"), library("torchvision")
         known = torchvision.models.list_models(torchvision.models)
         if model not in known:
             raise InputError(f"torchvision has no classifier {model!r}{similar(model, known)}")
-        weights = "IMAGENET1K_V1" if imagenet else None  # V1 are those of the papers
         with weights_of(name, imagenet):
-            backbone = torchvision.models.get_model(model, weights=weights)
+            backbone = torchvision.models.get_model(model, weights=IMAGENET if imagenet else None)
         width = _drop_classifier(backbone, model)
     else:
         choices = [*RESNETS, *NARROW]
@@ -116,9 +118,9 @@ def build_backbone(
             f"there is no backbone {brief(name)}{similar(name, choices)}: choose one of "
             f"{', '.join(choices)}, torchvision/NAME or timm/NAME"
         )
-    if stem == "small" and isinstance(backbone, torchvision.models.ResNet):
-        backbone.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if stem == "small" and is_resnet(backbone):
+        first = backbone.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
         backbone.maxpool = nn.Identity()
     if init not in ("scratch", "imagenet"):
         load_backbone_weights(backbone, Path(init))

@@ -7,10 +7,12 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor, nn
 
 from maskcon.config import LARGEST as LARGEST_OPTIONS
 from maskcon.errors import InputError, brief
 from maskcon.model.network import Architecture, Network
+from maskcon.runtime.device import without_memory
 from maskcon.runtime.files import parse_json, together
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -53,10 +55,7 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
         architecture = Architecture.of(description["architecture"])
         if architecture.image_size not in (0, description["image_size"]):
             raise ValueError(f"it was made for images of {brief(architecture.image_size)} px")
-        with torch.device("meta"):  # as large as it says, without memory: does it fit the weights?
-            Network(architecture).load_state_dict(state, assign=True)
-        encoder = Network(architecture)
-        encoder.load_state_dict(state)
+        encoder = _with_weights(architecture, state)
         check_preprocessing(description, pictures=encoder.takes_pictures)
     except FileNotFoundError as error:
         raise InputError(
@@ -70,6 +69,26 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
         raise InputError(f"the encoder in {folder} is damaged: {reason}") from error
     # the layout that it was trained in: another one's kernels round otherwise
     return encoder.eval().to(memory_format=torch.channels_last), description
+
+
+def _with_weights(architecture: Architecture, state: Mapping[str, Tensor]) -> Network:
+    """A network of these weights, which draws none of its own to be written over."""
+    with without_memory():  # as large as it says: does it fit the weights?
+        network = Network(architecture)
+    kinds = {name: value.dtype for name, value in network.state_dict().items()}
+    # copied: the file is mapped, and its tensors lie where kernels round otherwise
+    own = {n: v.to(kinds.get(n, v.dtype), copy=True) for n, v in state.items()}
+    network.load_state_dict(own, assign=True)
+    if any(_is_empty(part) for part in network.modules()):  # it has numbers that no file keeps
+        network = Network(architecture)
+        network.load_state_dict(own)
+    return network
+
+
+def _is_empty(module: nn.Module) -> bool:
+    """Whether one of a module's own tensors, of whatever kind, has no memory."""
+    held = (*vars(module).values(), *module._parameters.values(), *module._buffers.values())
+    return any(isinstance(value, Tensor) and value.is_meta for value in held)
 
 
 def check_preprocessing(description: Mapping[str, Any], *, pictures: bool) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from maskcon.config import similar
 from maskcon.errors import InputError
+from maskcon.model.libraries import library
+from maskcon.runtime.device import without_memory
 
 # What a network may be told so that it takes images of a side, the first that works being taken.
 # Where positions are interpolated anew for each batch, the weights keep the shapes that timm's
@@ -37,8 +39,7 @@ def make(model: str, size: int = 0, *, pretrained: bool = False) -> nn.Module:
     Raises:
         InputError: timm has no such network, or it cannot take such images.
     """
-    import timm
-
+    timm = library("timm")
     if not timm.is_model(model):
         raise InputError(f"timm has no model {model!r}{similar(model, timm.list_models())}")
     options = options_for(model, size)
@@ -71,10 +72,9 @@ def _own_size_alone(model: str, size: int, tensor: str) -> str:
 
 def is_made_for_a_size(name: str) -> bool:
     """Whether a backbone of this name ("timm/...") is one that must be told of other sizes."""
-    import timm
-
     if not name.startswith("timm/"):
         return False
+    timm = library("timm")
     model = name.removeprefix("timm/")
     told = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
     return told is not None and bool(told.fixed_input_size)
@@ -121,8 +121,7 @@ def spelled(model: str, size: int, given: str = "") -> str:
 
 def own_size(model: str) -> int:
     """The side in pixels of the images that a network of timm was trained on."""
-    import timm
-
+    timm = library("timm")
     told = timm.get_pretrained_cfg(model)
     return 0 if told is None else int(told.input_size[-1])
 
@@ -139,14 +138,13 @@ def _way(model: str, size: int) -> dict[str, Any] | str:
 
     Each is tried without memory: shapes tell.
     """
-    import timm
-
+    timm = library("timm")
     reason = ""
     for way in WAYS:
         options = way(size)
         try:
             # whose random weights nobody sees
-            with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            with torch.random.fork_rng(devices=[]), without_memory(), torch.no_grad():
                 network = timm.create_model(model, num_classes=0, **options).eval()
                 network(torch.zeros(1, 3, size, size))
         except TypeError as error:

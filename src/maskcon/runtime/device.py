@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from maskcon.errors import InputError
 
@@ -59,6 +60,38 @@ def check_memory(needed: int, what: str, device: torch.device) -> None:
             f"{what} takes {needed / 2**30:,.0f} GiB of memory, and {device} has "
             f"{there / 2**30:,.0f}: give smaller numbers"
         )
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leave tensors without memory as they are where random numbers would be put into them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """What torch computes; of a function that fills such a tensor at random, the tensor."""
+        kwargs = kwargs or {}
+        if func in DRAWS:
+            filled = args[0] if args else kwargs["tensor"]
+            if filled.is_meta:
+                return filled
+        return func(*args, **kwargs)
+
+
+DRAWS = (
+    *(Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_),
+    *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_),
+)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Networks that are built here have shapes and no numbers.
+
+    For normal numbers in a tensor without memory torch would import its compiler, which takes
+    longer than torch itself.
+    """
+    with torch.device("meta"), _Undrawn():
+        yield
 
 
 def where_exact(x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.models import ResNet
 
 from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Images
@@ -22,11 +21,12 @@ from maskcon.methods.objective import Objective, check_hyper_parameters
 from maskcon.model import timm_network
 from maskcon.model.backbones import normalisation_of
 from maskcon.model.blocks import Layered, before_last
+from maskcon.model.libraries import is_resnet
 from maskcon.model.network import Architecture, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import VECTORS, HeadShape
 from maskcon.model.saved import load_encoder
-from maskcon.runtime.device import check_memory, pick_device
+from maskcon.runtime.device import check_memory, pick_device, without_memory
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import seed_of
@@ -161,7 +161,7 @@ def _check_size(architecture: Architecture, config: Config) -> None:
     """Raise `InputError` where the weights of a wide projector are more than there is memory."""
     if max(config.projection, config.projection_hidden) <= WIDE:
         return
-    with torch.device("meta"):  # as large as it says, without memory
+    with without_memory():  # as large as it says
         weights = sum(value.numel() for value in Network(architecture).parameters())
     # float32, with their gradients and the optimizer's averages
     what = f"a network of {weights:,} weights (--projection {config.projection}"
@@ -247,8 +247,8 @@ def check_network(
         crops: whether small crops go through it too.
         ranks: who share a batch.
     """
-    has_stem = isinstance(getattr(encoder.backbone, "trunk", encoder.backbone), ResNet)
-    if config.stem != "auto" and not has_stem:
+    trunk = getattr(encoder.backbone, "trunk", encoder.backbone)
+    if config.stem != "auto" and not is_resnet(trunk):
         raise InputError(f"stem is {config.stem!r}, but {config.backbone} has no stem to choose")
     size = config.image_size
     try:

@@ -1,4 +1,4 @@
-"""The optimizer of a run, made by timm: which parameters have what rate and what weight decay."""
+"""The optimizer of a run: which parameters have what rate and what weight decay."""
 
 from typing import Any
 
@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from maskcon.config import Config
 from maskcon.errors import InputError
 from maskcon.model.blocks import Layered
+from maskcon.model.libraries import library
 from maskcon.model.network import Headed, Network
-
-# As timm calls them, whose "sgd" has Nesterov's momentum.
-NAMES = {"sgd": "momentum", "adamw": "adamw", "lars": "lars"}
 
 
 def optimizer_of(
@@ -34,24 +32,18 @@ def optimizer_of(
     Raises:
         InputError: a layer decay that has no effect on this network.
     """
-    from timm.optim import create_optimizer_v2
-
     groups = _groups(network, config)
-    more: dict[str, Any] = {}
-    if config.optimizer != "lars":
-        more["fused"] = not scaled
-        for group in groups:
-            group["lr"] = torch.tensor(config.lr, device=device)
-    if config.optimizer == "adamw":
-        more["capturable"] = device.type == "cuda" and not scaled
-    return create_optimizer_v2(
-        groups,
-        NAMES[config.optimizer],
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        **more,
-    )
+    rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.optimizer == "lars":
+        lars = library("timm.optim").Lars
+        made: torch.optim.Optimizer = lars(groups, momentum=config.momentum, **rates)
+        return made
+    for group in groups:
+        group["lr"] = torch.tensor(config.lr, device=device)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, fused=not scaled, **rates)
+    on_gpu = device.type == "cuda"
+    return torch.optim.AdamW(groups, fused=not scaled, capturable=on_gpu and not scaled, **rates)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -101,11 +93,9 @@ def _layers(trunk: nn.Module, config: Config, exempt: set[str]) -> list[dict[str
     Raises:
         InputError: the network does not say what its layers are, or one layer alone learns.
     """
-    from timm.optim import param_groups_layer_decay
-
     lacks = f"{config.backbone} does not say what its layers are"
     if hasattr(trunk, "group_matcher"):
-        groups = param_groups_layer_decay(
+        groups: list[dict[str, Any]] = library("timm.optim").param_groups_layer_decay(
             trunk,
             weight_decay=config.weight_decay,
             no_weight_decay_list=set() if config.decay_norms else exempt,

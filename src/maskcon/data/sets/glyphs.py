@@ -9,7 +9,6 @@ matplotlib ships: DejaVu, STIX and Computer Modern.
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -65,6 +64,8 @@ def find() -> Found:
 
 def _cells(characters: str) -> Tensor:
     """Every character in every font, white on black: float [fonts, characters, cell, cell]."""
+    import matplotlib  # for its fonts alone, so that other sets need not wait for it
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     cells = np.zeros((len(FONTS), len(characters), _CELL, _CELL), np.float32)
     for row, name in zip(cells, FONTS, strict=True):
