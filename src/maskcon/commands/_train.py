@@ -203,7 +203,8 @@ def _read(
 
 def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> dict[str, Any]:
     """The content of run.json where a run begins or goes on."""
-    where = {**hardware(training.device), "ranks": training.ranks.size}
+    here = {"threads": training.threads, "ranks": training.ranks.size}
+    where = {**hardware(training.device), **here}
     made = {**runs.provenance(), "hardware": where}
     if not resume:
         return {

@@ -14,6 +14,7 @@ from maskcon.train.clock import Clock
 from maskcon.train.explain import explained
 from maskcon.train.state import Training
 from maskcon.train.step import Batch
+from maskcon.train.threads import shared_by
 from maskcon.train.watch import Watch
 
 
@@ -84,7 +85,8 @@ def fit(
     """
     progress = progress or Silent()
     asked, watch = Agreement(training.ranks), Watch(progress.note, training.config.lr)
-    with explained(training, record, progress), _signals() as received:
+    few = shared_by(training.threads)
+    with explained(training, record, progress), _signals() as received, few:
         before = record.begin(training, watch, resume=resume, progress=progress)
         clock = Clock(training, **before)
         if not resume:

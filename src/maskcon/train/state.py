@@ -29,6 +29,7 @@ from maskcon.train.loss_log import Losses, LossLog
 from maskcon.train.optimizer import capturable, optimizer_of, set_rate
 from maskcon.train.parallel import with_shared_statistics
 from maskcon.train.step import Batch, step
+from maskcon.train.threads import threads_of
 from maskcon.train.verdict import validated
 from maskcon.vectors.encode import embed
 
@@ -57,6 +58,7 @@ class Training:
         batches: what the steps see.
         hyper: hyper-parameters; those that change are tensors, which a CUDA graph reads anew.
         steps: optimizer steps done.
+        threads: that share an operator while it trains.
         last: the last evaluation, {"recall@1": r, ...}; of the test images.
         validation: the same of validation images, {"validation/recall@1": r, ...}, and where they
             have no fine labels "validation/stable"; empty without.
@@ -82,12 +84,12 @@ class Training:
         self.fingerprints = _fingerprints(data)
         self._probe = images.probe(config.batch_size, config.image_size)
         label, names = build.labels_of(config, data)
-
         built = build.network_of(config, self.objective, len(names), data, stored)
         network, self.preprocessing = built
         build.check_network(network, config, self._probe, self.method.crops, ranks)
         with_shared_statistics(network, ranks, self.device.type == "cuda", self._notify)
         self.encoder = network.to(self.device).to(memory_format=torch.channels_last)
+        self.threads = threads_of(self.encoder, self._probe)
         self.images = build.fit_head(self.encoder, images.to(self.device), config)
         ranks.broadcast(list(self.encoder.state_dict().values()))
         self.label = label.to(self.device)
