@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,13 @@ def blank(*given: Any) -> Figure:
     return Figure((1, 1))
 
 
-def command(words: list[str], home: Path, out: Path, err: Path | None = None) -> None:
+def command(
+    words: list[str],
+    home: Path,
+    out: Path,
+    err: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Type a command.
 
     Args:
@@ -29,7 +36,9 @@ def command(words: list[str], home: Path, out: Path, err: Path | None = None) ->
         home: the folder in which it is typed.
         out: a file that takes what it says.
         err: another one for its errors; None is the same.
+        environment: variables that it finds besides.
     """
+    os.environ.update(environment or {})
     torch.set_num_threads(1)
     os.chdir(home)
     for number, path in ((1, out), (2, err or out)):

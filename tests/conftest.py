@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ from maskcon.data.sets import glyphs
 from maskcon.model.network import Architecture, Network
 from maskcon.model.saved import save_encoder
 from maskcon.report import plots
-from maskcon.runtime import plugins
+from maskcon.runtime import cache, plugins
 from tests import command_worker
 
 MASKCON = Path(sys.executable).parent / "maskcon"
@@ -33,6 +33,21 @@ FAST = {
     **{"backbone": "resnet10w8", "image_size": 16, "projection": 8, "bank_size": 32},
     **{"epochs": 1, "warmup_epochs": 0, "batch_size": 16, "device": "cpu", "precision": "fp32"},
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_folder(tmp_path_factory):
+    """Where vectors are kept: a folder of these tests' own, never a person's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cache.FOLDER, str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A folder for vectors in which there are none yet."""
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -159,12 +174,15 @@ def untrained_run(folder: Path, seed: int, image_size: int = 16) -> Path:
     return folder
 
 
-def typed(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
+def typed(
+    *words: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """A command as a person types it, in a process that has torch already."""
     given = [str(word) for word in words]
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = begun(command_worker.command, given, cwd or Path.cwd(), out, err)
+        where = cwd or Path.cwd()
+        process = begun(command_worker.command, given, where, out, err, environment)
         process.join()
         return subprocess.CompletedProcess(
             given, process.exitcode, out.read_text(), err.read_text()

@@ -9,7 +9,7 @@ import maskcon
 from maskcon import commands
 from maskcon.data import InMemory, from_arrays
 from maskcon.errors import InputError
-from maskcon.vectors.encode import embed
+from maskcon.vectors.once import embed
 
 
 @pytest.fixture(scope="module")

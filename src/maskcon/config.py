@@ -187,7 +187,6 @@ class Config:
         2, "last blocks of a frozen backbone whose averages join its vectors; 0 is none"
     )
     frozen_views: int = _freeze(1, "views of each image that a frozen backbone sees")
-    cache_dir: str | None = _freeze(None, "where its vectors are kept [~/.cache/maskcon/vectors]")
     feature_noise: float = _head(
         0.5, "of strong views of vectors, in deviations of the mean component; 0 is none"
     )
@@ -488,15 +487,17 @@ RENAMED = {
     "hidden": "head_hidden",
     "share": "head_scale",
 }
+GONE = ("cache_dir",)  # fields that there are no more, of which no number depends
 
 
 def as_now(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of an earlier run, by the names that they have now."""
-    return {RENAMED.get(name, name): value for name, value in options.items()}
+    kept = {name: value for name, value in options.items() if name not in GONE}
+    return {RENAMED.get(name, name): value for name, value in kept.items()}
 
 
 # What may change between a run and its resumption without changing a number.
-MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "cache_dir", "confine"})
+MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "confine"})
 
 
 # How a set is found and read; the commands that take one take these.

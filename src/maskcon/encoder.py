@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import parse_json
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.vectors import file as embeddings
-from maskcon.vectors.encode import Loaded, encode, of_pictures, of_split
+from maskcon.vectors.once import Made, maker, of_images, of_loose
+from maskcon.vectors.store import Store
 
 BATCH = 256
 
@@ -39,11 +40,13 @@ class Vectors:
         rows: of the pictures, int64 [n].
         vectors: float32 [n, F], unit length.
         errors: (row, why) of those among them that cannot be read; they have no vector.
+        kept: whether they were known from before, and nothing was computed.
     """
 
     rows: np.ndarray
     vectors: np.ndarray
     errors: tuple[tuple[int, str], ...]
+    kept: bool = False
 
 
 class Encoder:
@@ -59,14 +62,25 @@ class Encoder:
         device: where it computes.
     """
 
-    def __init__(self, network: Network, preprocessing: Preprocessing, precision: Precision):
-        self.network = network.to(precision.device).eval()
+    def __init__(
+        self,
+        network: Network,
+        preprocessing: Preprocessing,
+        precision: Precision,
+        store: Store | None = None,
+    ):
+        self.network, self.store = network.to(precision.device).eval(), store
         self.preprocessing, self.precision = preprocessing, precision
         self.width, self.device = network.width, precision.device
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str = "auto", precision: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        precision: str | None = None,
+        store: Store | None = None,
     ) -> "Encoder":
         """Load the encoder of a run.
 
@@ -75,6 +89,8 @@ class Encoder:
             device: auto, cpu, cuda, cuda:1, mps.
             precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
                 run.json, else auto.
+            store: where vectors of pictures are looked for, and kept; `maskcon.vectors.Store()`
+                is the one that commands use, None is none.
 
         Raises:
             InputError: there is no encoder, or it is damaged.
@@ -86,7 +102,7 @@ class Encoder:
         if precision is None:
             precision = _trained_in(folder)
         numbers = Precision.pick(precision, pick_device(device))
-        return cls(network, Preprocessing.of(description), numbers)
+        return cls(network, Preprocessing.of(description), numbers, store)
 
     @property
     def identity(self) -> str:
@@ -162,55 +178,47 @@ class Encoder:
         self,
         pictures: Pictures,
         *,
-        start: int = 0,
         batch_size: int = BATCH,
         progress: Progress | None = None,
         workers: int = 0,
     ) -> Iterator[Vectors]:
-        """Vectors batch by batch; no more than a few batches are ever in memory.
+        """Vectors some at a time; no more than a few batches of pictures are ever in memory.
+
+        Those that the store knows come first, then the others, each lot in the pictures' order.
 
         Args:
             pictures: as `maskcon.data` has them.
-            start: row to begin with.
-            batch_size: pictures that go through the network together.
+            batch_size: pictures that are read together.
             progress: told how far it is.
             workers: threads that read pictures; 0 is one for each core.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         progress = progress or Silent()
-        batches = self._batches(pictures, start, batch_size, workers)
-        for batch, feature in encode(
-            self.network.backbone,
-            batches,
-            self.preprocessing,
-            self.precision,
-            count=len(pictures),
-            first=start,
-            progress=progress,
-        ):
-            if not bool(feature.isfinite().all()):
+        for made in self._made(pictures, batch_size, workers, progress):
+            if not bool(made.features.isfinite().all()):
                 raise InputError(
                     "the encoder's vectors are not finite: it has diverged; train it anew"
                 )
-            unit = torch.nn.functional.normalize(feature, dim=1).view(-1, self.width)
-            yield Vectors(batch.rows.numpy(), unit.cpu().numpy(), batch.errors)
+            unit = torch.nn.functional.normalize(made.features, dim=1).view(-1, self.width)
+            yield Vectors(made.rows.numpy(), unit.cpu().numpy(), made.errors, made.kept)
         progress.close()
 
-    def _batches(
-        self, pictures: Pictures, start: int, batch_size: int, workers: int
-    ) -> Iterator[Loaded]:
-        size = self.preprocessing.image_size
+    def _made(
+        self, pictures: Pictures, batch_size: int, workers: int, progress: Progress
+    ) -> Iterator[Made]:
         features = features_of(pictures)
+        by = maker(self.network, self.preprocessing, self.precision, self.store)
         if features is not None:
-            return of_split(features, size=size, workers=0, batch_size=batch_size, first=start)
+            by = replace(by, store=None)
+            return of_images(by, features, workers=0, batch_size=batch_size, progress=progress)
         if not self.network.takes_pictures:
             raise InputError(
                 "this encoder was trained on vectors that another model made: embed the pictures "
                 f"with that model first, and give it the vectors, floats [n, {self.network.inputs}]"
             )
         threads = Config(workers=workers).readers
-        return of_pictures(pictures, size=size, threads=threads, batch_size=batch_size, first=start)
+        return of_loose(by, pictures, threads=threads, batch_size=batch_size, progress=progress)
 
     def _given_vectors(self, images: Any) -> FeatureRows | None:
         """What was given, if it is vectors."""

@@ -44,7 +44,7 @@ MEANINGLESS = frozenset(
     }
 )
 # Options that keep vectors of a frozen backbone on the disk, and judge a head on images left out.
-WITH_FILES = frozenset({"freeze", "features", "cache_dir"})
+WITH_FILES = frozenset({"freeze", "features"})
 
 
 class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -189,7 +189,6 @@ IDLE = [  # options, and what is said of the last one
     ("head_scale=7.0", "no head is trained on vectors"),
     ("layers=5", "no vectors of a frozen backbone are computed"),
     ("frozen_views=2", "no vectors of a frozen backbone are computed"),
-    ("cache_dir=x", "no vectors of a frozen backbone are computed"),
     ("features=v.npz layers=1", "no vectors of a frozen backbone are computed"),
     ("features=v.npz backbone=resnet50", "--features has the vectors"),
     ("features=v.npz data=glyphs", "--features has the vectors"),

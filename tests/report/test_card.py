@@ -53,9 +53,7 @@ def frozen(pictures, weights, tmp_path_factory) -> Path:
     """The run of a head on a frozen network."""
     folder = tmp_path_factory.mktemp("runs") / "head"
     network = {"backbone": NETWORK, "init": str(weights), "freeze": True, "head_hidden": 16}
-    commands.train(
-        data=pictures, out=folder, cache_dir=str(folder.parent / "cache"), **SMALL, **network
-    )
+    commands.train(data=pictures, out=folder, **SMALL, **network)
     return folder
 
 

@@ -12,13 +12,8 @@ import torch
 import maskcon
 from maskcon import commands
 from maskcon.data import find, from_arrays, load
-from maskcon.data.images import OnDisk
-from maskcon.data.table import Split
-from maskcon.model.preprocessing import Preprocessing
 from maskcon.runs import folder as runs
-from maskcon.runtime.device import Precision
 from maskcon.vectors import file as embeddings
-from maskcon.vectors.frozen import Frozen
 
 HEAD = "80618132869200cb1f9967d039a1b9a3"
 THERE = Path(__file__).parent / "v0_1"
@@ -101,21 +96,3 @@ def test_a_pack(there):
         found.test.images.pixels[5].permute(1, 2, 0).numpy(),
         noise().parts["test"].pictures.decode(5),
     )
-
-
-def test_kept_vectors_of_a_frozen_backbone_are_found_under_their_name():
-    torch.manual_seed(0)
-    photos = OnDisk([1, 2, 3], torch.ones(3, 2), "abc")  # of which only the digest is asked
-    frozen = Frozen(
-        torch.nn.Linear(3, 2),
-        (2,),
-        Preprocessing(224, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
-        Precision.pick("fp32", torch.device("cpu")),
-        views=2,
-        crop_scale=0.2,
-        flip=True,
-        seed=3,
-    )
-    split = Split(photos, torch.zeros(3).long(), None)
-    assert frozen._key(split, 0) == "b331d5f72e90fbe2051508e3f247660e"
-    assert frozen._key(split, 1) == "e0cfdfca012e176f27810c5bbac814b9"

@@ -43,7 +43,7 @@ def test_a_family(model, pictures, tmp_path):
         **{"data": pictures, "backbone": f"timm/{model}", "init": tmp_path / "w.safetensors"},
         **{"image_size": SIZE, "epochs": 1, "warmup_epochs": 0, "batch_size": 8, "device": "cpu"},
     }
-    commands.train(out=tmp_path / "frozen", recipe="frozen", cache_dir=tmp_path / "cache", **given)
+    commands.train(out=tmp_path / "frozen", recipe="frozen", **given)
     made = commands.embed(tmp_path / "frozen", out=tmp_path / "v.npz", split="test")
     assert made["images"] == 4
     _, description = load_encoder(tmp_path / "frozen")

@@ -26,11 +26,13 @@ from maskcon.model.residual_head import HeadShape, ResidualHead
 from maskcon.model.saved import load_encoder
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import load_checkpoint
+from maskcon.runtime import cache
 from maskcon.runtime.progress import Silent
 from maskcon.train import frozen as freezing
 from maskcon.train.state import Training
 from maskcon.vectors import as_data as featured
 from maskcon.vectors import file as embeddings
+from maskcon.vectors import frozen as vectors_frozen
 from tests.conftest import Told
 
 SMALL: dict[str, Any] = {
@@ -275,7 +277,7 @@ def pictures():
 
 def freeze(out: Path, pictures, weights: Path, **options: Any) -> dict[str, Any]:
     given = {"backbone": NETWORK, "init": str(weights), "freeze": True, "image_size": 32}
-    return train(out, data=pictures, **{**given, "cache_dir": str(out.parent / "cache"), **options})
+    return train(out, data=pictures, **{**given, **options})
 
 
 @pytest.fixture(scope="module")
@@ -309,44 +311,40 @@ def test_a_frozen_backbone_with_a_head_in_one_encoder(frozen, pictures, weights)
     assert any("head.residual" in name for name in saved["encoder"])
 
 
-def test_vectors_are_found_again_and_go_on(tmp_path, pictures, weights, monkeypatch):
+def test_vectors_are_found_again_and_go_on(own_cache, pictures, weights, monkeypatch):
     """Broken off, they go on where they stopped; finished, nothing is computed again."""
     data = load(pictures, image_size=32)
 
-    def compute(folder: str, views: int = 2):
+    def compute(views: int = 2):
         options = {"backbone": NETWORK, "init": str(weights), "freeze": True, "image_size": 32}
-        options |= {"frozen_views": views, "cache_dir": str(tmp_path / folder)}
-        config = resolved({**SMALL, **options}, None)
+        config = resolved({**SMALL, **options, "frozen_views": views}, None)
         return freezing.vectors_of(data, config, Silent()).train.images.values
 
     normalise, count, limit = Preprocessing.normalise, 0, 1000
 
     def counted(self, images):
         nonlocal count
-        if count == limit:
+        if count >= limit:
             raise KeyboardInterrupt
-        count += 1
+        count += len(images)
         return normalise(self, images)
 
+    monkeypatch.setattr(vectors_frozen, "BATCH", 16)
     monkeypatch.setattr(Preprocessing, "normalise", counted)
-    whole = compute("a")
-    assert count == 8 + 8 + 3  # batches of 16: twice 120 train images, 40 test images
+    with monkeypatch.context() as patch:
+        patch.setenv(cache.FOLDER, cache.NOWHERE)
+        whole = compute()
+    assert count == 2 * 120 + 40
     assert whole.isfinite().all()
     assert not torch.equal(whole[:, 0], whole[:, 1])
-    count, limit = 0, 3
+    count, limit = 0, 3 * 16
     with pytest.raises(KeyboardInterrupt):
-        compute("b")
-    (part,) = (tmp_path / "b").glob("*.part")
-    record = 16 + 2 * whole.shape[2] + 4  # key, vector, checksum
-    assert part.stat().st_size > 3 * 16 * record
-    os.truncate(part, part.stat().st_size - 16 * record)  # zeros, as after a loss of power,
-    with open(part, "ab") as file:  # and what another program wrote
-        file.write(bytes(16 * record) + b"half a record")
+        compute()
     limit = 1000
-    assert torch.equal(compute("b"), whole)
-    assert count == 8 + 8 + 3 + 1
-    assert torch.equal(compute("b", views=1), whole[:, :1])
-    assert count == 8 + 8 + 3 + 1
+    assert torch.equal(compute(), whole)
+    assert count == 2 * 120 + 40
+    assert torch.equal(compute(views=1), whole[:, :1])
+    assert count == 2 * 120 + 40
 
 
 def test_frozen_needs_weights(tmp_path, pictures, weights):

@@ -1,7 +1,6 @@
 """Embeddings in files: three formats that say the same, streamed, and gone on with."""
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -15,14 +14,13 @@ from PIL import Image
 
 import maskcon
 from maskcon import commands
-from maskcon.commands._embed import key_of
 from maskcon.config import Config
 from maskcon.data import find, from_arrays
-from maskcon.data.pictures import Files
 from maskcon.errors import InputError
+from maskcon.runtime import cache
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.file import Embeddings
-from maskcon.vectors.journal import Journal
+from maskcon.vectors.store import Store
 from tests import command_worker
 from tests.conftest import Told, begun, picture_tree, typed, untrained_run
 
@@ -162,10 +160,10 @@ def test_files_that_are_none(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_embed(suffix, run, photos, tmp_path):
+def test_embed(suffix, run, photos, own_cache, tmp_path):
     out = tmp_path / f"e{suffix}"
     done = commands.embed(run, photos, out=out)
-    assert (done["images"], done["resumed"], done["skipped"]) == (12, 0, [])
+    assert (done["images"], done["known"], done["skipped"]) == (12, 0, [])
     back = embeddings.read(out)
     encoder = maskcon.Encoder.load(run)
     assert back.identity == encoder.identity
@@ -176,7 +174,6 @@ def test_embed(suffix, run, photos, tmp_path):
     assert back.fine.tolist() == fine
     assert back.coarse.tolist() == [name.split("/")[0] for name in fine]
     assert back.split is None
-    assert not out.with_name(out.name + ".part").exists()
     with pytest.raises(InputError, match="exists: give another --out, or --overwrite"):
         commands.embed(run, photos, out=out)
     commands.embed(run / "encoder.safetensors", photos, out=out, overwrite=True)
@@ -264,92 +261,46 @@ def test_unreadable_pictures(run, photos, tmp_path):
         commands.embed(run, photos, out=out)
     assert not out.exists()
     done = commands.embed(run, photos, out=out, skip_unreadable=True)
-    assert (done["images"], done["resumed"]) == (12, 12)  # what was embedded is kept
+    assert (done["images"], done["known"]) == (12, 12)  # what was embedded is kept
     assert [Path(name).name for name, _ in done["skipped"]] == ["bad.png"]
     assert len(embeddings.read(out)) == 12
     with pytest.raises(InputError, match=r"bad\.png cannot be read as an image: it is empty"):
         commands.embed(run, photos / "c0" / "f0" / "bad.png", out=tmp_path / "f.npz")
 
 
-def test_going_on(run, other_run, photos, tmp_path, monkeypatch):
+def test_going_on(run, other_run, photos, own_cache, tmp_path, monkeypatch):
     """Broken off in the middle: the same vectors, and only what is missing or new is embedded."""
-    out, part = tmp_path / "e.parquet", tmp_path / "e.parquet.part"
-    commands.embed(run, photos, out=tmp_path / "whole.parquet", batch_size=4)
+    out = tmp_path / "e.parquet"
+    with monkeypatch.context() as patch:
+        patch.setenv(cache.FOLDER, cache.NOWHERE)
+        commands.embed(run, photos, out=tmp_path / "whole.parquet", batch_size=4)
     whole = embeddings.read(tmp_path / "whole.parquet")
-    add, batches = Journal.add, []
+    add, batches = Store.add, []
 
-    def breaks(self, keys, vectors):
+    def breaks(self, source, pictures, vectors):
         if len(batches) == 2:
             raise KeyboardInterrupt
-        batches.append(len(keys))
-        add(self, keys, vectors)
+        batches.append(len(pictures))
+        add(self, source, pictures, vectors)
 
-    monkeypatch.setattr(Journal, "add", breaks)
+    monkeypatch.setattr(Store, "add", breaks)
     with pytest.raises(KeyboardInterrupt):
         commands.embed(run, photos, out=out, batch_size=4)
-    monkeypatch.setattr(Journal, "add", add)
+    monkeypatch.setattr(Store, "add", add)
     assert not out.exists()
-    with pytest.raises(InputError, match=r"was begun with identity .*delete it"):
-        commands.embed(other_run, photos, out=out)
-    with open(part, "ab") as file:
-        file.write(b"half a record")
+    assert commands.embed(other_run, photos, out=tmp_path / "other.npz")["known"] == 0
     changed = whole.paths[0]  # is not taken from before
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(changed)
     told = Told()
     done = commands.embed(run, photos, out=out, batch_size=4, progress=told)
-    assert (done["images"], done["resumed"]) == (12, 7)
-    assert f"going on with {part}: 7 of 12 images are embedded" in told.notes
+    assert (done["images"], done["known"]) == (12, 7)
+    assert "7 of 12 vectors are known from before" in told.notes
     back = embeddings.read(out)
     np.testing.assert_allclose(back.vectors[1:], whole.vectors[1:], atol=0.02)  # bf16, perhaps
     assert not np.allclose(back.vectors[0], whole.vectors[0])
-    assert not part.exists()
 
 
-def test_the_journal_leaves_out_what_is_not_whole(tmp_path, photos):
-    paths = sorted(photos.rglob("*.png"))
-    keys = [key_of(Files(paths), row) for row in range(6)]
-    vectors = np.eye(6, dtype=np.float32)
-    made = Journal(tmp_path / "j", {"identity": "a"}, 6)
-    made.add(keys[:4], vectors[:4])
-    made.close()
-    size = (tmp_path / "j").stat().st_size
-    record = 16 + 4 * 6 + 4
-    for kept, length in ((4, size), (3, size - 1), (3, size - record), (0, size - 4 * record)):
-        os.truncate(tmp_path / "j", length)
-        again = Journal(tmp_path / "j", {"identity": "a"}, 6)
-        assert [again.places.get(key, -1) for key in keys[:4]] == [*range(kept)] + [-1] * (4 - kept)
-        np.testing.assert_array_equal(again.vectors(np.arange(kept)), vectors[:kept])
-        again.close()
-    os.truncate(tmp_path / "j", size)  # zeros, as after a loss of power
-    again = Journal(tmp_path / "j", {"identity": "a"}, 6)
-    assert again.places == {}
-    again.add(keys, vectors)
-    np.testing.assert_array_equal(again.vectors(np.array([5, 0])), vectors[[5, 0]])
-    with pytest.raises(InputError, match="not finite"):
-        again.add(keys[:1], vectors[:1] * np.nan)
-    again.close()
-    content = bytearray((tmp_path / "j").read_bytes())
-    content[size - 4 * record + 20] ^= 1  # one bit of the first vector
-    (tmp_path / "j").write_bytes(content)
-    again = Journal(tmp_path / "j", {"identity": "a"}, 6)
-    assert again.places == {}
-    again.close(delete=True)
-    old = b'{"maskcon": "unfinished embeddings", "width": 6, "identity": "a"}\n'  # of 0.1
-    for content in (b"{", b"\0" * 99, old + b"x" * 99):  # broken off within the first line, ...
-        (tmp_path / "j").write_bytes(content)
-        made = Journal(tmp_path / "j", {"identity": "a"}, 6)
-        assert made.places == {}
-        made.close()
-    (tmp_path / "j").write_bytes(b"notes of a person")
-    with pytest.raises(InputError, match="no journal of maskcon"):
-        Journal(tmp_path / "j", {"identity": "a"}, 6)
-    assert (tmp_path / "j").read_bytes() == b"notes of a person"
-    (tmp_path / "j").write_bytes(b"something else\n")
-    with pytest.raises(InputError, match="no journal of maskcon"):
-        Journal(tmp_path / "j", {"identity": "a"}, 6)
-
-
-def test_a_full_disk(run, photos, tmp_path):
+def test_a_full_disk(run, photos, own_cache, tmp_path):
     import resource
 
     from maskcon.errors import TrainingError
@@ -358,36 +309,34 @@ def test_a_full_disk(run, photos, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-        with pytest.raises(TrainingError, match=r"could not be written.*make room for it"):
+        with pytest.raises(TrainingError, match=r"could not be written.*no earlier one"):
             commands.embed(run, photos, out=tmp_path / "e.parquet", batch_size=1)
         with pytest.raises(TrainingError, match=r"could not be written.*no earlier one"):
             embeddings.write(tmp_path / "e.npz", some(500))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    done = commands.embed(run, photos, out=tmp_path / "e.parquet")
-    assert done["resumed"] > 0
+    commands.embed(run, photos, out=tmp_path / "e.parquet")
     assert len(embeddings.read(tmp_path / "e.parquet")) == 12
 
 
 @pytest.mark.heavy
-def test_killed_and_gone_on_with(run, tmp_path):
+def test_killed_and_gone_on_with(run, own_cache, tmp_path):
     """SIGKILL in the middle; the same command ends with the vectors of an unbroken one."""
     words = ["embed", str(run), "glyphs", "--workers", "1", "-o"]
-    out, part = tmp_path / "e.parquet", tmp_path / "e.parquet.part"
-    log = tmp_path / "log"
-    running = begun(command_worker.command, [*words, str(out)], tmp_path, log)
-    deadline = time.monotonic() + 120
-    while not (part.exists() and part.stat().st_size > 500_000) and time.monotonic() < deadline:
+    out, log = tmp_path / "e.parquet", tmp_path / "log"
+    where = {cache.FOLDER: str(own_cache)}
+    running = begun(command_worker.command, [*words, str(out)], tmp_path, log, None, where)
+    deadline = time.monotonic() + 600
+    while not sum(lot.pictures for lot in Store().lots()) and time.monotonic() < deadline:
         time.sleep(0.01)
     running.kill()
     running.join()
     assert running.exitcode == -signal.SIGKILL
     assert not out.exists()
-    done = typed(*words, out)
-    assert f"going on with {out}.part: " in done.stdout
-    assert "of 15,000 images are embedded" in done.stdout
-    typed(*words, tmp_path / "whole.parquet")
+    done = typed(*words, out, environment=where)
+    assert "of 15,000 vectors are known from before" in done.stdout
+    typed(*words, tmp_path / "whole.parquet", environment={cache.FOLDER: cache.NOWHERE})
     parts, whole = (embeddings.read(file) for file in (out, tmp_path / "whole.parquet"))
     np.testing.assert_array_equal(parts.vectors, whole.vectors)
     assert parts.paths.tolist() == whole.paths.tolist()

@@ -7,6 +7,8 @@ import torch
 from maskcon.data.images import InMemory
 from maskcon.data.pictures import Arrays
 from maskcon.data.scan import CHUNK
+from maskcon.model.backbones import build_backbone
+from maskcon.model.blocks import Layered, last
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.vectors import encode as loop
@@ -80,3 +82,24 @@ def test_pictures_are_read_while_the_network_runs():
     assert sorted(read) == list(range(2 * CHUNK))
     batches.close()
     assert len(read) == 2 * CHUNK
+
+
+def test_layers_of_parts_on_several_cores_are_not_mistaken(monkeypatch):
+    """What blocks say is noted while a network runs: on each core what its own part says."""
+    torch.manual_seed(0)
+    backbone, _ = build_backbone("resnet10w8", stem="small")
+    network = Layered(backbone.eval(), last(backbone, 2)).eval()
+    pixels = torch.randint(256, (256, 3, 16, 16), dtype=torch.uint8)
+    preprocessing = Preprocessing(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
+    monkeypatch.setattr(loop, "TOGETHER", 4 * 16 * 16)
+
+    def made(cores: int) -> torch.Tensor:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+        batches = of_split(InMemory(pixels), size=16, workers=0, batch_size=64)
+        precision = Precision("fp32", torch.device("cpu"))
+        found = encode(network, batches, preprocessing, precision, count=len(pixels))
+        return torch.cat([vectors for _, vectors in found])
+
+    expected = made(1)
+    for _ in range(3):
+        torch.testing.assert_close(made(4), expected, rtol=1e-4, atol=1e-5)

@@ -25,8 +25,8 @@ def embed(run: Path, data: str | None, out: Path, **options: Any) -> None:
 
     RUN is a run folder, or the encoder.safetensors in it; DATA a data set's name, folder or
     table, a folder of pictures without labels, or a picture [the run's own data]. The file has
-    columns path, coarse, fine, split, vector. Until it is whole, OUT.part holds what is embedded,
-    and the same command goes on with that.
+    columns path, coarse, fine, split, vector. What is embedded is kept as it comes: broken off, the
+    same command goes on (maskcon vectors tells where and how much).
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen

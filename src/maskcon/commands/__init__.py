@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from maskcon.commands._search import search
     from maskcon.commands._train import train
     from maskcon.commands._train_seeds import train_seeds
+    from maskcon.commands._vectors import vectors
 
 # What the command line has, in the groups of its help. `data` has two commands, check and pack,
 # and `train --seeds` is `train_seeds`; `benchmark` has functions of its own,
@@ -36,7 +37,7 @@ COMMANDS = {
     "Train and judge": ("train", "demo", "reproduce", "eval", "compare", "report"),
     "Find and search": ("discover", "embed", "index", "search", "export"),
     "Data": ("data", "datasets"),
-    "Other": ("methods", "benchmark"),
+    "Other": ("methods", "vectors", "benchmark"),
 }
 _GROUPS = ("data", "benchmark")
 __all__ = [

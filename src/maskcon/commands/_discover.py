@@ -30,6 +30,7 @@ from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, Silent
+from maskcon.vectors.store import Store
 
 Ask = Callable[[list[str], list[str], Path, int], str]
 
@@ -99,7 +100,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
             # no other process may take back a question meanwhile
             stack.enter_context(files.locked(_shown(answers), f"the questions of {answers}"))
         machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
-        encoder = Encoder.load(run, **machine)
+        encoder = Encoder.load(run, store=Store(), **machine)
         found, config = chosen_set(Path(run), data, options, progress)
         files.check_apart([folder], inputs_of(config, found))
         found = of_split(found, split)

@@ -25,6 +25,7 @@ from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart, output, write_json
 from maskcon.runtime.progress import Progress, Silent
+from maskcon.vectors.store import Store
 
 
 def eval(
@@ -126,6 +127,7 @@ def _eval(
         workers=config.readers,
         progress=progress,
         ranks=ranks,
+        store=Store(),
     )
     subject.embed()
     if not ranks.is_main:

@@ -28,6 +28,7 @@ from maskcon.export import Request, Target, place, targets
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart
 from maskcon.runtime.progress import Progress, Silent
+from maskcon.vectors.store import Store
 
 COMPARED = 64  # pictures that an export is compared with the encoder on
 
@@ -102,9 +103,10 @@ def export(
 def _encoder(run: Path, device: str | None) -> tuple[Encoder, Path]:
     """The encoder, on a device in its own precision or in float32 on a processor; its folder."""
     folder = run.parent if run.suffix == ".safetensors" else run
-    encoder = Encoder.load(
-        folder, device=device or "cpu", precision="fp32" if device is None else None
-    )
+    if device is None:
+        encoder = Encoder.load(folder, device="cpu", precision="fp32")
+    else:
+        encoder = Encoder.load(folder, device=device, store=Store())
     if not encoder.network.takes_pictures:
         raise InputError(
             f"the encoder in {folder} was trained on vectors that another model made, and takes no "

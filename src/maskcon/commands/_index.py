@@ -27,6 +27,7 @@ from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
 from maskcon.search.ivf import QUANTIZATIONS
 from maskcon.vectors import file as embeddings
+from maskcon.vectors.store import Store
 
 UNSEEN = (None, None)  # digest and thumbnail of a picture that was not looked at
 Entries = tuple[np.ndarray, pa.Table, list[tuple[str, str]]]  # vectors, rows, what was left out
@@ -110,7 +111,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         run = before.about.run if before is not None and is_index else there
         if is_index and data is None:
             raise InputError(f"there is nothing to add: maskcon index {source} DATA --add")
-        encoder = Encoder.load(run, device=device, precision=precision)
+        encoder = Encoder.load(run, device=device, precision=precision, store=Store())
         about = About(
             encoder.identity, str(folder_of(run)), encoder.preprocessing.image_size, __version__
         )
@@ -286,6 +287,7 @@ def _entries(
     )
     skipped = [(seen.name(row), reason) for row, reason in made.errors]
     all_readable(skipped, len(seen), given.config.skip_unreadable)
+    seen.look(made.rows.tolist(), given.config.readers, progress)
     columns = given.take(made.rows).columns
     rows = _table(columns, [seen.take(row) for row in made.rows.tolist()])
     return made.vectors, rows, skipped

@@ -22,7 +22,8 @@ from maskcon.runs.record import Record
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import check_apart, output, write
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.vectors.encode import embed
+from maskcon.vectors.once import embed
+from maskcon.vectors.store import Store
 
 POINTS = 10_000  # on the map; more make a larger file
 
@@ -95,10 +96,11 @@ def _report(
     check_apart([path], inputs_of(config, found))
     split, names = _read(found, description["image_size"], config, progress)
     preprocessing, network = Preprocessing.of(description), network.to(where)
+    store = Store()
 
     def embedded(encoder: Network) -> Tensor:
-        images, workers = split.images, config.readers
-        return embed(encoder, images, preprocessing, precision, workers, progress).cpu()
+        how = preprocessing, precision, config.readers, progress
+        return embed(encoder, split.images, *how, store=store).cpu()
 
     frozen = trained.get("results", {}).get("frozen") if data is None else None
     if frozen is None and trained["config"].get("freeze"):

@@ -183,6 +183,7 @@ def _embedded(
     seen = Seen(pictures, side)
     made = encoder.embed_readable(seen, progress=progress, workers=workers)
     rows = made.rows.tolist()
+    seen.look(rows, workers or 1, progress)
     looked = [seen.take(row) for row in rows]
     return _Asked(
         [seen.name(row) for row in rows],

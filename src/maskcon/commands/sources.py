@@ -61,8 +61,6 @@ def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     if config.features is not None:
         features = _whole(config.features)
         config = replace(config, features=features, data=features)
-    if config.cache_dir is not None:
-        config = replace(config, cache_dir=_whole(config.cache_dir))
     if config.data not in data_sets() and os.path.exists(config.data):  # noqa: PTH110
         config = replace(config, data=_whole(config.data))
     if config.init not in ("scratch", "imagenet"):
@@ -90,8 +88,8 @@ def own_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
 def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     """The run's own configuration; options may repeat it, and change where it runs."""
     record = runs.read(folder)["config"]
-    # no file says where to write, or what to fetch
-    before = {**record, "download": False, "cache_dir": None}
+    # no file says what to fetch
+    before = {**record, "download": False}
     given = typed(options, recipe)
     if given.get("method", before["method"]) != before["method"]:
         raise InputError(

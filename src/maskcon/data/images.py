@@ -4,7 +4,7 @@ Whoever trains or evaluates asks `Images`, and need not know which of the three 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Protocol
@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from maskcon.data.augment import Crops, cut, view_of
 from maskcon.data.augment.crop import whole
 from maskcon.data.loader import batches, cut_picture
-from maskcon.data.pictures import Pictures, choose
+from maskcon.data.pictures import Pictures, choose, content_hash
 from maskcon.data.plans import Batch, BatchPlan, CropRule, Plan, RowsInOrder, Squares
 from maskcon.errors import InputError
 from maskcon.runtime.device import sent, where_exact
@@ -74,6 +74,14 @@ class Images(InOrder, Protocol):
 
     def content(self) -> Iterator[bytes | memoryview]:
         """What tells them from others, for a hash; `digest` alone where it is short."""
+        ...
+
+    def digests(self) -> Sequence[bytes]:
+        """What tells the content of each [N], as `Pictures.digest` has it of the same.
+
+        Raises:
+            InputError: they are vectors.
+        """
         ...
 
     def take(self, rows: slice | Tensor) -> "Images":
@@ -169,7 +177,7 @@ class _Shown(Protocol):
     def plain(self: Images, *, size: int, workers: int, batch_size: int = 0) -> Iterator[Tensor]:
         """`Images.plain`."""
         step = batch_size or self.batch_size
-        plan, numbers = RowsInOrder(self.crop_rule(), "plain", step), range(-(-len(self) // step))
+        plan, numbers = RowsInOrder(self.crop_rule(), step), range(-(-len(self) // step))
         for _, (view,) in self.squares(plan, numbers, size=size, workers=workers, exact=True):
             yield view  # good until the next is asked for
 
@@ -270,6 +278,10 @@ class InMemory(_Shown):
         yield str(tuple(self.pixels.shape)).encode()
         yield self.pixels.cpu().contiguous().numpy().data
 
+    def digests(self) -> list[bytes]:
+        """Of their pixels."""
+        return [content_hash(one.permute(1, 2, 0).numpy()) for one in self.pixels.cpu()]
+
     def take(self, rows: slice | Tensor) -> "InMemory":
         """Some of them, in that order."""
         return InMemory(self.pixels[rows])
@@ -312,11 +324,13 @@ class OnDisk(_Shown):
     Attributes:
         pictures: N of them.
         sizes: height and width of each, int64 [N, 2].
-        digest: tells their contents from others.
+        each: the digest of each of them [N].
+        digest: tells the contents of all from others.
     """
 
     pictures: Pictures
     sizes: Tensor
+    each: tuple[bytes, ...]
     digest: str
     side = LARGE
     batch_size = LARGE_BATCH
@@ -329,10 +343,15 @@ class OnDisk(_Shown):
         """The digest."""
         yield self.digest.encode()
 
+    def digests(self) -> tuple[bytes, ...]:
+        """Of their files."""
+        return self.each
+
     def take(self, rows: slice | Tensor) -> "OnDisk":
         """Some of them, in that order; the digest stays that of all."""
-        chosen = choose(self.pictures, torch.arange(len(self))[rows].numpy())
-        return OnDisk(chosen, self.sizes[rows], self.digest)
+        numbers = torch.arange(len(self))[rows].numpy()
+        each = tuple(self.each[number] for number in numbers)
+        return OnDisk(choose(self.pictures, numbers), self.sizes[rows], each, self.digest)
 
     def to(self, device: torch.device) -> "OnDisk":
         """The same: it is views alone that go to a device."""
@@ -453,6 +472,10 @@ class Features:
     def content(self) -> Iterator[bytes | memoryview]:
         """The digest."""
         yield self.digest.encode()
+
+    def digests(self) -> Sequence[bytes]:
+        """There are no pictures."""
+        raise _no_pictures()
 
     def take(self, rows: slice | Tensor) -> "Features":
         """Some of them, in that order."""

@@ -4,10 +4,11 @@ A plan is a function of the batch's number, which a loader's worker can call as 
 training process.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -160,31 +161,52 @@ class PrefillPlan:
 
 
 class RowsInOrder:
-    """All rows in their order, in one view.
+    """All rows in their order, whole.
 
     Args:
-        rule: how views are cut.
-        kind: of the view; "plain" is the whole image.
+        rule: how they are cut, where there is anything to cut.
         batch_size: images of a batch; the last may have fewer.
-        seed: of the crops, and
-        stream: which of many crops of an image.
     """
 
-    def __init__(self, rule: CropRule, kind: str, batch_size: int, seed: int = 0, stream: int = 0):
-        self.rule, self.batch_size, self.seed, self.stream = rule, batch_size, seed, stream
-        self._kind, self._area = kind, rule.area(kind)
-
-    def kinds(self, number: int) -> tuple[str, ...]:
-        """The one view."""
-        return (self._kind,)
+    def __init__(self, rule: CropRule, batch_size: int):
+        self.rule, self.batch_size = rule, batch_size
 
     def __call__(self, number: int) -> Batch:
         """The batch of a number."""
         start = number * self.batch_size
         rows = torch.arange(start, min(start + self.batch_size, len(self.rule.sizes)))
-        random = generator(self.seed, "cached", (self.stream << 32) + number)
-        return Batch(rows, (self.rule.draw(self._area, rows, random),))
+        return Batch(rows, (whole(self.rule.sizes[rows]),))
 
-    def changes(self, number: int) -> torch.Generator:
-        """Of the view of a batch; nothing is drawn from it."""
-        return generator(self.seed, "cached", (self.stream << 32) + number)
+
+class CropsOf:
+    """A crop of each of some rows, which depends on nothing but a digest of its own.
+
+    Args:
+        rule: how views are cut.
+        kind: of the view.
+        rows: of the images, int64 [n].
+        digests: what the crop of each image is drawn from [N].
+        batch_size: images of a batch; the last may have fewer.
+    """
+
+    def __init__(
+        self,
+        rule: CropRule,
+        kind: str,
+        rows: np.ndarray,
+        digests: Sequence[bytes],
+        batch_size: int,
+    ):
+        self.rule, self.rows, self.batch_size = rule, torch.from_numpy(rows), batch_size
+        self._digests, self._area = digests, rule.area(kind)
+
+    def __call__(self, number: int) -> Batch:
+        """The batch of a number."""
+        rows = self.rows[number * self.batch_size : (number + 1) * self.batch_size]
+        drawn = [self._drawn(row) for row in rows]
+        return Batch(rows, (Crops.of(drawn),))
+
+    def _drawn(self, row: Tensor) -> Crops:
+        digest = self._digests[int(row)]
+        random = generator(0, "cached", int.from_bytes(digest[:8], "little"))
+        return self.rule.draw(self._area, row[None], random)

@@ -110,7 +110,7 @@ def look_through(
     """
     first, count = _own(pictures, ranks)
     sizes = torch.zeros(count, 2, dtype=torch.long)
-    digests, errors = [], {}
+    digests, errors = [b""] * count, {}
 
     def work(row: int) -> tuple[tuple[int, int], bytes]:
         pictures.decode(row, reduce=8)
@@ -121,9 +121,8 @@ def look_through(
             errors[row] = str(result)
         else:
             sizes[row - first] = torch.tensor(result[0])
-            digests.append(result[1])
-    digest = hashlib.blake2b(digest_size=16)
-    for part in ranks.all_gather_object(b"".join(digests)):
-        digest.update(part)
+            digests[row - first] = result[1]
+    every = tuple(one for part in ranks.all_gather_object(digests) for one in part)
+    digest = hashlib.blake2b(b"".join(every), digest_size=16).hexdigest()
     sizes = ranks.all_gather(sizes, len(pictures))
-    return OnDisk(pictures, sizes, digest.hexdigest()), _merged(ranks.all_gather_object(errors))
+    return OnDisk(pictures, sizes, every, digest), _merged(ranks.all_gather_object(errors))

@@ -1,11 +1,15 @@
 """Small pictures beside the large ones, made when these are decoded anyway."""
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
 from PIL import Image
 
 from maskcon.data.pictures import Elsewhere, Pictures, content_hash
+from maskcon.data.scan import each
+from maskcon.errors import InputError
+from maskcon.runtime.progress import Progress
 
 SIDE = 64  # of a thumbnail in an index, in pixels: about 2 kB
 QUALITY = 85
@@ -46,6 +50,17 @@ class Seen(Elsewhere):
         small = thumbnail(picture, self.side) if self.side else None
         self._seen[row] = content_hash(picture), small
         return picture
+
+    def look(self, rows: Sequence[int], workers: int, progress: Progress) -> None:
+        """Decode those of some rows that were not decoded yet."""
+        rest = [row for row in rows if row not in self._seen]
+
+        def decode(place: int) -> None:
+            self.decode(rest[place])
+
+        for _, error in each(decode, len(rest), workers, progress, "making thumbnails"):
+            if isinstance(error, InputError):  # it could be read a moment ago
+                raise InputError(f"{error}: it has changed meanwhile") from error
 
     def take(self, row: int) -> tuple[bytes, bytes | None]:
         """(digest of the pixels, thumbnail) of a row that was decoded; forgotten afterwards."""

@@ -22,7 +22,8 @@ from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.vectors.encode import embed
+from maskcon.vectors.once import embed
+from maskcon.vectors.store import Store
 
 SHARES = (0.01, 0.1)  # of the fine labels, of the semi-supervised protocol
 NEIGHBOURS = 200  # that vote
@@ -46,6 +47,7 @@ class Subject:
         workers: that read pictures.
         progress: told how it goes.
         ranks: that share the embedding.
+        store: of vectors that are known.
     """
 
     network: Network
@@ -62,6 +64,7 @@ class Subject:
     workers: int = 1
     progress: Progress = field(default_factory=Silent)
     ranks: Ranks = ALONE
+    store: Store | None = None
 
     def embed(self) -> None:
         """Compute the features that all need; of several `ranks` each must call this."""
@@ -88,10 +91,8 @@ class Subject:
     def _embed(self, network: Network, split: Split) -> Tensor:
         images = split.images
         workers, progress = self.workers, self.progress
-        found = embed(
-            network, images, self.preprocessing, self.precision, workers, progress, self.ranks
-        )
-        return found.cpu()
+        how = self.preprocessing, self.precision, workers, progress, self.ranks, self.store
+        return embed(network, images, *how).cpu()
 
     @property
     def fine(self) -> Tensor:

@@ -21,8 +21,8 @@ from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
 from maskcon.train.state import Training
 from maskcon.train.verdict import verdict
-from maskcon.vectors import frozen as cache
 from maskcon.vectors.frozen import Frozen
+from maskcon.vectors.store import Store
 
 NATIVE = 224  # pixels
 HELD, FEWEST = 2000, 40  # train images that a head is judged on
@@ -66,6 +66,7 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
     backbone = backbone.eval().to(device).to(memory_format=torch.channels_last)
     frozen = Frozen(
         backbone,
+        config.backbone,
         parts,
         Preprocessing(config.image_size, *(normalisation_of(backbone) or IMAGENET_STATISTICS)),
         Precision.pick(config.precision, device),
@@ -74,8 +75,11 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
         config.flip,
         config.seed,
     )
-    folder = cache.cache_home() if config.cache_dir is None else Path(config.cache_dir)
-    return frozen.data_set(data, folder, config.readers, progress)
+    store = Store()
+    try:
+        return frozen.data_set(data, store, config.readers, progress)
+    finally:
+        store.close()
 
 
 def judge(

@@ -31,7 +31,7 @@ from maskcon.train.parallel import with_shared_statistics
 from maskcon.train.step import Batch, step
 from maskcon.train.threads import threads_of
 from maskcon.train.verdict import validated
-from maskcon.vectors.encode import embed
+from maskcon.vectors.once import embed
 
 CHECKPOINT_FORMAT = 2
 

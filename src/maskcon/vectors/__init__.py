@@ -1,9 +1,10 @@
 """Pictures become vectors: computed in one place, kept, read and written as files.
 
     encode            the one loop: batches of pictures -> preprocessing -> network
+    once              each picture through a network once; what a store knows is found there
+    store             Store: the vectors that are known, by picture and network
     file              Embeddings, a file of vectors; reading and writing are its formats
-    journal           what is embedded so far, where a command may be broken off
-    frozen            vectors of a backbone that does not learn, kept for the next run
+    frozen            vectors of a backbone that does not learn, in place of images
     as_data           a file of vectors as a data set
 
 Importing this imports nothing heavy: what is named here is imported when it is asked for.
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskcon.vectors.file import Embeddings, read, write
+    from maskcon.vectors.store import Store
 
-__all__ = ["Embeddings", "read", "write"]
+__all__ = ["Embeddings", "Store", "read", "write"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("maskcon.vectors.file"), name)
+        module = "store" if name == "Store" else "file"
+        return getattr(import_module(f"maskcon.vectors.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,11 +5,14 @@ processes into shared memory, each picture known to be readable; and `of_picture
 that threads read, which may meet some that cannot be read.
 """
 
+import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -22,10 +25,8 @@ from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each, square
 from maskcon.errors import InputError
 from maskcon.model.folding import folded
-from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.runtime.device import Precision, reuse_memory, sent, where_exact
-from maskcon.runtime.distributed import ALONE, Ranks
+from maskcon.runtime.device import Precision, reuse_memory, sent
 from maskcon.runtime.progress import Progress, Silent, duration
 
 TOGETHER = 8 * 224 * 224  # pixels that a core takes at once, whose caches hold no more
@@ -112,6 +113,7 @@ class _Inference:
         self._fold = many and self._on_cores and precision.name == "fp32"
         self._cores = torch.get_num_threads() if self._on_cores else 1
         self._pool = ThreadPoolExecutor(self._cores)  # has no thread before it has work
+        self._free: SimpleQueue[Callable[[Tensor], Tensor]] = SimpleQueue()
 
     def __enter__(self) -> "_Inference":
         if self._on_cores:
@@ -132,33 +134,52 @@ class _Inference:
         parts = images.split(max(1, TOGETHER // math.prod(images.shape[2:])))
         if len(parts) < self._cores or self._cores == 1:
             return torch.cat([self._of_part(part) for part in parts]).float()
+        if self._free.empty():
+            for _ in range(self._cores):
+                self._free.put(_of_the_same_weights(self._network))
         torch.set_num_threads(1)  # for the pool's, which take it from here when they begin
         try:
-            return torch.cat(list(self._pool.map(self._of_part, parts))).float()
+            return torch.cat(list(self._pool.map(self._on_a_core, parts))).float()
         finally:
             torch.set_num_threads(self._cores)
 
+    def _on_a_core(self, images: Tensor) -> Tensor:
+        network = self._free.get()
+        try:
+            return self._of_part(images, network)
+        finally:
+            self._free.put(network)
+
     @torch.no_grad()
-    def _of_part(self, images: Tensor) -> Tensor:
+    def _of_part(self, images: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         with self._precision.autocast():
-            vectors: Tensor = self._network(self._preprocessing.normalise(images))
-            return vectors
+            return (network or self._network)(self._preprocessing.normalise(images))
 
 
-def of_split(
-    images: InOrder, *, size: int, workers: int, batch_size: int = 0, first: int = 0
-) -> Iterator[Loaded]:
-    """A split's images from a row on, not cropped, resized to squares by `workers` processes."""
-    rest = images.take(slice(first, None)) if first else images
-    for squares in rest.plain(size=size, workers=workers, batch_size=batch_size):
+def _of_the_same_weights(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A copy of a network with the weights of the original themselves.
+
+    Modules may note something while they run, and hooks on them say what passes: of two threads in
+    one module each would find what is the other's.
+    """
+    if not isinstance(network, torch.nn.Module):
+        return network
+    weights = itertools.chain(network.parameters(), network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in weights})
+
+
+def of_split(images: InOrder, *, size: int, workers: int, batch_size: int = 0) -> Iterator[Loaded]:
+    """A split's images, not cropped, resized to squares by `workers` processes."""
+    first = 0
+    for squares in images.plain(size=size, workers=workers, batch_size=batch_size):
         yield Loaded(torch.arange(first, first + len(squares)), squares)
         first += len(squares)
 
 
 def of_pictures(
-    pictures: Pictures, *, size: int, threads: int, batch_size: int, first: int = 0
+    pictures: Pictures, *, size: int, threads: int, batch_size: int
 ) -> Iterator[Loaded]:
-    """Loose pictures from a row on, resized as those of a split, read by threads."""
+    """Loose pictures, resized as those of a split, read by threads."""
     rows: list[int] = []
     squares: list[Tensor] = []
     errors: list[tuple[int, str]] = []
@@ -167,7 +188,7 @@ def of_pictures(
         return torch.from_numpy(_square(pictures, row, size))
 
     count = len(pictures)
-    for row, result in each(read, count - first, threads, Silent(), "", first):
+    for row, result in each(read, count, threads, Silent(), ""):
         if isinstance(result, InputError):
             errors.append((row, str(result)))
         else:
@@ -186,40 +207,3 @@ def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
     made = torch.empty(size, size, 3, dtype=torch.uint8)
     resize(pictures.decode(row), made)
     return made.numpy()
-
-
-def embed(
-    encoder: Network,
-    images: InOrder,
-    preprocessing: Preprocessing,
-    precision: Precision,
-    workers: int = 1,
-    progress: Progress | None = None,
-    ranks: Ranks = ALONE,
-) -> Tensor:
-    """Features before the projector, of unit length: float32 [N, F] on the encoder's device.
-
-    Where that has no float64, which judges compute in, they are on the processor.
-
-    The images are resized to squares, not cropped, those on the disk by as many processes as
-    `workers`; the encoder runs in evaluation mode and is put back in the mode it was in.
-    Only the features of a set are ever in memory, not its pictures. Of several `ranks` each
-    embeds its part, and all have all features.
-    """
-    count = len(images)
-    own = images.take(ranks.part(count))
-    batches = of_split(own, size=preprocessing.image_size, workers=workers)
-    features = torch.empty(len(own), encoder.width, device=precision.device)
-    was_training = encoder.training
-    encoder.eval()
-    for batch, feature in encode(
-        encoder.backbone,
-        batches,
-        preprocessing,
-        precision,
-        count=len(own),
-        progress=progress,
-    ):
-        features[batch.rows] = torch.nn.functional.normalize(feature, dim=1)
-    encoder.train(was_training)
-    return ranks.all_gather(where_exact(features), count)

@@ -1,0 +1,54 @@
+"""The vectors that are kept."""
+
+from typing import Any
+
+from maskcon.errors import InputError
+from maskcon.vectors.store import Store
+
+
+def vectors(*, keep: float | None = None, clear: bool = False) -> dict[str, Any]:
+    """What the store of vectors holds, and perhaps less of it.
+
+    The store is `vectors.1.sqlite` in the folder $MASKCON_VECTORS (~/.cache/maskcon/vectors);
+    commands keep the vectors of pictures there and find them again. It is bounded by
+    $MASKCON_VECTORS_GB (10).
+
+    Args:
+        keep: gigabytes that stay; what was not asked for longest goes first.
+        clear: delete all of it.
+
+    Returns:
+        "path" of the store's file, "bytes" of it, "limit" in bytes, "gone" (vectors that were
+        deleted; None of all of them), "trouble" (why nothing is kept, or None), and "networks":
+        [{"name", "pictures", "bytes", "used" (seconds since 1970)}, ...].
+
+    Raises:
+        InputError: `keep` is less than 0, or not alone.
+    """
+    if keep is not None and (clear or keep < 0):
+        raise InputError(f"keep is {keep}: expected gigabytes, and not together with clear")
+    store = Store()
+    gone: int | None = 0
+    if clear:
+        store.clear()
+        gone = None
+    elif keep is not None:
+        gone = store.prune(int(keep * 1e9))
+    lots = [] if clear else store.lots()
+    store.close()
+    return {
+        "path": str(store.path),
+        "bytes": store.path.stat().st_size if store.path.is_file() else 0,
+        "limit": store.limit,
+        "gone": gone,
+        "trouble": store.trouble,
+        "networks": [
+            {
+                "name": lot.source.name,
+                "pictures": lot.pictures,
+                "bytes": lot.bytes,
+                "used": lot.used,
+            }
+            for lot in lots
+        ],
+    }
