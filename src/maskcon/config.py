@@ -103,6 +103,11 @@ class Config:
     skip_unreadable: bool = _data(
         False, "go on without pictures that cannot be read", needs="pictures"
     )
+    reread: bool = _data(
+        False,
+        "read every picture again, also where the file's length and times are what they were",
+        needs="pictures",
+    )
     max_pixels: int = _data(
         89_000_000,
         "pixels that a picture may have; a JPEG of more is decoded smaller, others are refused",
@@ -497,14 +502,14 @@ def as_now(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # What may change between a run and its resumption without changing a number.
-MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "confine"})
+MACHINE_FIELDS = frozenset({"data_dir", "download", "workers", "device", "confine", "reread"})
 
 
 # How a set is found and read; the commands that take one take these.
 COLUMN_FIELDS = ("image_column", "coarse_column", "fine_column", "split_column")
 READING_FIELDS = (
     *("data_dir", "download", *COLUMN_FIELDS, "coarse_level", "one_level"),
-    *("confine", "skip_unreadable", "max_pixels", "workers"),
+    *("confine", "skip_unreadable", "reread", "max_pixels", "workers"),
 )
 
 

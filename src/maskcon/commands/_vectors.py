@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from maskcon.data.known import Known
 from maskcon.errors import InputError
 from maskcon.vectors.store import Store
 
@@ -15,7 +16,7 @@ def vectors(*, keep: float | None = None, clear: bool = False) -> dict[str, Any]
 
     Args:
         keep: gigabytes that stay; what was not asked for longest goes first.
-        clear: delete all of it.
+        clear: delete all of it, and what is known of files.
 
     Returns:
         "path" of the store's file, "bytes" of it, "limit" in bytes, "gone" (vectors that were
@@ -31,6 +32,7 @@ def vectors(*, keep: float | None = None, clear: bool = False) -> dict[str, Any]
     gone: int | None = 0
     if clear:
         store.clear()
+        Known().clear()
         gone = None
     elif keep is not None:
         gone = store.prune(int(keep * 1e9))

@@ -20,7 +20,8 @@ from maskcon.commands.sources import (
 )
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
-from maskcon.data.pictures import Files, Joined, Pictures, choose, is_picture, limited
+from maskcon.data.known import Known
+from maskcon.data.pictures import Files, Joined, Pictures, choose, is_picture, settle
 from maskcon.data.readers import folder
 from maskcon.data.table import of_split
 from maskcon.errors import InputError
@@ -143,7 +144,7 @@ def _unlabelled(paths: list[Path], name: str, config: Config) -> Labelled:
     files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - links stay as they are
     columns = {"paths": np.array(files, object), "coarse": None, "fine": None, "split": None}
     pictures = Files(files)
-    limited(pictures, config.max_pixels)
+    settle(pictures, config.max_pixels, Known(trusted=not config.reread))
     return Labelled(name, pictures, columns, config)
 
 

@@ -11,6 +11,7 @@ from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold
 from maskcon.data.augment import with_named_views
 from maskcon.data.augment.own import is_imported
 from maskcon.data.augment.stages import stages
+from maskcon.data.known import Known
 from maskcon.data.table import Part, Split, as_one_level
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
@@ -176,6 +177,7 @@ def _found(config: Config, progress: Progress) -> Found:
         coarse_level=config.coarse_level,
         confine=config.confine,
         max_pixels=config.max_pixels,
+        known=Known(trusted=not config.reread),
         progress=progress,
     )
 

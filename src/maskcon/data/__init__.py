@@ -14,7 +14,8 @@ from maskcon.config import SMALL_IMAGE, Config, similar
 from maskcon.data import scan
 from maskcon.data.confine import check as confine_check
 from maskcon.data.images import Features, Images, InMemory, OnDisk
-from maskcon.data.pictures import limited
+from maskcon.data.known import Known
+from maskcon.data.pictures import settle
 from maskcon.data.readers import layouts
 from maskcon.data.readers.arrays import from_arrays
 from maskcon.data.readers.columns import Columns
@@ -65,6 +66,7 @@ def find(
     coarse_level: int = 0,
     confine: bool = False,
     max_pixels: int = Config.max_pixels,
+    known: Known | None = None,
     progress: Progress | None = None,
 ) -> Found:
     """The pictures and labels of a data set; no picture is read yet.
@@ -80,6 +82,7 @@ def find(
             refuses a tree that is deeper than coarse/fine.
         confine: refuse pictures outside of the folder, or of the folder that a table is in.
         max_pixels: of a picture that is decoded.
+        known: what is known of files from before; by default each is read.
         progress: told how a download goes.
 
     Raises:
@@ -102,7 +105,7 @@ def find(
         path = _existing(data)
         found = layouts.read(path, columns, coarse_level)
     for part in found.parts.values():
-        limited(part.pictures, max_pixels)
+        settle(part.pictures, max_pixels, known)
     return _confined(found, path) if confine else found
 
 

@@ -24,6 +24,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from maskcon.config import Config
+from maskcon.data.known import Fact, Known
 from maskcon.data.metadata import without
 from maskcon.errors import InputError
 
@@ -211,7 +212,12 @@ class Files(Encoded):
 
     Args:
         paths: of the files, in order.
+
+    Attributes:
+        known: what is known of files from before; None is nothing.
     """
+
+    known: Known | None = None
 
     def __init__(self, paths: Sequence[str | Path]):
         self.paths = [str(path) for path in paths]
@@ -232,8 +238,35 @@ class Files(Encoded):
         """The path."""
         return self.paths[row]
 
+    def __getstate__(self) -> dict[str, Any]:  # a loader's process decodes, and asks nothing else
+        return {**self.__dict__, "known": None}
+
     def _content(self, row: int) -> Path:
         return Path(self.paths[row])
+
+    def digest(self, row: int) -> bytes:
+        """Hash of the file's bytes."""
+        return self._fact(row).digest
+
+    def _fact(self, row: int, *, decoded: bool = False) -> Fact:
+        """What is known of a file, or what is seen now; with its size where it is to be decoded."""
+        path, now = self.paths[row], None
+        if self.known is not None:
+            with suppress(OSError, ValueError):
+                now = Path(path).stat()
+        found = None if self.known is None or now is None else self.known.find(path, now)
+        if found is not None and not decoded:
+            return found
+        size = None if found is None else found.size
+        if found is not None and size is not None and size[0] * size[1] <= self.max_pixels:
+            return found
+        if decoded:
+            self.decode(row, 8)
+            size = self.size(row)
+        fact = Fact(super().digest(row), size)
+        if self.known is not None and now is not None:
+            self.known.note(path, now, fact)
+        return fact
 
 
 class Slices(Encoded):
@@ -399,15 +432,38 @@ def choose(pictures: Pictures, rows: np.ndarray) -> Pictures:
     return Chosen(pictures, rows)
 
 
-def limited(pictures: Pictures, max_pixels: int) -> None:
-    """Say how many pixels a picture in an image file may have, all that others hold included."""
+def look(pictures: Pictures, row: int) -> tuple[tuple[int, int], bytes]:
+    """Height and width, and the digest, of a picture that can be decoded.
+
+    It is decoded, as small as is cheap, unless it is known from before that it can be.
+    """
+    while isinstance(pictures, Chosen | Joined):
+        pictures, row = pictures._at(row)
+    if isinstance(pictures, Files):
+        fact = pictures._fact(row, decoded=True)
+        assert fact.size is not None
+        return fact.size, fact.digest
+    pictures.decode(row, reduce=8)
+    return pictures.size(row), pictures.digest(row)
+
+
+def settle(pictures: Pictures, max_pixels: int, known: Known | None = None) -> None:
+    """Say how pictures in image files are read, all that others hold included.
+
+    Args:
+        pictures: of any kind.
+        max_pixels: that one of them may have.
+        known: what is known of files from before.
+    """
     if isinstance(pictures, Encoded):
         pictures.max_pixels = max_pixels
+        if isinstance(pictures, Files):
+            pictures.known = known
     elif isinstance(pictures, Chosen):
-        limited(pictures.pictures, max_pixels)
+        settle(pictures.pictures, max_pixels, known)
     elif isinstance(pictures, Joined):
         for lot in pictures.lots:
-            limited(lot, max_pixels)
+            settle(lot, max_pixels, known)
 
 
 def decode(

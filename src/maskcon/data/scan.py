@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskcon.data.images import InMemory, OnDisk
-from maskcon.data.pictures import Arrays, Pictures
+from maskcon.data.pictures import Arrays, Pictures, look
 from maskcon.errors import InputError
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
@@ -105,7 +105,8 @@ def look_through(
 ) -> tuple[OnDisk, dict[int, str]]:
     """Sizes and a digest of pictures that stay where they are; and why rows cannot be read.
 
-    Each is decoded, as small as is cheap, so that training never meets one that is damaged.
+    Each is decoded, as small as is cheap, so that training never meets one that is damaged; files
+    of which that is known from before are not.
     Several `ranks` share that.
     """
     first, count = _own(pictures, ranks)
@@ -113,8 +114,7 @@ def look_through(
     digests, errors = [b""] * count, {}
 
     def work(row: int) -> tuple[tuple[int, int], bytes]:
-        pictures.decode(row, reduce=8)
-        return pictures.size(row), pictures.digest(row)
+        return look(pictures, row)
 
     for row, result in each(work, count, workers, progress, "looking at pictures", first):
         if isinstance(result, InputError):
