@@ -291,6 +291,10 @@ def test_a_ledger_is_one(home):
         ({"batch_size": 10**9}, "batch_size is 1,000,000,000: expected a number up to"),
         ({"workers": 10**9}, "workers is 1,000,000,000: expected a number up to"),
         (
+            {"image_size": 4096, "batch_size": 64, "precision": "fp32"},
+            r"a step of 64 images of 4096 px .* takes [\d,]+ GiB of memory",
+        ),
+        (
             {"projection": 2**16, "projection_hidden": 2**16, "projection_layers": 16},
             r"--projection 65536, --projection-hidden 65536\) in training takes \d+ GiB of memory",
         ),

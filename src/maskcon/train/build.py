@@ -35,6 +35,8 @@ from maskcon.train.parallel import has_batch_norm
 
 WIDE = 8192  # numbers of a projection from which on its weights may be more than there is memory
 
+LOOKED_AT = 224  # side of the black picture that views are tried on; a larger one takes seconds
+
 
 def objective_of(config: Config) -> Objective:
     """The loss of a configuration, its hyper-parameters looked at."""
@@ -85,7 +87,7 @@ def check(config: Config, data: DataSet) -> Objective:
 
 def _check_views(config: Config) -> None:
     """Refuse views that there are not, that would never come, or that fail on a black picture."""
-    size = config.image_size
+    size = min(config.image_size, LOOKED_AT)
     for name in ("query_view", "key_view"):
         begin = 0.0
         for stage in stages(name, getattr(config, name)):

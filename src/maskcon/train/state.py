@@ -26,6 +26,7 @@ from maskcon.train.best import PREFIX, Best
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.encoders import Encoders
 from maskcon.train.loss_log import Losses, LossLog
+from maskcon.train.memory import check_activations
 from maskcon.train.optimizer import capturable, optimizer_of, set_rate
 from maskcon.train.parallel import with_shared_statistics
 from maskcon.train.step import Batch, step
@@ -82,10 +83,11 @@ class Training:
         self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
         self.fingerprints = _fingerprints(data)
-        self._probe = images.probe(config.batch_size, config.image_size)
         label, names = build.labels_of(config, data)
         built = build.network_of(config, self.objective, len(names), data, stored)
         network, self.preprocessing = built
+        check_activations(network, config, ranks)
+        self._probe = images.probe(config.batch_size, config.image_size)
         build.check_network(network, config, self._probe, self.method.crops, ranks)
         with_shared_statistics(network, ranks, self.device.type == "cuda", self._notify)
         self.encoder = network.to(self.device).to(memory_format=torch.channels_last)
@@ -98,7 +100,6 @@ class Training:
         )
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.total_steps = config.epochs * self.steps_per_epoch
-
         self.pair: EncoderPair | None = None
         self.bank: MemoryBank | None = None
         if self.method.key == "momentum":
