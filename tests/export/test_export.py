@@ -33,8 +33,6 @@ from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import save_encoder
 from tests.conftest import write_tree
 
-PAGE = Path(__file__).parents[2] / "docs" / "export.md"
-
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
@@ -553,18 +551,6 @@ def test_help_does_not_wait_for_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
-
-
-@pytest.mark.heavy
-def test_the_page_on_exports_runs(run, pictures, tmp_path, monkeypatch):
-    needs_onnx()
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "x").symlink_to(run)
-    for name in ("a.png", "b.png"):
-        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(name)
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(block, {})
 
 
 def test_an_installed_package_adds_a_form(installed, run, tmp_path):

@@ -326,7 +326,7 @@ def test_vectors_are_found_again_and_go_on(own_cache, pictures, weights, monkeyp
         nonlocal count
         if count >= limit:
             raise KeyboardInterrupt
-        count += len(images)
+        count += len(images) if len(images) > 1 else 0  # one tries a network with folded norms
         return normalise(self, images)
 
     monkeypatch.setattr(vectors_frozen, "BATCH", 16)

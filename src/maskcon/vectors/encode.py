@@ -75,7 +75,7 @@ def encode(
     """
     progress = progress or Silent()
     start, done = time.perf_counter(), first
-    with _Inference(network, preprocessing, precision, many=count - first >= MANY) as inference:
+    with _Inference(network, preprocessing, precision, many=count >= MANY) as inference:
         for batch in batches:
             vectors = inference(batch.images) if len(batch.rows) else torch.empty(0, 0)
             yield batch, vectors
@@ -97,7 +97,8 @@ class _Inference:
 
     Args:
         network, preprocessing, precision: as `encode` has them.
-        many: whether so many pictures come that preparing the network pays.
+        many: whether there are so many pictures that preparing the network pays; those that were
+            made before count, so that what is broken off goes on to the same bits.
     """
 
     def __init__(

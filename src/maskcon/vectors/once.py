@@ -191,7 +191,11 @@ def of_images(
         return of_split(chosen, size=size, workers=workers, batch_size=batch_size)
 
     return by.made(
-        cast(Images, images).digests, batches, count=len(images), doing=doing, progress=progress
+        lambda: cast(Images, images).digests(),
+        batches,
+        count=len(images),
+        doing=doing,
+        progress=progress,
     )
 
 
