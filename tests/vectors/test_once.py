@@ -9,10 +9,14 @@ from safetensors.torch import save_file
 
 import maskcon
 from maskcon import commands
+from maskcon.data import find, load
+from maskcon.data.pictures import Files
 from maskcon.data.sets import glyphs
 from maskcon.model.blocks import Layered
 from maskcon.vectors import file as embeddings
-from tests.conftest import Told, picture_tree
+from maskcon.vectors.once import embed
+from maskcon.vectors.store import Store
+from tests.conftest import Told, picture_tree, untrained_run
 
 NETWORK = "timm/test_efficientnet"
 RUN = {
@@ -33,6 +37,30 @@ def seen(monkeypatch):
 
     monkeypatch.setattr(Layered, "forward", counted)
     return count
+
+
+@pytest.mark.parametrize("how", ["embed", "eval"])
+def test_a_picture_that_changes_meanwhile_is_not_mistaken(how, tmp_path, own_cache, monkeypatch):
+    """Its digest is of before, and its vector of after: that is not kept."""
+    photos = picture_tree(tmp_path / "photos", glyphs.make(train=24, test=1).train, 90)
+    run, decode, changed = untrained_run(tmp_path / "run", 0, image_size=80), Files.decode, []
+
+    def changes(self, row, reduce=1):
+        if reduce == 1 and not changed:  # it is embedded, not looked at
+            changed.append(self.paths[row])
+            Image.new("RGB", (90, 90), "red").save(self.paths[row])
+        return decode(self, row, reduce)
+
+    monkeypatch.setattr(Files, "decode", changes)
+    if how == "embed":
+        commands.embed(run, photos, out=tmp_path / "a.npz")
+    else:
+        encoder = maskcon.Encoder.load(run)
+        images = load(find(str(photos)).with_test(0.2, 0), image_size=80).train.images
+        embed(encoder.network, images, encoder.preprocessing, encoder.precision, 1, store=Store())
+    (lot,) = Store().lots()
+    count = 24 if how == "embed" else len(images)
+    assert lot.pictures == count - 1
 
 
 def test_every_command_after_another(tmp_path, own_cache, seen):

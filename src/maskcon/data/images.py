@@ -76,8 +76,11 @@ class Images(InOrder, Protocol):
         """What tells them from others, for a hash; `digest` alone where it is short."""
         ...
 
-    def digests(self) -> Sequence[bytes]:
+    def digests(self, rows: Tensor | None = None) -> Sequence[bytes]:
         """What tells the content of each [N], as `Pictures.digest` has it of the same.
+
+        Args:
+            rows: of some of them, int64 [n], as they are now; else as they were first read.
 
         Raises:
             InputError: they are vectors.
@@ -278,9 +281,10 @@ class InMemory(_Shown):
         yield str(tuple(self.pixels.shape)).encode()
         yield self.pixels.cpu().contiguous().numpy().data
 
-    def digests(self) -> list[bytes]:
+    def digests(self, rows: Tensor | None = None) -> list[bytes]:
         """Of their pixels."""
-        return [content_hash(one.permute(1, 2, 0).numpy()) for one in self.pixels.cpu()]
+        pixels = (self.pixels if rows is None else self.pixels[rows]).cpu()
+        return [content_hash(one.permute(1, 2, 0).numpy()) for one in pixels]
 
     def take(self, rows: slice | Tensor) -> "InMemory":
         """Some of them, in that order."""
@@ -343,9 +347,11 @@ class OnDisk(_Shown):
         """The digest."""
         yield self.digest.encode()
 
-    def digests(self) -> tuple[bytes, ...]:
+    def digests(self, rows: Tensor | None = None) -> Sequence[bytes]:
         """Of their files."""
-        return self.each
+        if rows is None:
+            return self.each
+        return [self.pictures.digest(row) for row in rows.tolist()]
 
     def take(self, rows: slice | Tensor) -> "OnDisk":
         """Some of them, in that order; the digest stays that of all."""
@@ -473,7 +479,7 @@ class Features:
         """The digest."""
         yield self.digest.encode()
 
-    def digests(self) -> Sequence[bytes]:
+    def digests(self, rows: Tensor | None = None) -> Sequence[bytes]:
         """There are no pictures."""
         raise _no_pictures()
 

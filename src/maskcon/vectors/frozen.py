@@ -118,13 +118,13 @@ class _Crops:
     frozen: Frozen
     workers: int
 
-    def digests(self, view: int) -> Sequence[bytes]:
-        """What tells a crop: its picture, and how it is cut."""
+    def digests(self, view: int, rows: Tensor | None = None) -> Sequence[bytes]:
+        """What tells a crop: its picture, and how it is cut; of some rows as they are now."""
         rule = self.frozen
         cut = repr((view, rule.crop_scale, rule.flip, rule.seed)).encode()
         return [
             hashlib.blake2b(picture + cut, digest_size=16).digest()
-            for picture in self.images.digests()
+            for picture in self.images.digests(rows)
         ]
 
     def batches(self, view: int, rows: np.ndarray) -> Iterator[Loaded]:

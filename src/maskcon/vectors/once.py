@@ -68,7 +68,7 @@ class Maker:
 
     def made(
         self,
-        digests: Callable[[], Sequence[bytes]],
+        digests: Callable[[Tensor | None], Sequence[bytes]],
         batches: Callable[[np.ndarray], Iterable[Loaded]],
         *,
         count: int,
@@ -78,7 +78,8 @@ class Maker:
         """The vectors of pictures: first those that are kept, then the others, which are kept.
 
         Args:
-            digests: makes the digest of each picture; asked where there is a store.
+            digests: what tells each picture, where there is a store; of some rows, int64 [n],
+                what tells them now: a vector of what has changed meanwhile is not kept.
             batches: loads the pictures of some rows, int64 [n] ascending; the rows of what it
                 loads count among these.
             count: N, of the pictures.
@@ -90,7 +91,7 @@ class Maker:
         missing = np.ones(count, bool)
         store = None if self.store is None or self.store.trouble else self.store
         if store is not None:
-            keys, source = digests(), self._source
+            keys, source = digests(None), self._source
             for rows, vectors in store.find(source, keys):
                 missing[rows] = False
                 features = self._headed(torch.from_numpy(vectors))
@@ -113,8 +114,11 @@ class Maker:
         for batch, features in made:
             rows = rest[batch.rows.numpy()]
             if store is not None and len(rows):
+                now = digests(torch.from_numpy(rows))
+                same = [place for place, row in enumerate(rows) if now[place] == keys[row]]
                 if bool(features.isfinite().all()):
-                    store.add(source, [keys[row] for row in rows], features.cpu().numpy())
+                    kept = [keys[row] for row in rows[same]]
+                    store.add(source, kept, features[same].cpu().numpy())
                 features = self._headed(features)
             errors = tuple((int(rest[row]), reason) for row, reason in batch.errors)
             yield Made(torch.from_numpy(rows), features, errors)
@@ -159,8 +163,9 @@ def of_loose(
 ) -> Iterator[Made]:
     """The vectors of pictures that threads read, which may meet some that cannot be read."""
 
-    def digests() -> list[bytes]:
-        made = each(pictures.digest, len(pictures), threads, progress, "looking at pictures")
+    def digests(rows: Tensor | None) -> list[bytes]:
+        chosen = pictures if rows is None else choose(pictures, rows.numpy())
+        made = each(chosen.digest, len(chosen), threads, progress, "looking at pictures")
         return [UNREADABLE if isinstance(one, InputError) else one for _, one in made]
 
     def batches(rows: np.ndarray) -> Iterator[Loaded]:
@@ -191,7 +196,7 @@ def of_images(
         return of_split(chosen, size=size, workers=workers, batch_size=batch_size)
 
     return by.made(
-        lambda: cast(Images, images).digests(),
+        lambda rows: cast(Images, images).digests(rows),
         batches,
         count=len(images),
         doing=doing,
