@@ -1,7 +1,5 @@
 """A trained encoder as people use it: pictures in, vectors out."""
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskcon.config import Config
-from maskcon.data import Features, Found, features_of, find, is_set
+from maskcon.data import Features, Found, computed_of, features_of, find, is_set
 from maskcon.data.pictures import Files, Joined, Pictures, is_picture
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import CONTENT, one_or_several
@@ -21,10 +19,11 @@ from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
-from maskcon.model.saved import load_encoder
+from maskcon.model.saved import identity_of, load_encoder
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import parse_json
 from maskcon.runtime.progress import Progress, Silent, screen
+from maskcon.vectors import as_data
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.once import Made, maker, of_images, of_loose
 from maskcon.vectors.store import Store
@@ -107,14 +106,7 @@ class Encoder:
     @property
     def identity(self) -> str:
         """Tells this encoder's vectors from those of others: a digest of weights and input."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(self.preprocessing.digested.encode())
-        state = self.network.backbone.state_dict()
-        named = {re.sub(r"(^|\.)head\.std$", r"\1head.deviation", n): v for n, v in state.items()}
-        for name, value in sorted(named.items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return identity_of(self.network, self.preprocessing)
 
     def embed(
         self,
@@ -130,9 +122,10 @@ class Encoder:
             images: paths; arrays (uint8 [N, H, W, 3], [N, H, W], torch [N, 3, H, W], or a
                 sequence of [H, W, 3] of any sizes); Pillow images; bytes of image files; one
                 picture alone, as `maskcon.data.readers.arrays.one_or_several` takes it; the path of
-                a folder or table; or a set that `maskcon.data.find` or `from_arrays` returned, all
-                of its splits. An encoder with a head takes the vectors of the model behind it as
-                well: floats [n, F], and, if it was trained on vectors alone, a file of them.
+                a folder, a table or a file of `maskcon embed`; or a set that `maskcon.data.find` or
+                `from_arrays` returned, all of its splits. An encoder with a head takes the vectors
+                of the model behind it as well: floats [n, F], and, if it was trained on vectors
+                alone, a file of them.
             batch_size: pictures that go through the network together.
             progress: show a line on the terminal; or tell this object.
             workers: threads that read pictures; 0 is one for each core.
@@ -185,6 +178,7 @@ class Encoder:
         """Vectors some at a time; no more than a few batches of pictures are ever in memory.
 
         Those that the store knows come first, then the others, each lot in the pictures' order.
+        Where a file of `maskcon embed` was read they are its vectors, and no picture is looked at.
 
         Args:
             pictures: as `maskcon.data` has them.
@@ -195,6 +189,11 @@ class Encoder:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         progress = progress or Silent()
+        computed = computed_of(pictures)
+        if computed is not None:
+            computed.check(self.identity)
+            yield Vectors(np.arange(len(pictures)), computed.vectors, (), kept=True)
+            return
         for made in self._made(pictures, batch_size, workers, progress):
             if not bool(made.features.isfinite().all()):
                 raise InputError(
@@ -247,6 +246,8 @@ def _pictures(images: Any) -> Pictures:
             images = [path]
         elif path.is_dir() and not is_set(path):
             images, _ = folder.loose(path)
+        elif as_data.is_of_pictures(path):
+            return as_data.of_file(embeddings.read(path), path)
         else:
             images = find(str(images))
     if isinstance(images, Found):

@@ -12,11 +12,14 @@ from maskcon import commands
 from maskcon.data import find, load
 from maskcon.data.pictures import Files
 from maskcon.data.sets import glyphs
+from maskcon.errors import InputError
 from maskcon.model.blocks import Layered
+from maskcon.runtime import cache
 from maskcon.vectors import file as embeddings
+from maskcon.vectors.encode import _Inference
 from maskcon.vectors.once import embed
 from maskcon.vectors.store import Store
-from tests.conftest import Told, picture_tree, untrained_run
+from tests.conftest import Told, picture_tree, untrained_run, write_tree
 
 NETWORK = "timm/test_efficientnet"
 RUN = {
@@ -93,3 +96,53 @@ def test_every_command_after_another(tmp_path, own_cache, seen):
     commands.embed(run, photos, out=tmp_path / "w.npz", progress=told)
     assert seen[0] == after + 1
     assert f"{count} of {count + 1} vectors are known from before" in told.notes
+
+
+def test_a_file_of_embed_in_place_of_pictures(tmp_path, monkeypatch):
+    """The network runs over none of them, and only what is shown is decoded."""
+    monkeypatch.setenv(cache.FOLDER, cache.NOWHERE)
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    write_tree(photos, glyphs.make(train=48, test=24))
+    small = {"backbone": "resnet10w16", "image_size": 16, "epochs": 1, "batch_size": 16}
+    commands.train(data=photos, out=run, **{**small, "bank_size": 32, "device": "cpu"})
+    expected = commands.discover(run, photos, out=tmp_path / "expected")
+    results = commands.eval(run, data=photos, protocol="recall,diagnostics")
+    files = [tmp_path / f"v{suffix}" for suffix in embeddings.SUFFIXES]
+    for file in files:
+        commands.embed(run, photos, out=file)
+    decode, decoded = Files.decode, []
+
+    def counted(self, row, reduce=1):
+        decoded.append(self.paths[row])
+        return decode(self, row, reduce)
+
+    def refused(self, images):
+        raise AssertionError("the network ran")
+
+    monkeypatch.setattr(Files, "decode", counted)
+    monkeypatch.setattr(_Inference, "__call__", refused)
+    for file in files:
+        found = commands.discover(run, file, out=tmp_path / f"groups{file.suffix}")
+        assert found["judged"] == expected["judged"]
+        groups = tmp_path / f"groups{file.suffix}" / "groups.csv"
+        assert groups.read_text() == (tmp_path / "expected" / "groups.csv").read_text()
+    assert 0 < len(decoded) / len(files) < 72  # what the page shows
+    decoded.clear()
+    assert commands.embed(run, files[0], out=tmp_path / "again.npz")["known"] == 72
+    first, again = (embeddings.read(f).vectors for f in (files[0], tmp_path / "again.npz"))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(maskcon.Encoder.load(run).embed(files[0]), first)
+    assert not decoded
+    judged = commands.eval(run, data=files[0], protocol="recall,diagnostics")
+    assert judged["recall@1"] == pytest.approx(results["recall@1"])
+    commands.report(run, files[0], tmp_path / "report.html", map="pca")
+    other = untrained_run(tmp_path / "other", 1)
+    for ask in (
+        lambda: commands.discover(other, files[1], out=tmp_path / "o"),
+        lambda: commands.index(other, files[1], out=tmp_path / "o.index"),
+        lambda: commands.embed(other, files[1], out=tmp_path / "o.npz"),
+    ):
+        with pytest.raises(InputError, match="encoder"):
+            ask()
+    with pytest.raises(InputError, match="whose columns have their names"):
+        commands.discover(run, files[0], out=tmp_path / "c", coarse_column="fine")

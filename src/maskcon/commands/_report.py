@@ -1,6 +1,7 @@
 """A page about a run, in one file."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from maskcon.runs.record import Record
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import check_apart, output, write
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.vectors.once import embed
+from maskcon.vectors.once import embed_split
 from maskcon.vectors.store import Store
 
 POINTS = 10_000  # on the map; more make a larger file
@@ -98,16 +99,16 @@ def _report(
     preprocessing, network = Preprocessing.of(description), network.to(where)
     store = Store()
 
-    def embedded(encoder: Network) -> Tensor:
+    def embedded(encoder: Network, split: Split) -> Tensor:
         how = preprocessing, precision, config.readers, progress
-        return embed(encoder, split.images, *how, store=store).cpu()
+        return embed_split(encoder, split, *how, store=store).cpu()
 
     frozen = trained.get("results", {}).get("frozen") if data is None else None
     if frozen is None and trained["config"].get("freeze"):
-        frozen = recall_of(embedded(without_head(network)), split)
+        frozen = recall_of(embedded(without_head(network), replace(split, computed=None)), split)
     album = Album(
         split.images,
-        embedded(network),
+        embedded(network, split),
         split.coarse,
         split.fine,
         short_names(names),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, read_recipe, reading, resolve
-from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold, load
+from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold, load, settled
 from maskcon.data.augment import with_named_views
 from maskcon.data.augment.own import is_imported
 from maskcon.data.augment.stages import stages
@@ -167,17 +167,24 @@ def _found(config: Config, progress: Progress) -> Found:
         progress.update(f"reading {config.features}")
         return featured.find(Path(config.features))
     progress.update(f"looking for {config.data}")
+    columns = Columns(
+        config.image_column, config.coarse_column, config.fine_column, config.split_column
+    )
+    known, path = Known(trusted=not config.reread), Path(config.data)
+    if config.data not in data_sets() and featured.is_of_pictures(path):
+        found = featured.with_pictures(path, columns, config.coarse_level)
+        return settled(
+            found, path, max_pixels=config.max_pixels, known=known, confine=config.confine
+        )
     return find(
         config.data,
         data_dir=Path(config.data_dir) if config.data_dir else None,
         download=config.download,
-        columns=Columns(
-            config.image_column, config.coarse_column, config.fine_column, config.split_column
-        ),
+        columns=columns,
         coarse_level=config.coarse_level,
         confine=config.confine,
         max_pixels=config.max_pixels,
-        known=Known(trusted=not config.reread),
+        known=known,
         progress=progress,
     )
 

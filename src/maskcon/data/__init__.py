@@ -20,7 +20,7 @@ from maskcon.data.readers import layouts
 from maskcon.data.readers.arrays import from_arrays
 from maskcon.data.readers.columns import Columns
 from maskcon.data.readers.layouts import is_set
-from maskcon.data.readers.vectors import features_of
+from maskcon.data.readers.vectors import computed_of, features_of
 from maskcon.data.sets.named import DATA_SETS, NamedSet, data_sets
 from maskcon.data.table import DataSet, Found, Part, Split
 from maskcon.errors import InputError, MainProcessError, unreadable
@@ -40,6 +40,7 @@ __all__ = [
     "OnDisk",
     "Part",
     "Split",
+    "computed_of",
     "data_sets",
     "features_of",
     "find",
@@ -104,6 +105,13 @@ def find(
     else:
         path = _existing(data)
         found = layouts.read(path, columns, coarse_level)
+    return settled(found, path, max_pixels=max_pixels, known=known, confine=confine)
+
+
+def settled(
+    found: Found, path: Path, *, max_pixels: int, known: Known | None, confine: bool
+) -> Found:
+    """A set that was found at a path, whose pictures know how they are read; as `find`."""
     for part in found.parts.values():
         settle(part.pictures, max_pixels, known)
     return _confined(found, path) if confine else found
@@ -217,4 +225,4 @@ def hold(
         part, images = part.take(kept), images.take(torch.from_numpy(kept))
     if not len(images):
         raise InputError(f"none of {len(skipped):,} pictures can be read")
-    return Split(images, part.coarse, part.fine), skipped
+    return Split(images, part.coarse, part.fine, computed_of(part.pictures)), skipped

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from maskcon.data.images import Images, Normalisation
 from maskcon.data.pictures import Pictures, choose
+from maskcon.data.readers.vectors import Computed
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
 from maskcon.runtime.seeds import generator
@@ -248,11 +249,13 @@ class Split:
         images: N, in memory, on the disk, or vectors in their place.
         coarse: int64 [N], indices into the data set's coarse names.
         fine: int64 [N], indices into its fine names; None where nobody labelled them.
+        computed: the vectors of an encoder that came with them.
     """
 
     images: Images
     coarse: Tensor
     fine: Tensor | None
+    computed: Computed | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -260,7 +263,8 @@ class Split:
     def take(self, rows: Tensor) -> "Split":
         """Some of the rows, in that order."""
         fine = None if self.fine is None else self.fine[rows]
-        return Split(self.images.take(rows), self.coarse[rows], fine)
+        computed = None if self.computed is None else self.computed.take(rows.numpy())
+        return Split(self.images.take(rows), self.coarse[rows], fine, computed)
 
     def fingerprint(self) -> str:
         """Tells these images and labels from others."""

@@ -1,7 +1,7 @@
 """An encoder before its judges: the protocols by name, each run on what it needs."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,7 @@ from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.vectors.once import embed
+from maskcon.vectors.once import embed_split
 from maskcon.vectors.store import Store
 
 SHARES = (0.01, 0.1)  # of the fine labels, of the semi-supervised protocol
@@ -81,7 +81,9 @@ class Subject:
     @cached_property
     def frozen(self) -> Tensor | None:
         """The same by the frozen network alone, where there is one."""
-        return None if self.bare is None else self._embed(self.bare, self.test)
+        if self.bare is None:
+            return None
+        return self._embed(self.bare, replace(self.test, computed=None))
 
     @cached_property
     def train_features(self) -> Tensor:
@@ -89,10 +91,9 @@ class Subject:
         return self._embed(self.network, self.taught)
 
     def _embed(self, network: Network, split: Split) -> Tensor:
-        images = split.images
         workers, progress = self.workers, self.progress
         how = self.preprocessing, self.precision, workers, progress, self.ranks, self.store
-        return embed(network, images, *how).cpu()
+        return embed_split(network, split, *how).cpu()
 
     @property
     def fine(self) -> Tensor:

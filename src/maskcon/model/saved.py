@@ -1,6 +1,8 @@
 """An encoder as two files: encoder.safetensors has the weights, encoder.json how to use them."""
 
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from maskcon.config import LARGEST as LARGEST_OPTIONS
 from maskcon.errors import InputError, brief
 from maskcon.model.network import Architecture, Network
+from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import without_memory
 from maskcon.runtime.files import parse_json, together
 
@@ -39,6 +42,19 @@ def save_encoder(folder: Path, encoder: Network, preprocessing: Mapping[str, Any
     with together() as new:
         new.write(folder / WEIGHTS, safetensors.torch.save(state))
         new.write_json(folder / DESCRIPTION, about)
+
+
+def identity_of(encoder: Network, preprocessing: Preprocessing) -> str:
+    """Tells an encoder's vectors from those of others: a digest of weights and input."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(preprocessing.digested.encode())
+    state = encoder.backbone.state_dict()
+    # as 0.1 called it
+    named = {re.sub(r"(^|\.)head\.std$", r"\1head.deviation", n): v for n, v in state.items()}
+    for name, value in sorted(named.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:

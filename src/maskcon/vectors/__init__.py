@@ -5,7 +5,7 @@
     store             Store: the vectors that are known, by picture and network
     file              Embeddings, a file of vectors; reading and writing are its formats
     frozen            vectors of a backbone that does not learn, in place of images
-    as_data           a file of vectors as a data set
+    as_data           a file of vectors as a data set: in place of pictures, or beside them
 
 Importing this imports nothing heavy: what is named here is imported when it is asked for.
 """

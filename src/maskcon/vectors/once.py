@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from maskcon.data.images import Images, InOrder
 from maskcon.data.pictures import Pictures, choose
 from maskcon.data.scan import each
+from maskcon.data.table import Split
 from maskcon.errors import InputError
 from maskcon.model.network import Headed, Network
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.saved import identity_of
 from maskcon.runtime.cache import UNWANTED
 from maskcon.runtime.device import Precision, where_exact
 from maskcon.runtime.distributed import ALONE, Ranks
@@ -202,6 +204,28 @@ def of_images(
         doing=doing,
         progress=progress,
     )
+
+
+def embed_split(
+    encoder: Network,
+    split: Split,
+    preprocessing: Preprocessing,
+    precision: Precision,
+    workers: int = 1,
+    progress: Progress | None = None,
+    ranks: Ranks = ALONE,
+    store: Store | None = None,
+) -> Tensor:
+    """As `embed`, of a split: the vectors that came with it, where a file of them was read.
+
+    Raises:
+        InputError: they are another encoder's.
+    """
+    if split.computed is not None:
+        split.computed.check(identity_of(encoder, preprocessing))
+        return torch.from_numpy(split.computed.vectors)
+    how = preprocessing, precision, workers, progress, ranks, store
+    return embed(encoder, split.images, *how)
 
 
 def embed(

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskcon.data.images import Features
-from maskcon.data.pictures import Chosen, Joined, Pictures
+from maskcon.data.pictures import Chosen, Files, Joined, Pictures
 from maskcon.errors import InputError
 
 
@@ -74,3 +75,61 @@ def features_of(pictures: Pictures) -> Features | None:
     if not isinstance(pictures, FeatureRows):
         return None
     return pictures.features.take(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """Vectors of pictures that an encoder has made before.
+
+    Attributes:
+        vectors: float32 [N, F], unit length.
+        identity: of the encoder.
+        source: the file that they came from.
+    """
+
+    vectors: np.ndarray
+    identity: str
+    source: str
+
+    def take(self, rows: np.ndarray) -> "Computed":
+        """Some of the rows, in that order."""
+        return replace(self, vectors=self.vectors[rows])
+
+    def check(self, identity: str) -> None:
+        """Raise `InputError` where they are not of the encoder that is asked for theirs."""
+        if self.identity != identity:
+            raise InputError(
+                f"{self.source} has the vectors of the encoder {self.identity[:8]}, and that of "
+                f"this run is {identity[:8]}: give the run that they were made with, or embed the "
+                "pictures anew with this one"
+            )
+
+
+class Embedded(Files):
+    """Image files of which an encoder's vectors are there.
+
+    Args:
+        paths: of the files [N].
+        computed: their vectors.
+    """
+
+    def __init__(self, paths: Sequence[str], computed: Computed):
+        super().__init__(paths)
+        self.computed: Computed | None = computed
+
+    def __getstate__(self) -> dict[str, Any]:  # a loader's process decodes, and asks nothing else
+        return {**super().__getstate__(), "computed": None}
+
+
+def computed_of(pictures: Pictures) -> Computed | None:
+    """The vectors that are there beside pictures; None where not all of them have one."""
+    if isinstance(pictures, Joined):
+        lots = [computed_of(lot) for lot in pictures.lots]
+        there = [lot for lot in lots if lot is not None]
+        if not there or len(there) < len(lots):
+            return None
+        return replace(there[0], vectors=np.concatenate([lot.vectors for lot in there]))
+    if isinstance(pictures, Chosen):
+        whole = computed_of(pictures.pictures)
+        return None if whole is None else whole.take(pictures.rows)
+    return pictures.computed if isinstance(pictures, Embedded) else None
