@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from maskcon.data.sets import grocery
+
 ROOT = Path(__file__).parent.parent
 READ = (".py", ".toml", ".css", ".js", ".html")  # code, facts and recipes, pages
 
@@ -29,6 +31,8 @@ def test_the_wheel(built):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     source = ROOT / "src"
     files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.suffix in READ}
+    photos = (p for p in grocery.HERE.rglob("*") if p.is_file())  # and their licence
+    files |= {f"maskcon/data/sets/grocery_small/{p.relative_to(grocery.HERE)}" for p in photos}
     recipes = {f"maskcon/recipes/{p.name}" for p in (ROOT / "recipes").glob("*.toml")}
     assert inside == files | recipes
     assert [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("licenses/LICENSE")]

@@ -1,4 +1,4 @@
-"""The data sets that maskcon knows by name: those of MaskCon's paper, and glyphs."""
+"""The data sets that maskcon knows by name: those of MaskCon's paper, and two to try."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from maskcon.data.sets import cars, cifar, glyphs, imagenet32, sop
+from maskcon.data.sets import cars, cifar, glyphs, grocery, imagenet32, sop
 from maskcon.data.sets.download import Remote
 from maskcon.data.table import Found
 from maskcon.errors import InputError
@@ -86,7 +86,7 @@ class NamedSet:
         source: where to get it.
         counts: of the whole set.
         download: the file to fetch, for sets that can be fetched.
-        make: makes the set, for the one that needs no files.
+        make: makes the set, for those that need no files of a person's.
         recipe: name of a recipe to train on it with.
     """
 
@@ -184,6 +184,10 @@ DATA_SETS: dict[str, NamedSet] = {
     "glyphs": NamedSet(
         "letters and digits in many fonts, made on the fly: 6 coarse classes, 34 fine",
         make=glyphs.find,
+    ),
+    "grocery_small": NamedSet(
+        "photos of a grocery store, in the package: 8 coarse classes, 22 fine; 198 train, 110 test",
+        make=grocery.find,
     ),
     "cifar100": NamedSet(
         "CIFAR-100: 20 coarse classes, 100 fine; 50,000 train and 10,000 test images of 32 px",
