@@ -904,6 +904,24 @@ def test_check_of_what_cannot_be_split_or_read(tmp_path):
         commands.check(tmp_path / "nowhere")
 
 
+def test_check_looks_at_pictures_of_a_set_that_is_too_small_to_split(tmp_path):
+    for name, level in (("cat", 40), ("Cat ", 90), ("nan", 3000)):
+        folder = tmp_path / "set" / name
+        folder.mkdir(parents=True)
+        for i in range(3):
+            levels = np.arange(400, dtype=np.uint16).reshape(20, 20) + level * (1 + i)
+            Image.fromarray(levels.clip(max=4000)).save(folder / f"{i}.png")
+    (tmp_path / "set" / "cat" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    report = commands.check(tmp_path / "set")
+    assert "too few to leave some out" in report.wrong[0]
+    assert "2.png" in report.wrong[1]
+    assert len(report.wrong) == 2  # and nothing is said of the test images that are not there
+    told = "\n".join(report.warnings)
+    assert "'cat' and 'Cat '" in told or "'Cat ' and 'cat'" in told
+    assert "'nan'" in told
+    assert "12 bits" in told
+
+
 @pytest.mark.heavy
 def test_a_script_that_ends_with_batches_ready_ends(photos, tmp_path):
     """Workers are daemons: what a script leaves open must not keep it from ending."""

@@ -1,9 +1,13 @@
 """Look through a data set."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskcon.commands.sources import find_set, name_of, resolved
+from maskcon.config import Config
 from maskcon.data import Found, data_sets, fitting_size
 from maskcon.data.check import Report
 from maskcon.data.check import check as look_through
@@ -31,12 +35,25 @@ def check(data: str | Path | Found, *, progress: Progress | None = None, **optio
     try:
         found = find_set(config, progress, data)
         fits = fitting_size(found)
-        split = found.with_test(config.test_share, config.seed)
-        split = split.with_validation(config.val_share, config.seed)
-        return look_through(split, config, fits, progress)
+        split, trouble = _split(found, config)
+        report = look_through(split, config, fits, progress)
+        return replace(report, wrong=(*trouble, *report.wrong))
     except InputError as error:
         if not there:
             raise
         return Report((str(error),), (), {"name": name_of(data)}, ())
     finally:
         progress.close()
+
+
+def _split(found: Found, config: Config) -> tuple[Found, tuple[str, ...]]:
+    """A set as training splits it; one that cannot be split as train images alone, with why."""
+    try:
+        split = found.with_test(config.test_share, config.seed)
+        return split.with_validation(config.val_share, config.seed), ()
+    except InputError as error:
+        train = found.parts.get("train")
+        if train is None:
+            raise
+        parts = {"train": train, "test": train.take(np.arange(0))}
+        return replace(found, parts=parts), (str(error),)

@@ -87,7 +87,7 @@ def check(found: Found, config: Config, fitting_size: int, progress: Progress) -
     """Read every picture of a set once, and say what is there and what is wrong with it.
 
     Args:
-        found: the set, with a train and a test split.
+        found: the set, with a train and a test split; the latter is empty where a set is too small.
         config: options that training would take.
         fitting_size: a side for the views that the pictures fill.
         progress: told how it goes.
@@ -244,8 +244,8 @@ def _classes(found: Found, config: Config, told: _Told) -> None:
             "fine classes of one test image, which has no other to find",
             [found.fine_names[i] for i in alone],
         )
-    if len(test) < 2:
-        told.wrong.append(f"{len(test)} test images: an evaluation needs two or more")
+    if len(test) == 1:
+        told.wrong.append("1 test image: an evaluation needs two or more")
 
 
 def _names(level: str, names: Sequence[str], told: _Told) -> None:
