@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torchvision import datasets, transforms
 
 from maskcon import commands
 from maskcon.benchmark.sides import Comparison, Side, Turn, timed
@@ -113,6 +111,9 @@ def photographs(root: Path, count: int, width: int, height: int) -> None:
 
 def plain(*, root: str, workers: int) -> Turn:
     """Torchvision's ImageFolder in torch's DataLoader."""
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
     pipeline = transforms.Compose(
         [
             transforms.RandomResizedCrop(SIZE, AREA),

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon.benchmark.reference import Reference
 from maskcon.benchmark.sides import Comparison, Side, Turn, column, noise, target, timed
 from maskcon.config import SMALL_IMAGE, resolve
 from maskcon.data import from_arrays, load
@@ -176,6 +175,8 @@ def _turn(step: Callable[[], Any], batch_size: int, steps: int, device: str) -> 
 
 def plain(*, image_size: int, batch_size: int, bank_size: int, device: str, steps: int) -> Turn:
     """The side "reference"."""
+    from maskcon.benchmark.reference import Reference  # torchvision, which the others do not need
+
     reference = Reference(
         *_set(image_size),
         size=image_size,

@@ -5,9 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
-from maskcon.benchmark.reference import pillow_views
 from maskcon.benchmark.sides import Comparison, Side, Turn, noise, timed
 from maskcon.data.augment import VIEWS
 from maskcon.data.images import InMemory
@@ -73,12 +71,18 @@ def _one_by_one(images: list[Any], view: Callable[[Any], Tensor]) -> Turn:
 
 def pillow(*, kind: str, image_size: int) -> Turn:
     """Torchvision's transforms of Pillow images."""
+    from torchvision.transforms import v2
+
+    from maskcon.benchmark.reference import pillow_views
+
     images = [v2.functional.to_pil_image(image) for image in noise(1024, image_size)]
     return _one_by_one(images, pillow_views(image_size, kind))
 
 
 def torchvision_v2(*, kind: str, image_size: int) -> Turn:
     """Torchvision's transforms v2 of tensors."""
+    from torchvision.transforms import v2
+
     strong = [v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)] if kind == "strong" else []
     view = v2.Compose(
         [
