@@ -27,7 +27,15 @@ TEXT = "\n".join(PAGES.values())
 BLOCK = re.compile(r"```(sh|python|py)\n(.*?)```", re.DOTALL)
 # What takes the network, the paper's sets or half an hour is looked at, not run.
 NOT_HERE = ("--download", "maskcon reproduce cifar100", "maskcon benchmark", "python3 -m venv")
-NOT_HERE += ("--backbone timm/", "--data cifar100", "--unfreeze", "python -c", ".ci/run", "pytest")
+NOT_HERE += (
+    "--backbone timm/",
+    "--backbone efficientnet",
+    "--data cifar100",
+    "--unfreeze",
+    "python -c",
+    ".ci/run",
+    "pytest",
+)
 NOT_HERE += ("mkdocs", "pip install", "--ask")
 # Options of torchrun and of SLURM.
 OF_OTHERS = ("--nproc-per-node", "--max-restarts", "--nnodes", "--nodes", "--ntasks-per-node")

@@ -45,7 +45,7 @@ CAUSES = {
     "method … does not take …": f"{TRAIN} --method supcon --tau 0.1",
     "… has no effect: …": f"{TRAIN} --method supce --ema 0.1",
     "there is no backbone …": f"{TRAIN} --data photos --backbone resnet19",
-    "… weights are fetched from the network": f"{TRAIN} --data photos --init imagenet",
+    "the weights of … are not on this machine": f"{TRAIN} --data photos --init imagenet",
     "--freeze keeps what the backbone already knows": f"{TRAIN} --data photos --recipe frozen",
     "device 'cuda' cannot be used here": f"{TRAIN} --data photos --device cuda",
     "the loss is nan at step …": f"{TRAIN} --data photos --lr 1e9 {' '.join(SMALL)}",

@@ -87,7 +87,11 @@ class Config:
         first=True,
     )
     data_dir: str | None = _named(None, "where a named data set lies [~/.cache/maskcon/NAME]")
-    download: bool = _named(False, "fetch a named data set that is not there")
+    download: bool = _data(
+        False,
+        "fetch a named data set, or weights of --init, that are not there",
+        needs="fetched",
+    )
     image_column: str | None = _column("a table's column of images [image, img, path...]")
     coarse_column: str | None = _column("of coarse labels [coarse, coarse_label, label...]")
     fine_column: str | None = _column("of fine labels [fine, fine_label]; none: there is none")
@@ -155,12 +159,15 @@ class Config:
 
     backbone: str = _network(
         "resnet18",
-        "resnet18/34/50; resnet10w16/w32 for a few cores; torchvision/NAME or timm/NAME",
+        "resnet18/34/50; resnet10w16/w32 for a few cores; a name that `maskcon backbones` lists; "
+        "torchvision/NAME or timm/NAME",
         needs="pictures new",
         first=True,
     )
     init: str = _network(
-        "scratch", "scratch, imagenet (downloads weights) or a weights file", first=True
+        "scratch",
+        "scratch, imagenet (weights of others, from this machine or --download) or a weights file",
+        first=True,
     )
     unfreeze: int = _network(
         0, "fine-tune only the last N blocks of the backbone, and what is behind them; 0 is all"
@@ -361,7 +368,7 @@ class Need:
     of: str
 
 
-NEEDS = {
+NEEDS: dict[str, Need] = {
     "pictures": Need(
         lambda config, _: config.features is None,
         "--features has the vectors, and no picture is read",
@@ -371,6 +378,14 @@ NEEDS = {
         lambda config, _: config.data != Config.data and not _is_own(config.data),
         "{data} is no set that lies in a folder under its name",
         "the sets that `maskcon datasets` lists",
+    ),
+    "fetched": Need(
+        lambda config, method: (
+            config.init == "imagenet"
+            or (NEEDS["pictures"].met(config, method) and NEEDS["name"].met(config, method))
+        ),
+        "{data} is no set that lies in a folder under its name, and --init is not imagenet",
+        "the sets that `maskcon datasets` lists, and weights that others trained",
     ),
     "table": Need(
         lambda config, _: os.path.isabs(config.data),  # noqa: PTH117 - it is text

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from maskcon.encoder import Encoder
 from maskcon.errors import DivergedError, InputError, TrainingError, unreadable
 from maskcon.methods import METHODS
 from maskcon.methods.objective import Objective
+from maskcon.model.fetching import fetching
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.recommended import true_name
 from maskcon.model.saved import DESCRIPTION, WEIGHTS, save_encoder
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import make_folder, output
@@ -139,11 +142,9 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         codes, classes = _labels(y, len(pictures), config)
         if len(pictures) < 2:
             raise InputError(f"X has {len(pictures)} sample: training needs two or more images")
-        if self.verbose:
-            with screen() as progress:
-                training, losses = _train(config, pictures, codes, classes, progress)
-        else:
-            training, losses = _train(config, pictures, codes, classes, Silent())
+        with fetching(config.download), screen() if self.verbose else nullcontext() as progress:
+            shown = progress or Silent()
+            training, losses = _train(config, pictures, codes, classes, shown)
         self.encoder_ = Encoder(training.encoder, training.preprocessing, training.precision)
         self.classes_ = classes
         self.n_features_out_ = self.encoder_.width
@@ -213,7 +214,7 @@ class CoarseToFine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
         config = resolve(with_named_views(plain))
         refuse_idle(options, config)
-        return config
+        return replace(config, backbone=true_name(config.backbone))
 
     def _images(self, X: Any, *, fitting: bool) -> Any:  # noqa: N803
         """What `Encoder.embed` takes, of what a person gave; copies nothing that is usable.

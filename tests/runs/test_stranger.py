@@ -122,7 +122,7 @@ def test_no_field_of_an_encoder_leads_to_a_network_or_a_module(field, foreign, o
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "timm/resnet10t"])
-def test_weights_that_a_record_names_are_fetched_where_it_is_typed(
+def test_weights_are_fetched_where_download_is_typed(
     backbone, foreign, offline, tmp_path, monkeypatch
 ):
     """A frozen network is built anew when its run goes on; so is one that had not begun."""
@@ -136,14 +136,14 @@ def test_weights_that_a_record_names_are_fetched_where_it_is_typed(
         if not extra:
             (run / "last.ckpt").unlink()
             (run / "previous.ckpt").unlink(missing_ok=True)
-        with pytest.raises(InputError, match=r"run.json asks for the weights .* say --download"):
-            commands.train(out=run, resume=True)
-        assert not offline
-        for options in ({"download": True}, {"init": "imagenet"}):
-            with pytest.raises(InputError, match="be reached, and its weights are not on this"):
+        for options in ({}, {"init": "imagenet"}):
+            with pytest.raises(InputError, match=r"not on this machine, .* say --download"):
                 commands.train(out=run, resume=True, **options)
-            assert offline  # typed: it was tried
-            offline.clear()
+            assert not offline
+        with pytest.raises(InputError, match="be reached, and its weights are not on this"):
+            commands.train(out=run, resume=True, download=True)
+        assert offline  # typed: it was tried
+        offline.clear()
 
 
 def test_data_of_a_record_are_told_before_they_are_opened(foreign, tmp_path):

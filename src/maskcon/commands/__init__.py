@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 # ruff: noqa: F401 - what type checkers and documentation see of `__all__`
 if TYPE_CHECKING:
+    from maskcon.commands._backbones import backbones
     from maskcon.commands._check import check
     from maskcon.commands._compare import compare
     from maskcon.commands._datasets import datasets
@@ -37,7 +38,7 @@ COMMANDS = {
     "Train and judge": ("train", "demo", "reproduce", "eval", "compare", "report"),
     "Find and search": ("discover", "embed", "index", "search", "export"),
     "Data": ("data", "datasets"),
-    "Other": ("methods", "vectors", "benchmark"),
+    "Other": ("methods", "backbones", "vectors", "benchmark"),
 }
 _GROUPS = ("data", "benchmark")
 __all__ = [

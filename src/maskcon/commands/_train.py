@@ -21,7 +21,7 @@ from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Found, Split, fitting_size
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
-from maskcon.model.fetching import nothing_fetched
+from maskcon.model.fetching import fetching
 from maskcon.report import card
 from maskcon.runs import checkpoint, pictures
 from maskcon.runs import folder as runs
@@ -83,14 +83,13 @@ def train(
             given = typed(options, recipe)
             if data is None and given.get("features") is None:
                 tell_of(config.features or config.data, folder, told)
-            if not (config.download or "init" in given):
-                stack.enter_context(nothing_fetched(str(folder / runs.RUN_FILE)))
         else:
             config = resolved(options, recipe)
             refuse_idle(options, config)
             recipes = [recipe] if recipe is not None and Path(recipe).is_file() else []
             read = (*inputs_of(config), *recipes)
             ranks.main_only(lambda: check_apart([folder], read))
+        stack.enter_context(fetching(config.download))
         stack.enter_context(deterministic(config.deterministic))
         return _train(config, folder, data, resume, ranks, told)
 

@@ -14,6 +14,7 @@ from maskcon.data.augment.stages import stages
 from maskcon.data.known import Known
 from maskcon.data.table import Part, Split, as_one_level
 from maskcon.errors import InputError
+from maskcon.model.recommended import true_name
 from maskcon.runs import folder as runs
 from maskcon.runs import pictures
 from maskcon.runtime.distributed import ALONE, Ranks
@@ -54,8 +55,9 @@ def name_of(data: str | Path | Found) -> str:
 
 
 def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
-    """A configuration of options and perhaps a recipe, its paths made absolute."""
+    """A configuration of options and perhaps a recipe: paths made absolute, names in full."""
     config = resolve(with_named_views(options), recipe=recipe)
+    config = replace(config, backbone=true_name(config.backbone))
     # A run must find its files again from any folder.
     if config.data_dir is not None:
         config = replace(config, data_dir=_whole(config.data_dir))

