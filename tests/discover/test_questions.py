@@ -232,8 +232,61 @@ def test_names_count_as_answers():
     questions = Questions.of(features, coarse)
     questions.name(label)
     assert right(questions.groups(), fine) > 0.99
+    questions = Questions.of(features, coarse)
     questions.name(np.where(label >= 0, fine // 3, -1))  # one name for all of a class
     assert len(np.unique(questions.groups())) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_group_holds_two_names(seed):
+    """Whatever the tree says: names at random, which contradict it, and each other's merges."""
+    features, coarse, fine = kinds(classes=2, count=3, seed=seed)
+    random = np.random.default_rng(seed)
+    label = np.full(len(fine), -1)
+    rows = random.choice(len(fine), 8, replace=False)
+    label[rows] = random.integers(3, size=8)
+    found = discover(features, coarse, named=label)
+    for division in found:
+        for group in range(division.number):
+            inside = label[division.rows[division.group == group]]
+            assert len(np.unique(inside[inside >= 0])) < 2
+    assert discover(features, coarse, named=np.full(len(fine), -1))[0].found.how == "estimated"
+
+
+def test_one_name_of_two_groups_is_a_word_for_one_kind():
+    features, coarse, fine = kinds(classes=2, count=3)
+    plain = Questions.of(features, coarse)
+    question = plain.next()
+    pair = int(question.shown_left[0]), int(question.shown_right[0])
+    label = np.full(len(fine), -1)
+    for codes, verdict in (((0, 0), "same"), ((0, 1), "different")):
+        label[list(pair)] = codes
+        named, told_ = Questions.of(features, coarse), Questions.of(features, coarse)
+        named.name(label)
+        told_.tell(*pair, verdict)
+        for a, b in zip(named.different(), told_.different(), strict=True):
+            np.testing.assert_allclose(a, b)
+
+
+def test_nothing_is_worth_asking():
+    """None is said where no open merge is worth a picture, and only there."""
+    features, coarse, fine = kinds(classes=4)
+    questions, asked = Questions.of(features, coarse), 0
+    seen: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    while (question := questions.next()) is not None:
+        pair = int(question.shown_left[0]), int(question.shown_right[0])
+        pairs = seen.setdefault((question.coarse, question.merge), set())
+        assert pair not in pairs  # another pair of the same lots
+        pairs.add(pair)
+        assert len(pairs) <= 2  # no answer contradicts another
+        questions.answer(question, told(question, fine))
+        asked += 1
+    assert asked < 200
+    state, least = questions._now(), questions._smaller
+    wrong = 1 / (1 + np.exp(np.abs(state.logit / np.sqrt(1 + np.pi / 8 * state.deviation**2))))
+    for merge in np.flatnonzero(least >= 3):
+        assert state.settled[merge] or wrong[merge] * least[merge] < 1
+    assert right(questions.groups(), fine) > 0.99
 
 
 def test_nonsense_is_refused():

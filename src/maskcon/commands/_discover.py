@@ -74,7 +74,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
             question's number; returns the answer, "back" or "stop".
         known: a table of paths and fine labels, which name groups and are left out, a fifth at
             a time, to measure with.
-        names: a table of groups and names, as the page writes it.
+        names: a table of groups and names, as the page writes it; of the pictures that names
+            stand beside they are answers, too.
         pictures: write pictures that are no files as PNG, so that groups.csv can be trained on.
         overwrite: replace the files of an earlier discovery.
         seed: of all that is drawn.
@@ -107,12 +108,15 @@ def discover(  # longer than a screen for the sake of what it says of its option
         numbers = _numbers(groups, found.coarse_names)
         cuts = _granularity(granularity, found.coarse_names, numbers)
         seen = _seen(encoder, found, known, config, progress)
-        told = _answers(seen, answers, ask, seed, progress)
+        called = [seen.pictures.name(row) for row in range(len(seen.pictures))]
+        named = None if names is None else naming.beside(Path(names), called)
+        told = _answers(seen, called, named, answers, ask, seed, progress)
         divisions = divide(
             seen.x,
             seen.coarse,
             numbers=numbers,
             known=None if seen.told is None else seen.told.label,
+            named=named,
             answers=told,
             granularity=cuts,
             seed=seed,
@@ -125,7 +129,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
             split=seen.split if len(set(seen.split)) > 1 else [],
             coarse=found.coarse_names,
             divisions=divisions,
-            groups=_named(divisions, found, seen.told, names, seen.pictures, progress),
+            groups=_named(divisions, found, seen.told, names, called, progress),
             known=seen.told,
             judged=_judged(seen, divisions, seed, progress),
             facts={"version": maskcon.__version__, **facts},
@@ -285,16 +289,21 @@ def _value(word: str) -> int | str:
 
 
 def _answers(
-    seen: _Seen, table: str | Path | None, ask: Ask | None, seed: int, progress: Progress
+    seen: _Seen,
+    called: list[str],
+    named: np.ndarray | None,
+    table: str | Path | None,
+    ask: Ask | None,
+    seed: int,
+    progress: Progress,
 ) -> list[Answer]:
     """The answers of a table, and those that a person gives now, which are added to it."""
     if table is None:
         return []
     path = Path(table)
     found: list[Answer] = []
-    names = [seen.pictures.name(row) for row in range(len(seen.pictures))]
     if path.exists():
-        found, unmatched = replies.read(path, names, seen.coarse.tolist())
+        found, unmatched = replies.read(path, called, seen.coarse.tolist())
         progress.note(f"{path}: {len(found):,} answers")
         if unmatched:
             progress.note(
@@ -305,9 +314,11 @@ def _answers(
     questions = Questions.of(seen.x, seen.coarse, seed=seed)
     if seen.told is not None:
         questions.name(seen.told.label.numpy())
+    if named is not None:
+        questions.name(named, apart=True)
     for a in found:
         questions.tell(a.a, a.b, a.verdict)
-    _asked(questions, seen.pictures, names, path, ask)
+    _asked(questions, seen.pictures, called, path, ask)
     return list(questions.answers)
 
 
@@ -370,14 +381,13 @@ def _named(
     found: Found,
     told: labels.Known | None,
     names: str | Path | None,
-    pictures: Pictures,
+    called: list[str],
     progress: Progress,
 ) -> list[naming.Group]:
     """The groups under the names that were told, or given in a table."""
     groups = naming.groups_of(divisions, found.coarse_names, told.names if told else ())
     given: dict[str, str] = {}
     if names is not None:
-        called = [pictures.name(row) for row in range(len(pictures))]
         given = naming.read(Path(names), groups, divisions, called)
         progress.note(f"{len(given)} of {len(groups)} groups are named by {names}")
     return naming.renamed(groups, given)

@@ -68,6 +68,7 @@ def discover(
     *,
     numbers: Mapping[int, int] | None = None,
     known: Tensor | None = None,
+    named: np.ndarray | None = None,
     answers: Sequence[Answer] = (),
     granularity: Mapping[int, int | str] | None = None,
     seed: int = 0,
@@ -84,6 +85,8 @@ def discover(
         numbers: of groups, by coarse label, in place of an estimate.
         known: fine label of each image where it is known, `UNKNOWN` (-1) elsewhere [N]. A group
             is made for each that occurs in a coarse class, so there are at least as many.
+        named: the name beside each image that somebody named a group by, `UNKNOWN` elsewhere,
+            int64 [N]. Names are answers, and no part of a tree holds two of them.
         answers: of a person, on pairs of images.
         granularity: by coarse label, "finer" or "coarser", or the number of the tree's groups.
         seed: of all that is drawn.
@@ -101,7 +104,13 @@ def discover(
             raise InputError(f"{number} groups were asked for; give one or more")
     grown = grow(features, coarse, seed=seed, progress=progress)
     labels = np.full(len(features), UNKNOWN) if known is None else known.cpu().numpy()
-    return _divisions(features, grown, labels, numbers or {}, answers, granularity or {}, seed)
+    questions = Questions(grown)
+    questions.name(labels)
+    if named is not None:
+        questions.name(named, apart=True)
+    for a in answers:
+        questions.tell(a.a, a.b, a.verdict)
+    return _divisions(features, grown, labels, numbers or {}, questions, granularity or {}, seed)
 
 
 def _divisions(
@@ -109,14 +118,10 @@ def _divisions(
     grown: Sequence[Grown],
     labels: np.ndarray,
     numbers: Mapping[int, int],
-    answers: Sequence[Answer],
+    questions: Questions,
     granularity: Mapping[int, int | str],
     seed: int,
 ) -> tuple[Division, ...]:
-    questions = Questions(grown)
-    questions.name(labels)
-    for a in answers:
-        questions.tell(a.a, a.b, a.verdict)
     cuts = {name: questions.cut(shift) for name, shift in GRANULARITY.items()}
     strength, asked = questions.different(), questions.asked()
     x = features.detach().cpu().float().numpy()

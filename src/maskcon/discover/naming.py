@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from maskcon.discover import spreadsheet
 from maskcon.discover.groups import Division
 from maskcon.discover.kmeans import UNKNOWN
@@ -46,6 +48,32 @@ def groups_of(
     return found
 
 
+COLUMNS = {"group": ("group",), "name": ("name", "fine"), "typical": ("typical", "path")}
+
+
+def beside(path: Path, names: Sequence[str]) -> np.ndarray:
+    """The name that each picture stands beside in a table of names: an answer of a person.
+
+    Args:
+        path: of the table, as the page of groups writes it.
+        names: what the pictures are called [N].
+
+    Returns:
+        a number for each name, `UNKNOWN` where a picture is typical of no named group, int64 [N].
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    finder, codes = Finder(names), dict[str, int]()
+    label = np.full(len(names), UNKNOWN)
+    for row in spreadsheet.read(path, COLUMNS, ("typical",)):
+        if row["name"] and row["typical"]:
+            place = finder.find(row["typical"], path.parent)
+            if place is not None:
+                label[place] = codes.setdefault(row["name"], len(codes))
+    return label
+
+
 def read(
     path: Path, groups: Sequence[Group], divisions: Sequence[Division], names: Sequence[str]
 ) -> dict[str, str]:
@@ -66,8 +94,7 @@ def read(
     Raises:
         InputError: it cannot be read, there is no such group, or one gets two names.
     """
-    columns = {"group": ("group",), "name": ("name", "fine"), "typical": ("typical", "path")}
-    rows = [row for row in spreadsheet.read(path, columns, ("typical",)) if row["name"]]
+    rows = [row for row in spreadsheet.read(path, COLUMNS, ("typical",)) if row["name"]]
     if not rows:
         raise InputError(f"{path} names no group: write names, or leave out --names")
     by_id = {group.id: group for group in groups}

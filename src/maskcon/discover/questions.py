@@ -19,6 +19,8 @@ GRANULARITY = {"coarser": -1.5, "usual": 0.0, "finer": 1.5}  # log odds that are
 SHOWN = 6  # pictures of each side
 NEVER = -30.0  # log odds of a merge that does not matter
 LEAST = 3  # different pictures on the smaller side of a merge that is asked for or undone
+WORTH = 1.0  # pictures that groups are expected to have wrong; a merge of fewer is not asked for
+SURE = 2  # more answers that say one thing of a merge than say the other: it is not asked for again
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Question:
         coarse: label of the class.
         merge: of its tree.
         left, right: rows of all pictures on each side.
-        shown_left, shown_right: rows of a few that stand for each side, the most typical first.
+        shown_left, shown_right: rows of a few that stand for each side; an answer is kept as one
+            about the first two, which are the most typical where nothing was answered yet.
         different: probability that the sides are different kinds.
     """
 
@@ -65,7 +68,8 @@ class Questions:
         group = questions.groups()
 
     An answer is evidence, not law: it is taken for right with odds of twenty to one, so a wrong
-    one among many is outvoted, and what the rest contradicts is asked again.
+    one among many is outvoted. What matters much, or contradicts the rest, is asked once more of
+    other pictures of the same lots, and a third time where the two answers differ.
 
     Args:
         grown: the trees of the coarse classes.
@@ -74,7 +78,7 @@ class Questions:
     def __init__(self, grown: Sequence[Grown]):
         self._grown = list(grown)
         self._answers: list[Answer] = []
-        self._named: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0, bool))
+        self._named: list[tuple[int, bool]] = []  # merges, and whether they join two names
         count = max(int(g.rows.max()) + 1 for g in self._grown)
         self._class, self._leaf = np.full(count, -1), np.full(count, -1)
         for c, g in enumerate(self._grown):
@@ -86,6 +90,7 @@ class Questions:
         self._open = np.flatnonzero(self._smaller >= LEAST)  # merges that matter
         features = np.concatenate([g.tree.features for g in self._grown])
         self._features = features.reshape(-1, len(FEATURES))
+        self._apart = np.zeros(len(self._coarse), bool)  # merges that are undone whatever they gain
         self._state: _State | None = None
 
     @classmethod
@@ -135,15 +140,16 @@ class Questions:
         self._state = None
         return self._answers.pop()
 
-    def name(self, label: np.ndarray) -> None:
+    def name(self, label: np.ndarray, *, apart: bool = False) -> None:
         """Take fine labels of some pictures as answers: where a merge joins pictures of two names.
 
         Each side of a merge goes by the name that most of its named pictures have.
 
         Args:
             label: of each row, -1 where there is none, int64 [N].
+            apart: they are names of whole groups, so no group may hold two of them, whatever
+                the merges gain.
         """
-        at, different = [], []
         for g, first in zip(self._grown, self._first[:-1], strict=True):
             here = label[g.rows] >= 0
             if not here.any():
@@ -155,23 +161,28 @@ class Questions:
             beneath = total[g.tree.stop] - total[g.tree.start]  # [2 n - 1, names]
             both = (beneath.sum(1)[g.tree.joined] > 0).all(1)
             most = beneath.argmax(1)[g.tree.joined]
-            at += (first + np.flatnonzero(both)).tolist()
-            different += (most[:, 0] != most[:, 1])[both].tolist()
-        self._named = np.array(at, np.int64), np.array(different, bool)
+            differ = (most[:, 0] != most[:, 1])[both]
+            self._named += zip(
+                (first + np.flatnonzero(both)).tolist(), differ.tolist(), strict=True
+            )
+            if apart:
+                several = np.count_nonzero(beneath[g.tree.leaves :], axis=1) > 1
+                self._apart[first : first + len(several)] |= several
         self._state = None
 
     def next(self) -> Question | None:
-        """The question whose answer would change most: None when nothing is open.
+        """The question whose answer would change most; None when nothing is worth asking.
 
         A merge is worth the pictures on its smaller side times the probability that the groups
-        as they are have it wrong.
+        as they are have it wrong. None is said where every merge is worth less than `WORTH`, and
+        of the others the person has said all that counts.
         """
         state = self._now()
         logit = state.logit / np.sqrt(1 + np.pi / 8 * state.deviation**2)
         wrong = 1 / (1 + np.exp(np.abs(logit)))
         value = np.where(self._smaller >= LEAST, wrong * self._smaller, 0.0)
-        value[self._merges("unsure")] = 0.0
-        if not len(value) or value.max() <= 0:
+        value[state.settled] = 0.0
+        if not len(value) or value.max() < WORTH:
             return None
         at = int(value.argmax())
         return self._question(at, float(1 / (1 + np.exp(-logit[at]))))
@@ -182,9 +193,10 @@ class Questions:
         Args:
             shift: added to the log odds of every merge: above 0 for finer groups.
         """
+        apart = np.split(self._apart, self._first[1:-1])
         return [
-            g.tree.nodes(undone(g.tree, p))
-            for g, p in zip(self._grown, self.different(shift), strict=True)
+            g.tree.nodes(undone(g.tree, p, must))
+            for g, p, must in zip(self._grown, self.different(shift), apart, strict=True)
         ]
 
     def different(self, shift: float = 0.0) -> list[np.ndarray]:
@@ -207,61 +219,78 @@ class Questions:
             count += len(nodes)
         return group
 
-    def _merges(self, *verdicts: Verdict) -> np.ndarray:
-        """The merges at which the pictures of answers meet; the last word on a pair counts."""
-        return np.array([m for m, a in self._last() if a.verdict in verdicts], np.int64)
+    def _said(self) -> dict[int, list[Verdict]]:
+        """What was said of the merges at which the pictures of answers meet.
 
-    def _last(self) -> list[tuple[int, Answer]]:
-        found = []
+        Of one pair the last word counts.
+        """
+        found: dict[int, list[Verdict]] = {}
         for a in {frozenset((a.a, a.b)): a for a in self._answers}.values():
             c, leaves = self._class[a.a], (int(self._leaf[a.a]), int(self._leaf[a.b]))
             if leaves[0] != leaves[1]:
-                found.append((int(self._first[c]) + self._grown[c].tree.meeting(*leaves), a))
+                merge = int(self._first[c]) + self._grown[c].tree.meeting(*leaves)
+                found.setdefault(merge, []).append(a.verdict)
         return found
 
     def _now(self) -> "_State":
         """What is believed of every merge after all answers."""
-        if self._state is None:
-            same, different = self._merges("same"), self._merges("different")
-            at = np.concatenate([same, different, self._named[0]])
-            says = np.concatenate(
-                [np.zeros(len(same), bool), np.ones(len(different), bool), self._named[1]]
-            )
-            target = np.where(says, 0.95, 0.05)
-            model = learned(USUAL, self._features[at], self._coarse[at], target, len(self._grown))
-            logit = np.full(len(self._coarse), NEVER)
-            deviation, answered = np.zeros(len(logit)), np.zeros(len(logit), bool)
-            rows = self._features[self._open], self._coarse[self._open]
-            logit[self._open], deviation[self._open] = model.logit(*rows)
-            np.add.at(logit, at, np.where(says, TRUST, -TRUST))
-            answered[at] = True
-            self._state = _State(logit, deviation, answered)
+        if self._state is not None:
+            return self._state
+        said = self._said()
+        told = [(m, v == "different") for m, words in said.items() for v in words if v != "unsure"]
+        told += self._named
+        at, says = np.array([m for m, _ in told], np.int64), np.array([d for _, d in told], bool)
+        target = np.where(says, 0.95, 0.05)
+        model = learned(USUAL, self._features[at], self._coarse[at], target, len(self._grown))
+        logit = np.full(len(self._coarse), NEVER)
+        deviation, answered = np.zeros(len(logit)), np.zeros(len(logit), bool)
+        rows = self._features[self._open], self._coarse[self._open]
+        logit[self._open], deviation[self._open] = model.logit(*rows)
+        np.add.at(logit, at, np.where(says, TRUST, -TRUST))
+        answered[at] = True
+        times, settled = np.zeros(len(logit), np.int64), np.zeros(len(logit), bool)
+        for merge, words in said.items():
+            times[merge] = len(words)
+            more = abs(words.count("same") - words.count("different"))
+            settled[merge] = "unsure" in words or more >= SURE
+        self._state = _State(logit, deviation, answered, times, settled)
         return self._state
 
     def _question(self, at: int, different: float) -> Question:
         c = int(self._coarse[at])
         g, merge = self._grown[c], at - int(self._first[c])
         a, b = g.tree.joined[merge].tolist()
+        again = -int(self._now().times[at])  # other pictures stand for the lots then
         return Question(
             coarse=g.label,
             merge=merge,
             left=g.beneath(a),
             right=g.beneath(b),
-            shown_left=g.images[shown(g.tree, a)],
-            shown_right=g.images[shown(g.tree, b)],
+            shown_left=np.roll(g.images[shown(g.tree, a)], again),
+            shown_right=np.roll(g.images[shown(g.tree, b)], again),
             different=different,
         )
 
 
 class _State(NamedTuple):
-    """Of every merge: log odds that it joins different kinds, their deviation, who was asked."""
+    """What is believed of every merge [M].
+
+    Attributes:
+        logit: log odds that it joins different kinds.
+        deviation: of these.
+        answered: somebody was asked about it, or named both sides.
+        times: that somebody was asked about it.
+        settled: nobody is asked again.
+    """
 
     logit: np.ndarray
     deviation: np.ndarray
     answered: np.ndarray
+    times: np.ndarray
+    settled: np.ndarray
 
 
-def undone(tree: Tree, different: np.ndarray) -> np.ndarray:
+def undone(tree: Tree, different: np.ndarray, must: np.ndarray | None = None) -> np.ndarray:
     """Merges to undo so that the most pictures are expected to gain, bool [n - 1].
 
     Undoing a merge of different kinds gains the pictures of its smaller side; undoing one of a
@@ -270,13 +299,17 @@ def undone(tree: Tree, different: np.ndarray) -> np.ndarray:
     Args:
         tree: of the class.
         different: probability of each merge that it joins different kinds [n - 1].
+        must: merges that are undone whatever they gain, bool [n - 1]; so are all above them.
     """
     n, least = tree.leaves, smaller(tree)
+    held = np.zeros(n - 1, bool) if must is None else must
     gain = np.where(least >= LEAST, (2 * different - 1) * least, -np.inf)
     best = np.zeros(2 * n - 1)
     for m, (a, b) in enumerate(tree.joined):
-        best[n + m] = max(0.0, gain[m] + best[a] + best[b])
-    return best[n:] > 0
+        best[n + m] = best[a] + best[b] + (0.0 if held[m] else gain[m])
+        if not held[m]:
+            best[n + m] = max(0.0, best[n + m])
+    return (best[n:] > 0) | held
 
 
 def shown(tree: Tree, node: int, count: int = SHOWN) -> np.ndarray:
