@@ -25,6 +25,7 @@ SIZES = 8  # groups whose sizes the table shows
 @click.option("--names", type=PATH, help="names.csv, as sheet.html writes it")
 @click.option("--pictures", is_flag=True, help="write pictures that are no files as PNG")
 @click.option("--overwrite", is_flag=True, help="replace the groups that are in --out")
+@click.option("--continue", "continued", is_flag=True, help="replace them, keeping their numbers")
 @click.option("--seed", type=int, default=0, help="of all that is drawn [0]")
 @data_options
 @encoder_options
@@ -48,7 +49,10 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
         _print_known(found["known"])
     if "judged" in found:
         _print_judged(found["judged"])
-    echo(f"\n{out}: groups.csv, summary.json, trees.npz, sheet.html (open it to look and to name)")
+    echo(
+        f"\n{out}: groups.csv, outliers.csv ({found['outliers']:,} pictures to look at), "
+        "summary.json, trees.npz, sheet.html (open it to look and to name)"
+    )
 
 
 def _ask(left: list[str], right: list[str], picture: Path, number: int) -> str:

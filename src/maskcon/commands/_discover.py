@@ -19,12 +19,13 @@ from maskcon.config import Config, similar
 from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
 from maskcon.data.table import of_split
-from maskcon.discover import Answer, Division, Questions, naming, place, sheet
+from maskcon.discover import Answer, Division, Questions, identity, naming, place, sheet
 from maskcon.discover import answers as replies
 from maskcon.discover import discover as divide
 from maskcon.discover import known as labels
 from maskcon.discover.judging import judged
 from maskcon.discover.kmeans import UNKNOWN
+from maskcon.discover.outliers import outliers
 from maskcon.discover.questions import Verdict
 from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
@@ -49,6 +50,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
     names: str | Path | None = None,
     pictures: bool = False,
     overwrite: bool = False,
+    continued: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
     **options: Any,
@@ -78,6 +80,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
             stand beside they are answers, too.
         pictures: write pictures that are no files as PNG, so that groups.csv can be trained on.
         overwrite: replace the files of an earlier discovery.
+        continued: replace them, and let groups that are there already keep their numbers and
+            names, which are told by their pictures.
         seed: of all that is drawn.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device; precision.
@@ -95,7 +99,9 @@ def discover(  # longer than a screen for the sake of what it says of its option
     read = [table for table in (known, names, answers) if table is not None]
     with ExitStack() as stack:
         stack.callback(progress.close)
-        stack.enter_context(place.reserved(folder, overwrite, pictures=pictures, inputs=read))
+        _check_continued(folder, overwrite, continued)
+        again = overwrite or continued
+        stack.enter_context(place.reserved(folder, again, pictures=pictures, inputs=read))
         _check(known, names, answers, ask)
         if ask is not None and answers is not None:
             # no other process may take back a question meanwhile
@@ -109,7 +115,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
         cuts = _granularity(granularity, found.coarse_names, numbers)
         seen = _seen(encoder, found, known, config, progress)
         called = [seen.pictures.name(row) for row in range(len(seen.pictures))]
-        named = None if names is None else naming.beside(Path(names), called)
+        earlier = identity.read(folder / place.TABLE, called) if continued else None
+        named = _beside(earlier, names, called)
         told = _answers(seen, called, named, answers, ask, seed, progress)
         divisions = divide(
             seen.x,
@@ -129,17 +136,42 @@ def discover(  # longer than a screen for the sake of what it says of its option
             split=seen.split if len(set(seen.split)) > 1 else [],
             coarse=found.coarse_names,
             divisions=divisions,
-            groups=_named(divisions, found, seen.told, names, called, progress),
+            groups=_named(divisions, found, seen.told, earlier, names, called, progress),
+            outliers=outliers(seen.x.numpy(), seen.coarse.numpy(), divisions, seed=seed),
             known=seen.told,
             judged=_judged(seen, divisions, seed, progress),
             facts={"version": maskcon.__version__, **facts},
         )
         tables = {"known": known, "answers": answers}
-        again = _command(run, data, folder, split, groups, granularity, tables, seed, options)
+        how = "--continue" if continued else "--overwrite"
+        words = _command(run, data, folder, how, split, groups, granularity, tables, seed, options)
         workers = config.readers
-        written = sheet.page(result, again, workers=workers, progress=progress)
+        written = sheet.page(result, words, workers=workers, progress=progress)
         place.write(folder, result, written, pictures=pictures, workers=workers, progress=progress)
         return place.summary(result)
+
+
+def _check_continued(folder: Path, overwrite: bool, continued: bool) -> None:
+    """Raise `InputError` where there is nothing to go on with."""
+    if continued and overwrite:
+        raise InputError(
+            "--continue replaces the groups too, and keeps their numbers: leave out --overwrite"
+        )
+    if continued and not (folder / place.TABLE).is_file():
+        raise InputError(
+            f"--continue goes on with the groups in {folder}, and it has no {place.TABLE}: leave "
+            "it out the first time"
+        )
+
+
+def _beside(
+    earlier: identity.Earlier | None, names: str | Path | None, called: list[str]
+) -> np.ndarray | None:
+    """Names beside typical pictures, of earlier groups and of a table, whose word counts."""
+    found = {} if earlier is None else earlier.beside
+    if names is not None:
+        found |= naming.beside(Path(names), called)
+    return naming.coded(found, len(called)) if found else None
 
 
 def _check(
@@ -380,16 +412,26 @@ def _named(
     divisions: Sequence[Division],
     found: Found,
     told: labels.Known | None,
+    earlier: identity.Earlier | None,
     names: str | Path | None,
     called: list[str],
     progress: Progress,
 ) -> list[naming.Group]:
-    """The groups under the names that were told, or given in a table."""
-    groups = naming.groups_of(divisions, found.coarse_names, told.names if told else ())
+    """The groups under the names that were told, had before, or are given in a table."""
+    numbers = None
+    if earlier is not None:
+        numbers = identity.kept(divisions, found.coarse_names, earlier)
+    groups = naming.groups_of(divisions, found.coarse_names, told.names if told else (), numbers)
     given: dict[str, str] = {}
+    if earlier is not None:
+        given = {f"{coarse} {n}": name for (coarse, n), name in earlier.names.items()}
+        there = {group.id for group in groups}
+        for id_ in sorted(given.keys() - there):
+            progress.note(f"no group is {given[id_]} ({id_}) any more")
     if names is not None:
-        given = naming.read(Path(names), groups, divisions, called)
-        progress.note(f"{len(given)} of {len(groups)} groups are named by {names}")
+        table = naming.read(Path(names), groups, divisions, called)
+        progress.note(f"{len(table)} of {len(groups)} groups are named by {names}")
+        given |= table
     return naming.renamed(groups, given)
 
 
@@ -411,6 +453,7 @@ def _command(
     run: str | Path,
     data: str | Path | Found | None,
     folder: Path,
+    how: str,
     split: str,
     groups: int | str | Mapping[str, int] | None,
     granularity: int | str | Mapping[str, int | str] | None,
@@ -420,7 +463,7 @@ def _command(
 ) -> str:
     """The command that makes the same groups again, for the page to show."""
     words = ["maskcon", "discover", str(run)] + ([] if data is None else [name_of(data)])
-    words += ["-o", str(folder), "--overwrite"]
+    words += ["-o", str(folder), how]
     flags: dict[str, Any] = {"split": None if split == "all" else split}
     for flag, given in {"groups": groups, "granularity": granularity}.items():
         flags[flag] = given

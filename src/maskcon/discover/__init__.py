@@ -9,6 +9,8 @@
     number      how many groups a coarse class has, and how sure that is
     groups      the groups of every coarse class: members, confidence, typical and outlier ones
     known       a few fine labels that people have: matched, and left out to measure with
+    identity    numbers and names that groups keep when pictures are added
+    outliers    pictures that belong to no group, or seem to carry a wrong coarse label
     naming      what the groups are called
     judging     groups beside the fine classes, where these are known
     place       the folder: groups.csv, summary.json, pictures

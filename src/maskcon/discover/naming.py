@@ -31,7 +31,10 @@ class Group:
 
 
 def groups_of(
-    divisions: Sequence[Division], coarse: Sequence[str], fine: Sequence[str] = ()
+    divisions: Sequence[Division],
+    coarse: Sequence[str],
+    fine: Sequence[str] = (),
+    numbers: Sequence[Sequence[int]] | None = None,
 ) -> list[Group]:
     """The groups of all coarse classes; known fine classes name theirs.
 
@@ -39,11 +42,13 @@ def groups_of(
         divisions: of the coarse classes.
         coarse: names of coarse labels.
         fine: names of known fine labels.
+        numbers: of the groups of each division; by default 1 for the largest, 2, and so on.
     """
     found = []
     for d, division in enumerate(divisions):
         for place, known in enumerate(division.names):
-            name = f"{coarse[division.label]} {place + 1}"
+            number = place + 1 if numbers is None else numbers[d][place]
+            name = f"{coarse[division.label]} {number}"
             found.append(Group(d, place, name, name if known == UNKNOWN else fine[known]))
     return found
 
@@ -51,26 +56,30 @@ def groups_of(
 COLUMNS = {"group": ("group",), "name": ("name", "fine"), "typical": ("typical", "path")}
 
 
-def beside(path: Path, names: Sequence[str]) -> np.ndarray:
-    """The name that each picture stands beside in a table of names: an answer of a person.
+def beside(path: Path, names: Sequence[str]) -> dict[int, str]:
+    """The name that stands beside each typical picture of a table of names, by its row.
 
     Args:
         path: of the table, as the page of groups writes it.
         names: what the pictures are called [N].
 
-    Returns:
-        a number for each name, `UNKNOWN` where a picture is typical of no named group, int64 [N].
-
     Raises:
         InputError: it cannot be read.
     """
-    finder, codes = Finder(names), dict[str, int]()
-    label = np.full(len(names), UNKNOWN)
+    finder, found = Finder(names), dict[int, str]()
     for row in spreadsheet.read(path, COLUMNS, ("typical",)):
         if row["name"] and row["typical"]:
             place = finder.find(row["typical"], path.parent)
             if place is not None:
-                label[place] = codes.setdefault(row["name"], len(codes))
+                found[place] = row["name"]
+    return found
+
+
+def coded(names: Mapping[int, str], count: int) -> np.ndarray:
+    """A number for the name of each row, `UNKNOWN` where it has none, int64 [count]."""
+    label, codes = np.full(count, UNKNOWN), dict[str, int]()
+    for row, name in names.items():
+        label[row] = codes.setdefault(name, len(codes))
     return label
 
 

@@ -19,6 +19,7 @@ from maskcon.discover.groups import Division
 from maskcon.discover.kmeans import UNKNOWN
 from maskcon.discover.known import Known
 from maskcon.discover.naming import Group
+from maskcon.discover.outliers import Outlier
 from maskcon.discover.questions import LEAST, smaller
 from maskcon.errors import InputError
 from maskcon.runtime import files
@@ -26,7 +27,7 @@ from maskcon.runtime.progress import Progress
 
 TABLE, SUMMARY, SHEET, PICTURES = "groups.csv", "summary.json", "sheet.html", "pictures"
 MARK = ".maskcon-discover"  # a file in a folder of pictures that a discovery wrote
-TREES = "trees.npz"
+TREES, OUTLIERS = "trees.npz", "outliers.csv"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Discovery:
         coarse: names of coarse labels.
         divisions: of the coarse classes; their rows are those of the pictures.
         groups: of all of them, in order, named.
+        outliers: pictures to look at first.
         known: fine labels that people gave.
         judged: how well groups match the fine classes of the set, where it has them.
         facts: how they were found: run, seed and the like.
@@ -51,6 +53,7 @@ class Discovery:
     coarse: Sequence[str]
     divisions: Sequence[Division]
     groups: Sequence[Group]
+    outliers: Sequence[Outlier]
     known: Known | None
     judged: Mapping[str, float] | None
     facts: Mapping[str, Any]
@@ -109,6 +112,32 @@ def table(found: Discovery, paths: Sequence[str] | None) -> bytes:
     return spreadsheet.write(head, lines)
 
 
+def strange(found: Discovery, paths: Sequence[str] | None) -> bytes:
+    """outliers.csv: pictures to look at first, and why, in columns like those of groups.csv.
+
+    "nearer" is the coarse class that most of the nearest pictures have, where the label of the
+    picture may be wrong; "reason" says why it is here.
+    """
+    of = dict(group_of(found))
+    head = ["path" if paths is not None else "name", "coarse", "group", "nearer", "reason"]
+    lines = []
+    for o in found.outliers:
+        name = found.pictures.name(o.row) if paths is None else paths[o.row]
+        group, division = of[o.row]
+        nearer = "" if o.nearer is None else found.coarse[o.nearer]
+        coarse = found.coarse[division.label]
+        lines.append([name, coarse, group.id, nearer, o.reason(found.coarse)])
+    return spreadsheet.write(head, lines)
+
+
+def group_of(found: Discovery) -> Iterator[tuple[int, tuple[Group, Division]]]:
+    """The group and the division of each row."""
+    for d, division in enumerate(found.divisions):
+        groups = found.of(d)
+        for row, place in zip(division.rows.tolist(), division.group.tolist(), strict=True):
+            yield row, (groups[place], division)
+
+
 def summary(found: Discovery) -> dict[str, Any]:
     """What summary.json holds, and what `maskcon.commands.discover` returns."""
     classes = []
@@ -146,6 +175,7 @@ def summary(found: Discovery) -> dict[str, Any]:
         "data": found.name,
         "images": len(found.pictures),
         "groups": len(found.groups),
+        "outliers": len(found.outliers),
         "coarse": classes,
     }
     if found.known is not None:
@@ -203,7 +233,7 @@ def refuse(
         pictures: pictures are to be written to it too.
         inputs: tables that are read; they may lie in the folder, as no file that is written.
     """
-    earlier = [folder / name for name in (TABLE, SUMMARY, SHEET, TREES)]
+    earlier = [folder / name for name in (TABLE, OUTLIERS, SUMMARY, SHEET, TREES)]
     files.check_output(folder, folder=True, earlier=earlier, overwrite=overwrite)
     files.check_apart([*earlier, folder / PICTURES], inputs)
     ours = (folder / SUMMARY).exists() or (folder / PICTURES / MARK).exists()
@@ -220,7 +250,7 @@ def reserved(folder: Path, overwrite: bool, **how: Any) -> Iterator[None]:
     """Have the folder to oneself, after `refuse`, which says what is given here, too."""
     with files.reserved([folder], lambda: refuse(folder, overwrite, **how)):
         if folder.is_dir():
-            for name in (TABLE, SUMMARY, SHEET, TREES):
+            for name in (TABLE, OUTLIERS, SUMMARY, SHEET, TREES):
                 files.clear_left(folder / name)
         yield
 
@@ -234,7 +264,7 @@ def write(
     workers: int,
     progress: Progress,
 ) -> None:
-    """Write the folder: groups.csv, summary.json, sheet.html, trees.npz and perhaps pictures/.
+    """Write groups.csv, outliers.csv, summary.json, sheet.html, trees.npz, perhaps pictures/.
 
     Args:
         folder: where; made if need be, in a folder that is there.
@@ -266,6 +296,7 @@ def write(
         progress.note("--pictures: the pictures are files already; none is written")
     with files.together(told_by_last=True) as new:
         new.write(folder / TABLE, table(found, named))
+        new.write(folder / OUTLIERS, strange(found, named))
         new.write(folder / SHEET, sheet)
         new.write(folder / TREES, trees(found))
         new.write_json(folder / SUMMARY, summary(found))

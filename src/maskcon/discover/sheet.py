@@ -16,13 +16,15 @@ from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.thumbnails import thumbnail
 from maskcon.discover.naming import Group
-from maskcon.discover.place import Discovery
+from maskcon.discover.outliers import Outlier
+from maskcon.discover.place import Discovery, group_of
 from maskcon.errors import InputError
 from maskcon.runtime.pages import data_uri
 from maskcon.runtime.pages import page as page_of
 from maskcon.runtime.progress import Progress
 
 TYPICAL, OUTLIERS = 12, 4  # pictures of each group
+STRANGE = 60  # pictures at most that may carry a wrong coarse label
 SIDE, GAP = 96, 12  # of a picture in pixels; between the lots of a question
 
 
@@ -36,7 +38,9 @@ def page(found: Discovery, command: str, *, workers: int, progress: Progress) ->
         progress: told how far it is.
     """
     shown = {group.id: _shown(found, group) for group in found.groups}
-    rows = sorted({row for typical, outlier in shown.values() for row in typical + outlier})
+    strange = [o for o in found.outliers if o.nearer is not None][:STRANGE]
+    of_groups = {row for typical, outlier in shown.values() for row in typical + outlier}
+    rows = sorted(of_groups | {o.row for o in strange})
     pictures = _encoded(found, rows, workers, progress)
     sections = [_section(found, d, shown, pictures) for d in range(len(found.divisions))]
     links = "".join(
@@ -51,7 +55,7 @@ def page(found: Discovery, command: str, *, workers: int, progress: Progress) ->
         classes=len(found.divisions),
         example=escape(_example(found)),
         links=links,
-        sections="".join(sections),
+        sections="".join(sections) + _strange(found, strange, pictures),
         command=escape(command),
         key=escape(json.dumps([found.name, [_first(found, g) for g in found.groups]])),
     )
@@ -129,6 +133,22 @@ def _section(
     articles = "".join(_article(found, group, *shown[group.id], pictures) for group in found.of(d))
     return (
         f'<section id="class-{d}"><h2>{name}</h2><p class="facts">{facts}</p>{articles}</section>\n'
+    )
+
+
+def _strange(found: Discovery, strange: Sequence[Outlier], pictures: dict[int, str]) -> str:
+    """Pictures that may carry a wrong coarse label, each with the reason."""
+    if not strange:
+        return ""
+    of = dict(group_of(found))
+    ones = "".join(
+        f"<figure>{_picture(found, o.row, pictures[o.row], 'perhaps a wrong label')}<figcaption>"
+        f"{escape(of[o.row][0].id)}: {escape(o.reason(found.coarse))}</figcaption></figure>"
+        for o in strange
+    )
+    return (
+        '<section id="labels"><h2>Perhaps a wrong coarse label</h2><p class="facts">'
+        f"outliers.csv has these and all that lie far from their group</p>{ones}</section>\n"
     )
 
 
