@@ -1,10 +1,13 @@
 """Notices: each said once, and only where something is wrong."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime.device import Precision, deterministic
+from maskcon.train import clock
 from maskcon.train.loop import fit
 from maskcon.train.state import Training
 from maskcon.train.watch import Watch
@@ -73,3 +76,20 @@ def test_deterministic_is_put_back():
     assert not torch.are_deterministic_algorithms_enabled()
     with deterministic(False):
         assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_run_says_once_how_long_it_will_take(monkeypatch):
+    """A clock that is set by hand: one step warms up, the others take two seconds each."""
+    now = [0.0]
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
+    training = SimpleNamespace(steps=0, total_steps=40, steps_per_epoch=8)
+    watched = clock.Clock(training)
+    told = []
+    for seconds in (30, 2, 2, 2):
+        now[0] += seconds
+        training.steps += 1
+        assert watched.due()
+        told.append(watched.expectation())
+    # 38 steps of 2 seconds are left
+    line = "about 1m16s for 4.75 epochs, evaluations apart (measured over 2s of training)"
+    assert told == [None, line, None, None]

@@ -27,6 +27,7 @@ class Clock:
         self._waited = waited
         self._paused = 0.0
         self._recent: list[tuple[float, int]] = [(seconds, training.steps)]
+        self._expected = False  # whether it was told
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -59,6 +60,22 @@ class Clock:
             return False
         self._recent = [*self._recent[-RECENT:], (now, self._training.steps)]
         return True
+
+    def expectation(self) -> str | None:
+        """How long the rest takes, in a line, as soon as it can be told; None before and after.
+
+        Of steps after the first look at the speed: the first ones also warm up what they run on.
+        """
+        if self._expected or len(self._recent) < 3:
+            return None
+        self._expected, training = True, self._training
+        (t0, s0), (t1, s1) = self._recent[-2:]
+        left = (training.total_steps - s1) * (t1 - t0) / (s1 - s0)
+        epochs = (training.total_steps - s1) / training.steps_per_epoch
+        return (
+            f"about {duration(left)} for {epochs:.3g} epochs, evaluations apart (measured over "
+            f"{duration(t1 - t0)} of training)"
+        )
 
     def line(self, loss: float) -> str:
         """How it goes, in a line; a loss that is NaN is not known yet."""

@@ -105,6 +105,8 @@ def fit(
             record.step(training, rates)
             if clock.due():
                 progress.update(clock.line(record.loss))
+                if expectation := clock.expectation():
+                    progress.note(expectation)
             if training.epoch_ends:
                 with clock.paused():
                     _evaluate(training, data, record, watch, progress)
