@@ -16,8 +16,13 @@ from maskcon.cli.tables import show
 @click.option("--resume", is_flag=True, help="go on from the last checkpoint of --out")
 @click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
 @click.option("--seeds", help="one run each, such as 0,1,2, in OUT/seed-0 and so on")
+@click.option(
+    "--log",
+    help="write the curves for tensorboard, wandb, mlflow or trackio, several with commas; "
+    "nothing is sent unless their own settings say so",
+)
 @train_options
-def train(out: Path, seeds: str | None, **options: Any) -> None:
+def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> None:
     """Train an encoder on coarse labels; fill a run folder.
 
     Defaults, in brackets, are the paper's recipe for small images. A method's number may follow
@@ -29,7 +34,8 @@ def train(out: Path, seeds: str | None, **options: Any) -> None:
 
     numbers = None if seeds is None else whole_numbers(seeds)
     with screen() as progress:
-        options = {**given(options), "progress": progress}
+        callbacks = [name.strip() for name in log.split(",")] if log else []
+        options = {**given(options), "progress": progress, "callbacks": callbacks}
         if numbers is None:
             run = commands.train(out=out, **options)
         else:

@@ -12,7 +12,7 @@ from maskcon.data import Found, data_sets, fitting_size
 from maskcon.data.check import Report
 from maskcon.data.check import check as look_through
 from maskcon.errors import InputError
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, follower
 
 
 def check(data: str | Path | Found, *, progress: Progress | None = None, **options: Any) -> Report:
@@ -29,7 +29,7 @@ def check(data: str | Path | Found, *, progress: Progress | None = None, **optio
     Raises:
         InputError: there is no such data set.
     """
-    progress = progress or Silent()
+    progress = follower(progress)
     config = resolved({"data": name_of(data), **options}, None)
     there = isinstance(data, Found) or str(data) in data_sets() or Path(data).exists()
     try:

@@ -30,7 +30,7 @@ from maskcon.discover.questions import Verdict
 from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
 from maskcon.runtime import files
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, follower
 from maskcon.vectors.store import Store
 
 Ask = Callable[[list[str], list[str], Path, int], str]
@@ -94,7 +94,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
         InputError: something given cannot be used; nothing was written.
         TrainingError: the disk is full or read-only.
     """
-    progress = progress or Silent()
+    progress = follower(progress)
     folder = Path(out)
     read = [table for table in (known, names, answers) if table is not None]
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ from maskcon.runs import folder as runs
 from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart, output
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.store import Store
 
@@ -67,7 +67,7 @@ def embed(
         TrainingError: the disk is full.
     """
     with distributed.process_group() as ranks, ExitStack() as stack:
-        told = progress if progress and ranks.is_main else Silent()
+        told = follower(progress) if ranks.is_main else Silent()
 
         def claim() -> None:
             file = Path(out)

@@ -24,7 +24,7 @@ from maskcon.runtime import distributed
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart, output, write_json
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.vectors.store import Store
 
 
@@ -64,7 +64,7 @@ def eval(
         InputError: no run there, no such data or protocol.
     """
     with distributed.process_group() as ranks, ExitStack() as stack:
-        told = progress if progress and ranks.is_main else Silent()
+        told = follower(progress) if ranks.is_main else Silent()
         folder = Path(run)
         own = runs.written(folder)
         written = {"--json": json, "--picture": picture}

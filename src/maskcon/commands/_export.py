@@ -27,7 +27,7 @@ from maskcon.errors import InputError
 from maskcon.export import Request, Target, place, targets
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, follower
 from maskcon.vectors.store import Store
 
 COMPARED = 64  # pictures that an export is compared with the encoder on
@@ -71,7 +71,7 @@ def export(
             this network, or it does not agree with the encoder. Nothing was written.
         TrainingError: the disk is full or read-only.
     """
-    progress = progress or Silent()
+    progress = follower(progress)
     target = _target(to)
     own, options = _split(to, target, options)
     device = None if target.compared else own.pop("device", "auto")

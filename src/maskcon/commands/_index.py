@@ -22,7 +22,7 @@ from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart, locked, output
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
 from maskcon.search.ivf import QUANTIZATIONS
@@ -86,7 +86,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         InputError: something given cannot be used.
         TrainingError: the disk is full; an earlier index is untouched.
     """
-    progress = progress or Silent()
+    progress = follower(progress)
     there = Path(source)
     _known(kind, quantization)
     is_index = _is_index(there, named=out is not None)

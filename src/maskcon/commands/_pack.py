@@ -9,7 +9,7 @@ from maskcon.data import Found
 from maskcon.data.readers import pack as packs
 from maskcon.errors import InputError
 from maskcon.runtime.files import check_apart, output
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, follower
 
 
 def pack(
@@ -40,7 +40,7 @@ def pack(
         InputError: there is no such data set, or a picture cannot be read, or the file exists.
         TrainingError: the file cannot be written.
     """
-    progress = progress or Silent()
+    progress = follower(progress)
     out = Path(out)
     if size < 1:
         raise InputError(f"size is {size}: expected pixels, 1 or more")

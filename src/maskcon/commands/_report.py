@@ -22,7 +22,7 @@ from maskcon.runs import folder as runs
 from maskcon.runs.record import Record
 from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import check_apart, output, write
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, follower
 from maskcon.vectors.once import embed_split
 from maskcon.vectors.store import Store
 
@@ -62,7 +62,7 @@ def report(  # longer than a screen for the sake of what it says of its options
         InputError: no run or no data there, or options that cannot be used.
         TrainingError: the file cannot be written.
     """
-    progress = progress or Silent()
+    progress = follower(progress)
     folder = Path(run)
     trained = runs.read(folder)
     path = Path(out) if out is not None else folder / "report.html"

@@ -14,7 +14,7 @@ from maskcon.runs import ledger as ledgers
 from maskcon.runs import paper
 from maskcon.runs.results import own_evaluation
 from maskcon.runtime import distributed
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, Silent, follower
 
 
 def reproduce(
@@ -70,7 +70,7 @@ def reproduce(
     folders = {seed: Path(out) / f"{stem}-seed{seed}" for seed in seeds}
     done = []
     with distributed.process_group() as ranks:
-        told = progress if progress and ranks.is_main else Silent()
+        told = follower(progress) if ranks.is_main else Silent()
         again = resume or distributed.restarted()
         begun = [s for s, folder in folders.items() if again and (folder / runs.RUN_FILE).exists()]
         begun = ranks.broadcast_object(begun)

@@ -23,7 +23,7 @@ from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart, output, write, write_json
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, follower
 from maskcon.search import sheet
 from maskcon.search.index import About, Index
 
@@ -76,7 +76,7 @@ def search(  # longer than a screen for the sake of what it says of its options
         InputError: something given cannot be used.
         TrainingError: a file could not be written.
     """
-    progress = progress or Silent()
+    progress = follower(progress)
     outputs = {o: Path(f) for o, f in (("--html", html), ("--json", json)) if f is not None}
     if html is not None and json is not None and Path(html).absolute() == Path(json).absolute():
         raise InputError(f"{html} is given to --html and to --json: give two names")

@@ -1,7 +1,7 @@
 """Train an encoder."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,12 +25,14 @@ from maskcon.model.fetching import fetching
 from maskcon.report import card
 from maskcon.runs import checkpoint, pictures
 from maskcon.runs import folder as runs
+from maskcon.runs.callbacks import Callback, Callbacks, Overheard
 from maskcon.runs.recorder import FolderRecorder
+from maskcon.runs.trackers import callbacks_of
 from maskcon.runtime import distributed
 from maskcon.runtime.device import deterministic, hardware
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.train import frozen as freezing
 from maskcon.train.explain import explained
 from maskcon.train.loop import fit
@@ -44,6 +46,7 @@ def train(
     recipe: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    callbacks: Sequence[Callback | str] = (),
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -55,7 +58,9 @@ def train(
         recipe: a TOML file of options; the options given here win over it.
         resume: go on from the folder's last checkpoint, with the run's own options.
         overwrite: delete the run that is there; other files in the folder stay.
-        progress: told how the run goes.
+        callbacks: told of each step, evaluation and so on: your own (`maskcon.runs.callbacks`), or
+            "tensorboard", "wandb", "mlflow", "trackio".
+        progress: told how the run goes; by default a line of the notebook, and nobody elsewhere.
         options: fields of `maskcon.config.Config` and hyper-parameters of the method.
 
     Returns:
@@ -70,7 +75,9 @@ def train(
     if data is not None:
         options["data"] = name_of(data)
     with distributed.process_group() as ranks, contextlib.ExitStack() as stack:
-        told = progress if progress and ranks.is_main else Silent()
+        told = follower(progress) if ranks.is_main else Silent()
+        made: list[Callback] = []
+        ranks.main_only(lambda: made.extend(callbacks_of(callbacks)))
         if distributed.restarted() and (folder / runs.RUN_FILE).exists():
             resume, overwrite = True, False
 
@@ -91,7 +98,7 @@ def train(
             ranks.main_only(lambda: check_apart([folder], read))
         stack.enter_context(fetching(config.download))
         stack.enter_context(deterministic(config.deterministic))
-        return _train(config, folder, data, resume, ranks, told)
+        return _train(config, folder, data, resume, ranks, told, Callbacks(made))
 
 
 def _train(
@@ -101,6 +108,7 @@ def _train(
     resume: bool,
     ranks: Ranks,
     progress: Progress,
+    callbacks: Callbacks,
 ) -> dict[str, Any]:
     """Train in a folder that is this run's alone."""
     freezing.check(config)
@@ -114,12 +122,13 @@ def _train(
         config = replace(config, precision=runs.read(folder)["precision"])
     stored = runs.preprocessing(folder) if begun else None
     training = Training(config, sets.seen, progress, ranks, stored)
-    run = _record(folder, training, sets.loaded, resume)
+    run = _record(folder, training, sets.loaded, resume, callbacks)
 
     def record(status: str, **more: Any) -> None:
         if ranks.is_main:
             run.update(status=status, **more)
             runs.write(folder, run)
+            callbacks.status(status, run["results"])
 
     def begin() -> None:
         if not resume:
@@ -133,7 +142,7 @@ def _train(
             pictures.write(folder, sets.digests)
 
     ranks.main_only(begin)
-    kept = FolderRecorder(folder)
+    kept, progress = FolderRecorder(folder, callbacks), Overheard(progress, callbacks)
     with _recorded(record, kept):
         outcome = fit(training, sets.seen, kept, resume=begun, progress=progress)
         with explained(training, kept, progress):
@@ -200,13 +209,15 @@ def _read(
     return config, _Sets(found, loaded, *freezing.set_apart(seen, config), digests)
 
 
-def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> dict[str, Any]:
+def _record(
+    folder: Path, training: Training, data: DataSet, resume: bool, callbacks: Callbacks
+) -> dict[str, Any]:
     """The content of run.json where a run begins or goes on."""
     here = {"threads": training.threads, "ranks": training.ranks.size}
     where = {**hardware(training.device), **here}
     made = {**runs.provenance(), "hardware": where}
     if not resume:
-        return {
+        new = {
             **made,
             "config": training.config.as_dict(),
             "precision": training.precision.name,
@@ -214,7 +225,10 @@ def _record(folder: Path, training: Training, data: DataSet, resume: bool) -> di
             "data": _describe(data, training.config),
             "results": {},
         }
+        callbacks.enter(new, lines=0)
+        return new
     run = runs.read(folder)
+    callbacks.enter(run, len(runs.metrics(folder)))
     run["config"] |= {name: getattr(training.config, name) for name in ("data", "features")}
     for name in ("error", "steps_kept"):
         run.pop(name, None)

@@ -11,8 +11,9 @@ from maskcon.config import MACHINE_FIELDS, Config
 from maskcon.data import Found
 from maskcon.errors import InputError
 from maskcon.runs import folder as runs
+from maskcon.runs.callbacks import Callback
 from maskcon.runtime import distributed
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, Silent, follower
 
 # What a run chooses for its set where nobody says it, and its record then has.
 CHOSEN = ("image_size", "batch_size", "warmup_epochs", "query_view", "key_view")
@@ -26,6 +27,7 @@ def train_seeds(
     recipe: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    callbacks: Sequence[Callback | str] = (),
     progress: Progress | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
@@ -39,6 +41,7 @@ def train_seeds(
         resume: go on with the run that was broken off; finished ones are left as they are, and
             those that were not begun are begun, with the same options as the others.
         overwrite: delete the runs of these seeds that are there.
+        callbacks: told of each run in turn, as `train` takes them.
         progress: told how the runs go.
         options: as `train` takes them, but for the seed.
 
@@ -58,7 +61,7 @@ def train_seeds(
             raise InputError(
                 "--overwrite does not go with --seeds on several processes: delete the runs first"
             )
-        told = progress if progress and ranks.is_main else Silent()
+        told = follower(progress) if ranks.is_main else Silent()
         again = resume or distributed.restarted()
         begun = [s for s, folder in folders.items() if again and (folder / runs.RUN_FILE).exists()]
         begun = ranks.broadcast_object(begun)
@@ -73,6 +76,7 @@ def train_seeds(
                 recipe,
                 resume=seed in begun,
                 overwrite=overwrite,
+                callbacks=callbacks,
                 progress=told,
             )
             done.append(run)
@@ -87,6 +91,7 @@ def run_or_go_on(
     resume: bool,
     progress: Progress,
     overwrite: bool = False,
+    callbacks: Sequence[Callback | str] = (),
 ) -> dict[str, Any]:
     """Train; or go on with a run that is there, or take it as it is where it is finished.
 
@@ -97,6 +102,7 @@ def run_or_go_on(
         resume: likewise.
         progress: likewise.
         overwrite: likewise.
+        callbacks: likewise.
     """
     if resume and runs.read(folder)["status"] == "finished":
         named = {"data": name_of(data)} if (data := given.get("data")) is not None else {}
@@ -109,6 +115,7 @@ def run_or_go_on(
         recipe=recipe,
         resume=resume,
         overwrite=overwrite,
+        callbacks=callbacks,
         progress=progress,
         **given,
     )

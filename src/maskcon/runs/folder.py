@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,9 @@ from maskcon.runtime.files import parse_json
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
+TRACKERS = "trackers"  # a folder: what programs that follow a run write of it
 # What a run has before its first epoch is over.
-BEGUN = {RUN_FILE, METRICS, checkpoint.NEWEST, "split.csv", "skipped.csv", pictures.FILE}
+BEGUN = {RUN_FILE, METRICS, checkpoint.NEWEST, "split.csv", "skipped.csv", pictures.FILE, TRACKERS}
 LOCK = "run.lock"  # of the process that trains
 # Every name that a run writes. Overwriting deletes these and nothing else, and no other command
 # writes to them.
@@ -129,6 +131,8 @@ def clear(folder: Path) -> list[str]:
     try:
         for path in written(folder):
             path.unlink(missing_ok=True)
+        if (folder / TRACKERS).is_dir() and not (folder / TRACKERS).is_symlink():
+            shutil.rmtree(folder / TRACKERS)
     except OSError as error:
         raise InputError(f"the run in {folder} cannot be deleted: {error}") from error
     return sorted(path.name for path in folder.iterdir() if not files.is_temporary(path))

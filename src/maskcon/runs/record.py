@@ -49,6 +49,8 @@ RECORD: dict[str, Any] = {
     },
     "evaluations": {"*": _MEASURED},
     "resumed": [dict],
+    "id": str,
+    "told": {"*": {"lines": int, "live": bool}},
 }
 
 

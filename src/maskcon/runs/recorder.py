@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 from maskcon.errors import InputError, TrainingError
 from maskcon.model.saved import save_encoder
 from maskcon.runs import checkpoint
-from maskcon.runs.folder import METRICS
+from maskcon.runs.callbacks import Begun, Callbacks
+from maskcon.runs.folder import METRICS, metrics
 from maskcon.runtime.files import appending, flush
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.train.loss_log import Losses
@@ -22,13 +23,14 @@ class FolderRecorder:
 
     Args:
         folder: of the run.
+        callbacks: told what is written.
 
     Attributes:
         loss: the last mean loss that was written.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, callbacks: Callbacks | None = None):
+        self.folder, self._callbacks = folder, callbacks or Callbacks()
         self.loss = math.nan
         self._metrics: BinaryIO | None = None  # of the first process
         self._watch: Watch | None = None
@@ -53,6 +55,11 @@ class FolderRecorder:
         if training.ranks.is_main:
             size = saved["metrics_bytes"] if resume else 0
             self._metrics = _metrics(self.folder / METRICS, size)
+            config, before = training.config.as_dict(), metrics(self.folder)
+            run = Begun(
+                self.folder, self._callbacks.id, config, training.steps, training.total_steps
+            )
+            self._callbacks.begin(run, before, progress)
         return times
 
     def step(self, training: Training, rates: Mapping[str, float]) -> None:
@@ -85,6 +92,7 @@ class FolderRecorder:
         flush(self._metrics)
         written = {"metrics_bytes": self._metrics.tell(), **times}
         checkpoint.save_checkpoint(self.folder, {"training": state, **written})
+        self._callbacks.checkpoint(training.steps, self.folder)
 
     def kept(self) -> str:
         """What there is to go on from."""
@@ -115,14 +123,16 @@ class FolderRecorder:
             self._write({"step": line.pop("step"), "loss": self.loss, **line})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        if self._metrics is not None:
-            try:
-                self._metrics.write((json.dumps(line) + "\n").encode())
-                self._metrics.flush()
-            except OSError as error:
-                raise TrainingError(
-                    f"{self.folder / METRICS} could not be written: {error}; {self.kept()}"
-                ) from error
+        if self._metrics is None:
+            return
+        try:
+            self._metrics.write((json.dumps(line) + "\n").encode())
+            self._metrics.flush()
+        except OSError as error:
+            raise TrainingError(
+                f"{self.folder / METRICS} could not be written: {error}; {self.kept()}"
+            ) from error
+        self._callbacks.line(line)
 
 
 def _metrics(path: Path, size: int) -> BinaryIO:

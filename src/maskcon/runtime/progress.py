@@ -1,5 +1,6 @@
-"""How a person follows a run: one moving line on a terminal, plain lines elsewhere."""
+"""How a person follows a run: one moving line on a terminal or in a notebook, else plain lines."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+NOTEBOOK_EVERY = 0.5  # seconds between two changes of a notebook's line
 PLAIN_EVERY = 30.0  # seconds before the first plain line, and between two
 
 
@@ -69,6 +71,46 @@ class Screen:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+class Notebook:
+    """One line below a notebook's cell that changes, and lines that stay."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._display, self._line = display, None
+        self._last = -math.inf
+
+    def update(self, line: str) -> None:
+        """Change the line, at most twice a second: each change goes to a browser."""
+        if time.monotonic() - self._last >= NOTEBOOK_EVERY:
+            self._last = time.monotonic()
+            self._put(line)
+
+    def note(self, line: str) -> None:
+        """Print a line."""
+        print(printable(line), flush=True)
+
+    def close(self) -> None:
+        """Empty the line."""
+        if self._line is not None:
+            self._put("")
+
+    def _put(self, line: str) -> None:
+        shown = {"text/plain": printable(line)}
+        if self._line is None:
+            self._line = self._display(shown, raw=True, display_id=True)
+        else:
+            self._line.update(shown, raw=True)
+
+
+def follower(progress: Progress | None) -> Progress:
+    """Who is told where nobody was named: the notebook that runs, and nobody elsewhere."""
+    if progress is not None:
+        return progress
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return Notebook() if hasattr(shell, "kernel") else Silent()
 
 
 def printable(text: str) -> str:
