@@ -8,14 +8,21 @@ import rich_click as click
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 from maskcon.cli.tables import show
+from maskcon.errors import InputError
 
+# options that say how groups are found, of which --assign takes none
+FOUND_BY = (
+    "groups", "granularity", "answers", "ask", "known", "names", "pictures", "continued", "seed",
+)  # fmt: skip
 SIZES = 8  # groups whose sizes the table shows
 
 
 @click.command()
 @click.argument("run", type=PATH)
 @click.argument("data", required=False)
-@click.option("--out", "-o", type=PATH, required=True, help="the folder to write the groups to")
+@click.option(
+    "--out", "-o", type=PATH, required=True, help="the folder to write to (--assign: a .csv)"
+)
 @split_option
 @click.option("--groups", help="their number, such as 5 or cats=4,dogs=7 [estimated]")
 @click.option("--granularity", help="finer, coarser, or groups of a tree: 5 or cats=finer,dogs=7")
@@ -23,6 +30,7 @@ SIZES = 8  # groups whose sizes the table shows
 @click.option("--ask", is_flag=True, help="ask which pictures are of one kind; needs --answers")
 @click.option("--known", type=PATH, help="a table of paths and fine labels of a few pictures")
 @click.option("--names", type=PATH, help="names.csv, as sheet.html writes it")
+@click.option("--assign", type=PATH, help="place DATA into the groups of this folder")
 @click.option("--pictures", is_flag=True, help="write pictures that are no files as PNG")
 @click.option("--overwrite", is_flag=True, help="replace the groups that are in --out")
 @click.option("--continue", "continued", is_flag=True, help="replace them, keeping their numbers")
@@ -36,10 +44,17 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
     by default the run's own. The folder of -o gets groups.csv, which `maskcon train --data`
     takes as fine labels, and sheet.html, a page to look at and to name the groups on; --names
     applies the names. Fine labels of DATA are only used to judge.
+
+    With --assign GROUPS the pictures of DATA are placed into the groups of that folder, or called
+    new where they are far from all; -o is a table then.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen
 
+    groups = options.pop("assign")
+    if groups is not None:
+        _assign(run, data, out, groups, options)
+        return
     if options.pop("ask"):
         options["ask"] = _ask
     with screen() as progress:
@@ -53,6 +68,27 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
         f"\n{out}: groups.csv, outliers.csv ({found['outliers']:,} pictures to look at), "
         "summary.json, trees.npz, sheet.html (open it to look and to name)"
     )
+
+
+def _assign(run: Path, data: str | None, out: Path, groups: Path, options: dict[str, Any]) -> None:
+    """Place pictures into groups that are there, and say how many are new."""
+    from maskcon import commands
+    from maskcon.runtime.progress import screen
+
+    without = [name for name in FOUND_BY if options.pop(name)]
+    if without:
+        flags = ", ".join(f"--{name.replace('continued', 'continue')}" for name in without)
+        raise InputError(f"--assign finds no groups, it takes those of {groups}: leave out {flags}")
+    if data is None:
+        raise InputError(f"--assign places new pictures into the groups of {groups}: give DATA")
+    with screen() as progress:
+        found = commands.assign(
+            run, data, groups=groups, out=out, progress=progress, **given(options)
+        )
+    table = [["group", "pictures"], *([n, f"{c:,}"] for n, c in sorted(found["placed"].items()))]
+    echo()
+    show([*table, ["new", f"{found['new']:,}"], ["all", f"{found['images']:,}"]])
+    echo(f"\n{out}: the nearest group of each picture, its distance and the group's limit")
 
 
 def _ask(left: list[str], right: list[str], picture: Path, number: int) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 # ruff: noqa: F401 - what type checkers and documentation see of `__all__`
 if TYPE_CHECKING:
+    from maskcon.commands._assign import assign
     from maskcon.commands._backbones import backbones
     from maskcon.commands._check import check
     from maskcon.commands._compare import compare
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from maskcon.commands._vectors import vectors
 
 # What the command line has, in the groups of its help. `data` has two commands, check and pack,
-# and `train --seeds` is `train_seeds`; `benchmark` has functions of its own,
-# `maskcon.benchmark.BENCHMARKS`.
+# `train --seeds` is `train_seeds` and `discover --assign` is `assign`; `benchmark` has functions
+# of its own, `maskcon.benchmark.BENCHMARKS`.
 COMMANDS = {
     "Train and judge": ("train", "demo", "reproduce", "eval", "compare", "report"),
     "Find and search": ("discover", "embed", "index", "search", "export"),
@@ -43,7 +44,7 @@ COMMANDS = {
 _GROUPS = ("data", "benchmark")
 __all__ = [
     *(name for names in COMMANDS.values() for name in names if name not in _GROUPS),
-    *("check", "pack", "train_seeds"),
+    *("check", "pack", "train_seeds", "assign"),
 ]
 
 

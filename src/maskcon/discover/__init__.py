@@ -11,6 +11,7 @@
     known       a few fine labels that people have: matched, and left out to measure with
     identity    numbers and names that groups keep when pictures are added
     outliers    pictures that belong to no group, or seem to carry a wrong coarse label
+    placing     new pictures among groups that are there
     naming      what the groups are called
     judging     groups beside the fine classes, where these are known
     place       the folder: groups.csv, summary.json, pictures
