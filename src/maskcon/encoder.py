@@ -17,10 +17,11 @@ from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import CONTENT, one_or_several
 from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
+from maskcon.model.graph import computing
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import identity_of, load_encoder
-from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.device import Precision
 from maskcon.runtime.files import parse_json
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.vectors import as_data
@@ -79,6 +80,7 @@ class Encoder:
         *,
         device: str = "auto",
         precision: str | None = None,
+        backend: str | None = None,
         store: Store | None = None,
     ) -> "Encoder":
         """Load the encoder of a run.
@@ -88,6 +90,8 @@ class Encoder:
             device: auto, cpu, cuda, cuda:1, mps.
             precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
                 run.json, else auto.
+            backend: what runs the network: torch, onnx (onnxruntime) or openvino; the others than
+                torch compute in fp32 on the processor.
             store: where vectors of pictures are looked for, and kept; `maskcon.vectors.Store()`
                 is the one that commands use, None is none.
 
@@ -98,9 +102,7 @@ class Encoder:
         if folder.suffix == ".safetensors":
             folder = folder.parent
         network, description = load_encoder(folder)
-        if precision is None:
-            precision = _trained_in(folder)
-        numbers = Precision.pick(precision, pick_device(device))
+        numbers = computing(_trained_in(folder), precision, device, backend)
         return cls(network, Preprocessing.of(description), numbers, store)
 
     @property

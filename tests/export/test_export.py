@@ -25,8 +25,9 @@ from maskcon.cli import cli
 from maskcon.data import from_arrays
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
-from maskcon.export import TARGETS, agreement, onnx_file
+from maskcon.export import TARGETS, agreement
 from maskcon.export.agreement import Agreement
+from maskcon.model import graph as onnx_graph
 from maskcon.model.backbones import build_backbone, load_backbone_weights
 from maskcon.model.network import Architecture, Network
 from maskcon.model.preprocessing import Preprocessing
@@ -115,8 +116,8 @@ def executed(code: str, encoder: maskcon.Encoder, images: np.ndarray) -> np.ndar
 def needs_onnx() -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
-    if TorchVersion(torch.__version__) < onnx_file.TORCH:
-        pytest.skip(f"ONNX needs torch {onnx_file.TORCH}")
+    if TorchVersion(torch.__version__) < onnx_graph.TORCH:
+        pytest.skip(f"ONNX needs torch {onnx_graph.TORCH}")
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,9 @@ def data_options(command: Callable, more: Sequence[str] = ()) -> Callable:
 
 
 def encoder_options(command: Callable) -> Callable:
-    """Where and in what precision an encoder computes."""
+    """Where, in what precision and by what an encoder computes."""
     for flag, text in (
+        ("--backend", "torch, onnx (onnxruntime) or openvino, which runs the network [torch]"),
         ("--precision", "auto, fp32, bf16 or fp16 [the run's own]"),
         ("--device", "auto, cpu, cuda, cuda:1, mps [auto]"),
     ):

@@ -33,6 +33,7 @@ from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, follower
 from maskcon.vectors.store import Store
 
+MACHINE = ("device", "precision", "backend")
 Ask = Callable[[list[str], list[str], Path, int], str]
 
 
@@ -84,7 +85,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
             names, which are told by their pictures.
         seed: of all that is drawn.
         progress: told how it goes.
-        options: how to read the data, fields `READING_FIELDS` of Config; device; precision.
+        options: how to read the data, fields `READING_FIELDS` of Config; device; precision;
+            backend.
 
     Returns:
         the content of summary.json: for each coarse class its groups, their number and how
@@ -106,7 +108,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
         if ask is not None and answers is not None:
             # no other process may take back a question meanwhile
             stack.enter_context(files.locked(_shown(answers), f"the questions of {answers}"))
-        machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
+        machine = {name: options.pop(name) for name in MACHINE if options.get(name) is not None}
         encoder = Encoder.load(run, store=Store(), **machine)
         found, config = chosen_set(Path(run), data, options, progress)
         files.check_apart([folder], inputs_of(config, found))

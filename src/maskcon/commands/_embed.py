@@ -35,6 +35,7 @@ def embed(
     batch_size: int = BATCH,
     device: str = "auto",
     precision: str | None = None,
+    backend: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def embed(
         batch_size: pictures that go through the network together.
         device: as `Encoder.load` takes it.
         precision: as `Encoder.load` takes it.
+        backend: as `Encoder.load` takes it.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; with skip_unreadable,
             pictures that cannot be read are left out.
@@ -81,7 +83,9 @@ def embed(
             stack.enter_context(place)
 
         ranks.main_only(claim)
-        encoder = Encoder.load(run, device=device, precision=precision, store=Store())
+        encoder = Encoder.load(
+            run, device=device, precision=precision, backend=backend, store=Store()
+        )
         given = labelled(data, folder_of(run), split, options, told)
         ranks.main_only(lambda: check_apart(embeddings.written(Path(out)), given.inputs))
         return _embed(Path(out), encoder, given, folder_of(run), batch_size, ranks, told)

@@ -12,6 +12,7 @@ from maskcon.errors import InputError
 from maskcon.eval.few_shot import LEAST
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
 from maskcon.eval.soft_labels import Bank
+from maskcon.model.graph import computing
 from maskcon.model.network import without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
@@ -21,7 +22,6 @@ from maskcon.runs import pictures
 from maskcon.runs.compare import FORMATS
 from maskcon.runs.own_bank import own_bank
 from maskcon.runtime import distributed
-from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart, output, write_json
 from maskcon.runtime.progress import Progress, Silent, follower
@@ -52,8 +52,9 @@ def eval(
         picture: a .png, .svg or .pdf file for soft labels over tau.
         overwrite: replace these files.
         progress: told how it goes.
-        options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
-            which is the run's own unless given, so that the run's own recall comes out again.
+        options: how to read the data, fields `READING_FIELDS` of Config; device; backend; and
+            precision, which is the run's own unless given, so that the run's own recall comes out
+            again.
 
     Returns:
         {"recall@1": share in [0, 1], ..., "images": count}, as `maskcon.eval.protocols.judge`
@@ -101,8 +102,8 @@ def _eval(
         )
     before = trained["config"]
     network, description = load_encoder(folder)
-    where = pick_device(options.pop("device", "auto"))
-    precision = Precision.pick(options.pop("precision", trained["precision"]), where)
+    asked = [options.pop(name, None) for name in ("precision", "device", "backend")]
+    precision = computing(trained["precision"], *asked)
     found, config = judged_set(folder, data, options, progress)
     for option, path in written.items():
         if path is not None:
@@ -113,7 +114,7 @@ def _eval(
     taught = bool(set(chosen) & set(TAUGHT)) and {"train", "test"} <= set(found.parts)
     size = description["image_size"]
     subject = Subject(
-        network.to(where),
+        network.to(precision.device),
         Preprocessing.of(description),
         precision,
         test=hold_part(part, size, config, progress, ranks)[0],

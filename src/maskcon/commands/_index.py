@@ -48,6 +48,7 @@ def index(  # longer than a screen for the sake of what it says of its options
     batch_size: int = BATCH,
     device: str = "auto",
     precision: str | None = None,
+    backend: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def index(  # longer than a screen for the sake of what it says of its options
         batch_size: pictures that go through the network together.
         device: as `Encoder.load` takes it.
         precision: as `Encoder.load` takes it.
+        backend: as `Encoder.load` takes it.
         progress: told how it goes.
         options: how to read the data, as for `embed`.
 
@@ -111,7 +113,9 @@ def index(  # longer than a screen for the sake of what it says of its options
         run = before.about.run if before is not None and is_index else there
         if is_index and data is None:
             raise InputError(f"there is nothing to add: maskcon index {source} DATA --add")
-        encoder = Encoder.load(run, device=device, precision=precision, store=Store())
+        encoder = Encoder.load(
+            run, device=device, precision=precision, backend=backend, store=Store()
+        )
         about = About(
             encoder.identity, str(folder_of(run)), encoder.preprocessing.image_size, __version__
         )

@@ -13,6 +13,7 @@ from maskcon.data import Found, Split
 from maskcon.errors import InputError
 from maskcon.eval.projection import MAPS
 from maskcon.eval.recall import recall_of
+from maskcon.model.graph import computing
 from maskcon.model.network import Network, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
@@ -20,7 +21,6 @@ from maskcon.report.album import Album, short_names
 from maskcon.report.build import build
 from maskcon.runs import folder as runs
 from maskcon.runs.record import Record
-from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.files import check_apart, output, write
 from maskcon.runtime.progress import Progress, follower
 from maskcon.vectors.once import embed_split
@@ -51,8 +51,8 @@ def report(  # longer than a screen for the sake of what it says of its options
         map: how they are placed: "tsne", "umap" (needs umap-learn) or "pca".
         overwrite: replace the file that `out` names.
         progress: told how it goes.
-        options: how to read the data, fields `READING_FIELDS` of Config; device, and precision,
-            which is the run's own unless given.
+        options: how to read the data, fields `READING_FIELDS` of Config; device; backend; and
+            precision, which is the run's own unless given.
 
     Returns:
         "path" and "bytes" of the file, "images" judged, "points" on the map, "pictures" in the
@@ -91,12 +91,12 @@ def _report(
 ) -> dict[str, Any]:
     """As `report`, with a file that is this process's."""
     network, description = load_encoder(folder)
-    where = pick_device(options.pop("device", None) or "auto")
-    precision = Precision.pick(options.pop("precision", None) or trained["precision"], where)
+    asked = [options.pop(name, None) for name in ("precision", "device", "backend")]
+    precision = computing(trained["precision"], *asked)
     found, config = judged_set(folder, data, options, progress)
     check_apart([path], inputs_of(config, found))
     split, names = _read(found, description["image_size"], config, progress)
-    preprocessing, network = Preprocessing.of(description), network.to(where)
+    preprocessing, network = Preprocessing.of(description), network.to(precision.device)
     store = Store()
 
     def embedded(encoder: Network, split: Split) -> Tensor:

@@ -1,7 +1,7 @@
 """The pictures of an index that are most like others."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ def search(  # longer than a screen for the sake of what it says of its options
     skip_unreadable: bool = False,
     device: str = "auto",
     precision: str | None = None,
+    backend: str | None = None,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def search(  # longer than a screen for the sake of what it says of its options
         skip_unreadable: go on without queries that cannot be read.
         device: as `Encoder.load` takes it.
         precision: as `Encoder.load` takes it.
+        backend: as `Encoder.load` takes it.
         workers: threads that read pictures; 0 is one for each core.
         progress: told how it goes.
 
@@ -91,7 +93,8 @@ def search(  # longer than a screen for the sake of what it says of its options
         shown = there.rows["path"].to_pylist() if outputs else []  # of which hits are pictures
         for option, file in outputs.items():
             check_apart([file], [*confine.files_of(asked), *own, *shown], option)
-        encoder = _encoder(there, Path(index), run, device, precision)
+        machine = {"device": device, "precision": precision, "backend": backend}
+        encoder = _encoder(there, Path(index), run, machine)
         known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
         all_readable(known.skipped, len(asked), skip_unreadable)
         without = _itself(there, known)
@@ -159,11 +162,11 @@ def _queries(queries: Any) -> Pictures:
 
 
 def _encoder(
-    index: Index, file: Path, run: str | Path | None, device: str, precision: str | None
+    index: Index, file: Path, run: str | Path | None, machine: Mapping[str, Any]
 ) -> Encoder:
     """The encoder that the index was made with."""
     try:
-        encoder = Encoder.load(run or index.about.run, device=device, precision=precision)
+        encoder = Encoder.load(run or index.about.run, **machine)
     except InputError as error:
         if run is not None or (Path(index.about.run) / "encoder.json").exists():
             raise

@@ -1,33 +1,26 @@
 """One ONNX graph from levels 0..1 to vectors of unit length, compared and timed."""
 
-import io
 import json
-import logging
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.torch_version import TorchVersion
 
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export import Request
 from maskcon.export.agreement import BATCH, Agreement, vectors_of
 from maskcon.export.describe import describe
+from maskcon.model.graph import OPSET, OUTPUT, model_of, need_packages, onnxruntime_of
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
 
-OPSET = 18  # the first that torch's exporter writes without conversion; onnxruntime 1.14 reads it
-TORCH = "2.7"  # the exporter of 2.6 does not work with the onnxscript of today
-INPUT, OUTPUT = "images", "embedding"
+INPUT = "images"
 SECONDS = 0.25  # of one turn at measuring a speed
 TURNS = 3
-LARGEST = 2**31 - 1  # bytes of a protocol buffer
 
 
 class FromLevels(nn.Module):
@@ -66,7 +59,7 @@ def write(request: Request) -> dict[str, Any]:
         InputError: the packages are missing, the network cannot be exported, or the graph does
             not agree with the encoder.
     """
-    _need_packages()
+    need_packages("onnx", "an ONNX file")
     encoder, images, progress = request.encoder, request.images, request.progress
     network = FromLevels(encoder).eval()
     progress.update("exporting the graph")
@@ -90,97 +83,35 @@ def write(request: Request) -> dict[str, Any]:
     }
 
 
-def _need_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"an ONNX file needs {error.name}, which is not installed: pip install 'maskcon[onnx]'"
-        ) from error
-    if TorchVersion(torch.__version__) < TORCH:
-        raise InputError(
-            f"an ONNX file needs PyTorch {TORCH} or newer, and this is {torch.__version__}: "
-            "pip install -U torch torchvision, or choose another --to"
-        )
-
-
 def graph(encoder: Encoder) -> bytes:
     """The serialised graph of an encoder, its metadata included.
 
     Raises:
         InputError: the packages are missing, or the network cannot be exported.
     """
-    _need_packages()
+    need_packages("onnx", "an ONNX file")
     import onnx
 
     size = encoder.preprocessing.image_size
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    told = io.StringIO()  # the exporter is talkative
+    name = encoder.network.architecture.backbone
     try:
-        with warnings.catch_warnings(), _quiet(), redirect_stdout(told), redirect_stderr(told):
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                FromLevels(encoder).eval(),
-                (example,),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-                dynamo=True,
-                verbose=False,
-            )
-            assert program is not None
-            model = program.model_proto
-    except Exception as error:  # whatever exporters raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        name = encoder.network.architecture.backbone
-        raise InputError(
-            f"{name} cannot be exported to ONNX with a free number of images ({reason}): "
-            "choose another --to"
-        ) from error
+        model = model_of(FromLevels(encoder).eval(), example, INPUT, free=True, what=name)
+    except InputError as error:
+        raise InputError(f"{error}: choose another --to") from error
     model.producer_name = "maskcon"
     facts = {**describe(encoder), "input": f"{INPUT}: float32 [batch, 3, {size}, {size}], 0..1"}
     facts["output"] = f"{OUTPUT}: float32 [batch, {encoder.width}], unit length"
     for name, value in facts.items():
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.append(onnx.StringStringEntryProto(key=name, value=text))
-    if model.ByteSize() > LARGEST:
-        raise InputError("the graph is larger than the 2 GiB of an ONNX file: choose another --to")
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-class _quiet:  # noqa: N801 - used as a word
-    """Nothing below an error from the exporter's loggers."""
-
-    names = ("torch.onnx", "onnxscript", "onnx_ir")
-
-    def __enter__(self) -> None:
-        self.before = {name: logging.getLogger(name).level for name in self.names}
-        for name in self.names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        for name, level in self.before.items():
-            logging.getLogger(name).setLevel(level)
-
-
 def session(content: bytes) -> Callable[[Tensor], Tensor]:
     """A graph as a function, with as many threads as torch has."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def run(levels: Tensor) -> Tensor:
-        return torch.from_numpy(session.run([OUTPUT], {INPUT: levels.numpy()})[0])
-
-    return run
+    return onnxruntime_of(content, torch.get_num_threads())
 
 
 def _in_its_layout(network: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -125,6 +125,7 @@ class Precision:
 
     name: str  # "fp32", "bf16" or "fp16"
     device: torch.device
+    backend: str = "torch"  # or an engine that makes vectors of pictures in its place
 
     @classmethod
     def pick(cls, name: str, device: torch.device) -> "Precision":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,11 +26,14 @@ from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each, square
 from maskcon.errors import InputError
 from maskcon.model.folding import folded
+from maskcon.model.graph import Engine, engine_of
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision, reuse_memory, sent
 from maskcon.runtime.progress import Progress, Silent, duration
 
 TOGETHER = 8 * 224 * 224  # pixels that a core takes at once, whose caches hold no more
+# of networks that are there: making one takes seconds
+_ENGINES: WeakKeyDictionary[torch.nn.Module, tuple[object, Engine]] = WeakKeyDictionary()
 MANY = 100  # pictures from which on a copy of the network with folded norms is worth its making
 
 
@@ -75,7 +79,7 @@ def encode(
     """
     progress = progress or Silent()
     start, done = time.perf_counter(), first
-    with _Inference(network, preprocessing, precision, many=count >= MANY) as inference:
+    with _Inference(network, preprocessing, precision, count) as inference:
         for batch in batches:
             vectors = inference(batch.images) if len(batch.rows) else torch.empty(0, 0)
             yield batch, vectors
@@ -97,8 +101,8 @@ class _Inference:
 
     Args:
         network, preprocessing, precision: as `encode` has them.
-        many: whether there are so many pictures that preparing the network pays; those that were
-            made before count, so that what is broken off goes on to the same bits.
+        count: pictures in all: of many, preparing the network pays. Those that were made before
+            count, so that what is broken off goes on to the same bits.
     """
 
     def __init__(
@@ -106,12 +110,13 @@ class _Inference:
         network: Callable[[Tensor], Tensor],
         preprocessing: Preprocessing,
         precision: Precision,
-        *,
-        many: bool,
+        count: int,
     ):
         self._network, self._preprocessing, self._precision = network, preprocessing, precision
+        self._given = network
         self._on_cores = precision.device.type == "cpu"
-        self._fold = many and self._on_cores and precision.name == "fp32"
+        self._fold = count >= MANY and self._on_cores and precision.name == "fp32"
+        self._count = count
         self._cores = torch.get_num_threads() if self._on_cores else 1
         self._pool = ThreadPoolExecutor(self._cores)  # has no thread before it has work
         self._free: SimpleQueue[Callable[[Tensor], Tensor]] = SimpleQueue()
@@ -132,7 +137,10 @@ class _Inference:
         if self._fold and isinstance(self._network, torch.nn.Module):
             self._network = folded(self._network, self._preprocessing.normalise(images[:1]))
             self._fold = False
-        parts = images.split(max(1, TOGETHER // math.prod(images.shape[2:])))
+        together = max(1, TOGETHER // math.prod(images.shape[2:]))
+        if self._precision.backend != "torch" and isinstance(self._network, torch.nn.Module):
+            self._network = self._engine(images, together)
+        parts = images.split(together)
         if len(parts) < self._cores or self._cores == 1:
             return torch.cat([self._of_part(part) for part in parts]).float()
         if self._free.empty():
@@ -143,6 +151,28 @@ class _Inference:
             return torch.cat(list(self._pool.map(self._on_a_core, parts))).float()
         finally:
             torch.set_num_threads(self._cores)
+
+    def _engine(self, images: Tensor, together: int) -> Callable[[Tensor], Tensor]:
+        """What computes in the network's place, of so many images and fewer.
+
+        It is made once, and again where weights have changed since.
+        """
+        given, network = self._given, self._network
+        assert isinstance(given, torch.nn.Module)
+        assert isinstance(network, torch.nn.Module)
+        size = min(together, 1 << (self._count - 1).bit_length())
+        weights = itertools.chain(given.parameters(), given.buffers())
+        what = self._precision.backend, size, images.shape[1:], self._cores
+        key = (*what, *(tensor._version for tensor in weights))
+        known, engine = _ENGINES.get(given, (None, None))
+        if engine is None or known != key:
+            example = images[:1].expand(size, -1, -1, -1).clone()
+            some = images[:size]
+            example[: len(some)] = some
+            prepared = self._preprocessing.normalise(example)
+            engine = engine_of(self._precision.backend, network, prepared, self._cores)
+            _ENGINES[given] = key, engine
+        return engine
 
     def _on_a_core(self, images: Tensor) -> Tensor:
         network = self._free.get()

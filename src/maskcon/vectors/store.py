@@ -68,9 +68,10 @@ class Source:
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         blocks = getattr(network, "names", ())  # that a vector says more of
         where = precision.name, precision.device.type
-        digest.update(repr((name, preprocessing.digested, blocks, where)).encode())
-        size = preprocessing.image_size
-        name = f"{name} at {size} px, {where[0]} on {where[1]}"
+        engine = () if precision.backend == "torch" else (precision.backend,)
+        digest.update(repr((name, preprocessing.digested, blocks, where, *engine)).encode())
+        size, by = preprocessing.image_size, "".join(f" by {one}" for one in engine)
+        name = f"{name} at {size} px, {where[0]} on {where[1]}{by}"
         return cls(digest.digest(), name, width)
 
 

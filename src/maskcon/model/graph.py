@@ -1,0 +1,234 @@
+"""A network as an ONNX graph, and the engines that run it in PyTorch's place."""
+
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.torch_version import TorchVersion
+
+from maskcon.errors import InputError
+from maskcon.runtime.device import Precision, pick_device
+
+OPSET = 18  # the first that torch's exporter writes without conversion; onnxruntime 1.14 reads it
+TORCH = "2.7"  # the exporter of 2.6 does not work with the onnxscript of today
+OUTPUT = "embedding"
+PACKAGES = {
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
+LARGEST = 2**31 - 1  # bytes of a protocol buffer
+MIN_COSINE = 0.9999  # of an engine's vectors with PyTorch's of the same images
+Engine = Callable[[Tensor], Tensor]
+
+
+def need_packages(engine: str, what: str) -> None:
+    """Raise `InputError` where packages are missing.
+
+    Args:
+        engine: a name in `PACKAGES`, which is also that of the extra.
+        what: needs them, in words.
+    """
+    missing = [name for name in PACKAGES[engine] if not _is_there(name)]
+    if missing:
+        raise InputError(
+            f"{what} needs {missing[0]}, which is not installed: pip install 'maskcon[{engine}]'"
+        )
+    if TorchVersion(torch.__version__) < TORCH:
+        raise InputError(
+            f"{what} needs PyTorch {TORCH} or newer, and this is {torch.__version__}: "
+            "pip install -U torch torchvision, or do without it"
+        )
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # somebody put None in its place
+        return False
+
+
+def model_of(network: nn.Module, example: Tensor, name: str, *, free: bool, what: str) -> Any:
+    """A network in evaluation mode as an ONNX model of one input and one output.
+
+    Args:
+        network: images to vectors [N, F].
+        example: images, float32 [N, 3, S, S].
+        name: of the input; the output is `OUTPUT`.
+        free: whether N may be any number; else it is that of the example.
+        what: the network is called in a message.
+
+    Raises:
+        InputError: it cannot be exported.
+    """
+    told = io.StringIO()  # the exporter is talkative
+    shapes = ({0: torch.export.Dim("batch")},) if free else None
+    try:
+        with warnings.catch_warnings(), _quiet(), redirect_stdout(told), redirect_stderr(told):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network,
+                (example,),
+                input_names=[name],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                verbose=False,
+            )
+            assert program is not None
+            model = program.model_proto
+    except Exception as error:  # whatever exporters raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        count = " with a free number of images" if free else ""
+        raise InputError(f"{what} cannot be exported to ONNX{count} ({reason})") from error
+    if model.ByteSize() > LARGEST:
+        raise InputError(f"the graph of {what} is larger than the 2 GiB of an ONNX file")
+    return model
+
+
+class _quiet:  # noqa: N801 - used as a word
+    """Nothing below an error from the exporter's loggers."""
+
+    names = ("torch.onnx", "onnxscript", "onnx_ir")
+
+    def __enter__(self) -> None:
+        self.before = {name: logging.getLogger(name).level for name in self.names}
+        for name in self.names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def __exit__(self, *error: object) -> None:
+        for name, level in self.before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def onnxruntime_of(content: bytes, threads: int) -> Engine:
+    """A graph as a function of images; several threads may call it at once.
+
+    Args:
+        content: the serialised graph.
+        threads: that share the work of one call.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(images: Tensor) -> Tensor:
+        given = images.contiguous(memory_format=torch.contiguous_format)
+        return torch.from_numpy(session.run([OUTPUT], {name: given.numpy()})[0])
+
+    return run
+
+
+def openvino_of(content: bytes, callers: int) -> Engine:
+    """A graph as a function of images, each call on one core; `callers` threads may call it."""
+    import openvino
+
+    core = openvino.Core()
+    options = {
+        "INFERENCE_NUM_THREADS": callers,
+        "NUM_STREAMS": callers,
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    compiled = core.compile_model(core.read_model(content), "CPU", options)
+    own = threading.local()
+
+    def run(images: Tensor) -> Tensor:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        given = images.contiguous(memory_format=torch.contiguous_format)
+        found = own.request.infer([given.numpy()])[0]
+        return torch.from_numpy(found.copy())  # the next call writes over it
+
+    return run
+
+
+ENGINES: Mapping[str, Callable[[bytes, int], Engine]] = {
+    "onnx": lambda content, callers: onnxruntime_of(content, 1),
+    "openvino": openvino_of,
+}
+
+
+@torch.no_grad()
+def engine_of(backend: str, network: nn.Module, example: Tensor, callers: int) -> Engine:
+    """An engine that computes what a network does, of as many images as the example or fewer.
+
+    Args:
+        backend: a name in `ENGINES`.
+        network: in evaluation mode, on the processor; images to vectors [N, F].
+        example: normalised images, float32 [N, 3, S, S], which it is tried on.
+        callers: threads that may call it at once, each of which computes alone.
+
+    Raises:
+        InputError: the network cannot be exported, or the engine's vectors are others.
+    """
+    count = len(example)
+    example = example.contiguous(memory_format=torch.contiguous_format)
+    instead = "choose another --backend"
+    try:
+        model = model_of(network, example, "images", free=False, what="the network")
+        run = ENGINES[backend](bytes(model.SerializeToString()), callers)
+    except InputError as error:
+        raise InputError(f"{error}: {instead}") from error
+    except Exception as error:  # whatever engines raise
+        raise InputError(f"{backend} cannot run the network ({error}): {instead}") from error
+
+    def padded(images: Tensor) -> Tensor:
+        rest = count - len(images)
+        if not rest:
+            return run(images)
+        return run(torch.cat([images, images[-1:].expand(rest, -1, -1, -1)]))[: len(images)]
+
+    found, expected = padded(example), network(example)
+    cosine = nn.functional.cosine_similarity(found.double(), expected.double(), dim=1).min().item()
+    if not cosine > MIN_COSINE:  # written so that NaN is refused
+        raise InputError(
+            f"the vectors of {backend} are not PyTorch's: the smallest cosine of {count} images is "
+            f"{cosine:.6f} ({MIN_COSINE} needed): {instead}"
+        )
+    return padded
+
+
+BACKENDS = ("torch", *ENGINES)
+
+
+def computing(
+    own: str,
+    name: str | None = None,
+    device: str | None = None,
+    backend: str | None = None,
+) -> Precision:
+    """What vectors of pictures are made with, as a person asks for it.
+
+    Args:
+        own: the precision of a run.
+        name: of the precision; by default the run's own.
+        device: as `pick_device` takes it; auto by default.
+        backend: in `BACKENDS`; torch by default. The others compute in float32 on processors.
+
+    Raises:
+        InputError: one of them is none, or cannot be had together with another, or a package is
+            missing.
+    """
+    if backend in (None, "torch"):
+        return Precision.pick(name or own, pick_device(device or "auto"))
+    if backend not in BACKENDS:
+        raise InputError(f"backend is {backend!r}: expected {', '.join(BACKENDS)}")
+    if device not in (None, "auto", "cpu") or name not in (None, "auto", "fp32"):
+        raise InputError(
+            f"--backend {backend} computes in fp32 on the processor, and device is "
+            f"{device or 'auto'} and precision {name or 'auto'}: leave those out, or --backend"
+        )
+    need_packages(backend, f"--backend {backend}")
+    return Precision("fp32", pick_device("cpu"), backend)

@@ -1,0 +1,102 @@
+"""Engines in PyTorch's place: the same vectors, kept apart, or a message."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.torch_version import TorchVersion
+
+import maskcon
+from maskcon import commands
+from maskcon.data.sets import glyphs
+from maskcon.errors import InputError
+from maskcon.model import graph
+from maskcon.vectors import encode
+from maskcon.vectors import file as embeddings
+from maskcon.vectors.store import Store
+from tests.conftest import Told, picture_tree, untrained_run
+
+
+def needs(backend: str) -> None:
+    for package in graph.PACKAGES[backend]:
+        pytest.importorskip(package)
+    if TorchVersion(torch.__version__) < graph.TORCH:
+        pytest.skip(f"ONNX needs torch {graph.TORCH}")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return untrained_run(tmp_path_factory.mktemp("engines") / "run", 0, image_size=80)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_the_same_vectors(backend, run, monkeypatch):
+    """Of more pictures than go together, of one alone, and again when weights have changed."""
+    needs(backend)
+    made, make = [], encode.engine_of
+
+    def counted(*given):
+        made.append(given)
+        return make(*given)
+
+    monkeypatch.setattr(encode, "engine_of", counted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(encode, "TOGETHER", 8 * 80 * 80)
+    images = torch.randint(256, (29, 3, 80, 80), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    plain = maskcon.Encoder.load(run, precision="fp32", device="cpu")
+    encoder = maskcon.Encoder.load(run, backend=backend)
+    for given in (images, images[:8], images[:1]):
+        np.testing.assert_allclose(encoder.embed(given), plain.embed(given), atol=1e-5)
+    assert len(made) == 2  # eight together, and one
+    with torch.no_grad():
+        for parameter in encoder.network.parameters():
+            parameter.mul_(1.5)
+    encoder.embed(images)
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_command_and_what_is_kept(backend, run, tmp_path, own_cache):
+    """Vectors of an engine are not found for those of another."""
+    needs(backend)
+    photos = picture_tree(tmp_path / "photos", glyphs.make(train=24, test=1).train, 90)
+    commands.embed(run, photos, out=tmp_path / "a.npz", device="cpu", precision="fp32")
+    done = [
+        commands.embed(run, photos, out=tmp_path / f"{name}.npz", backend=backend)["known"]
+        for name in ("b", "c")
+    ]
+    assert done == [0, 24]
+    a, b = (embeddings.read(tmp_path / f"{name}.npz").vectors for name in "ab")
+    np.testing.assert_allclose(b, a, atol=1e-5)
+    names = sorted(lot.source.name for lot in Store().lots())
+    assert [name.endswith(f"by {backend}") for name in names] == [False, True]
+    told = Told()
+    commands.index(run, photos, out=tmp_path / "x.index", backend=backend, progress=told)
+    assert "24 of 24 vectors are known from before" in told.notes
+
+
+def test_what_cannot_be_had(run, monkeypatch):
+    for options, message in (
+        ({"backend": "tensorrt"}, "expected torch, onnx, openvino"),
+        ({"backend": "onnx", "precision": "bf16"}, "computes in fp32 on the processor"),
+        ({"backend": "openvino", "device": "cuda"}, "computes in fp32 on the processor"),
+    ):
+        with pytest.raises(InputError, match=message):
+            maskcon.Encoder.load(run, **options)
+    for backend, package in (("onnx", "onnxruntime"), ("openvino", "openvino")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(InputError, match=rf"maskcon\[{backend}\]|PyTorch 2.7 or newer"):
+            maskcon.Encoder.load(run, backend=backend)
+
+
+def test_other_vectors_are_refused(monkeypatch):
+    needs("onnx")
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    wrong = {**graph.ENGINES, "onnx": lambda content, callers: lambda x: torch.rand(len(x), 4)}
+    monkeypatch.setattr(graph, "ENGINES", wrong)
+    with pytest.raises(InputError, match="not PyTorch's: the smallest cosine of 2 images is"):
+        graph.engine_of("onnx", network, torch.rand(2, 3, 8, 8), 1)
