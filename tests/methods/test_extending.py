@@ -1,5 +1,6 @@
 """A method from outside: of a script, and of an installed package, as CONTRIBUTING.md has it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,16 @@ TOY = Method(toy, labels=False)
 '''
 
 
+TYPE = """
+import json, sys
+from maskcon.cli import cli
+
+for words in json.loads(sys.argv[1]):
+    cli.main(words, standalone_mode=False)
+    print("typed", flush=True)
+"""
+
+
 def python(*words, folder):
     return subprocess.run(
         [sys.executable, *map(str, words)],
@@ -93,12 +104,14 @@ def test_a_method_of_a_script(tmp_path):
 
 def test_a_method_of_a_package(tmp_path, installed):
     installed("toy_method", PACKAGE, {"maskcon.methods": {"toy": "toy_method:TOY"}})
-    listed = python("-m", "maskcon", "methods", folder=tmp_path)
-    assert "What a package brings." in listed.stdout, listed.stderr
-    assert "--warm" in python("-m", "maskcon", "train", "--help", folder=tmp_path).stdout
     write_tree(tmp_path / "data", glyphs.make(train=40, test=40))
-    words = "--method toy --warm 2 --backbone resnet10w8 --epochs 1 --image-size 8 --data"
-    words = ("--out", tmp_path / "run", *words.split(), tmp_path / "data")
-    done = python("-m", "maskcon", "train", *words, folder=tmp_path)
+    words = "train --method toy --warm 2 --backbone resnet10w8 --epochs 1 --image-size 8 --data"
+    words = [*words.split(), str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    (tmp_path / "type.py").write_text(TYPE)
+    lines = json.dumps([["methods"], ["train", "--help"], words])
+    done = python(tmp_path / "type.py", lines, folder=tmp_path)
     assert done.returncode == 0, done.stderr
+    listed, helped, _ = done.stdout.split("typed\n", 2)
+    assert "What a package brings." in listed
+    assert "--warm" in helped
     assert runs.read(tmp_path / "run")["config"]["warm"] == 2

@@ -150,11 +150,11 @@ def reproduced(us: Ranks, out: Path) -> Any:
     return us.all_gather_object([run["results"]["recall@1"] for run in done])
 
 
-def steps(us: Ranks, out: Path) -> dict[str, Any]:
+def steps(names: list[str], us: Ranks, out: Path) -> dict[str, Any]:
     """Losses, the gradient of the first step, and all that there is after some more."""
     found = {}
-    for name, settings in SETTINGS.items():
-        made = data(name, out, us)
+    for name in names:
+        settings, made = SETTINGS[name], data(name, out, us)
         one = training(us, made, **settings)
         one.fill_bank()
         gradient = None

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from maskcon import commands
+from maskcon.commands import _demo as demonstration
 from maskcon.config import Config, resolve
 from maskcon.data import DATA_SETS, DataSet, NamedSet
+from maskcon.data.sets import glyphs
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.methods import METHODS, Method, Step, mixing
 from maskcon.methods.objective import Objective
@@ -558,8 +560,13 @@ def test_a_second_signal_acts_at_once():
 
 @pytest.mark.heavy
 def test_glyphs_are_learned(tmp_path, monkeypatch):
-    """The demo: coarse labels and two minutes leave neighbours in pixel space far behind."""
-    monkeypatch.undo()
+    """Three epochs of the demo leave neighbours in pixel space far behind, by coarse labels alone.
+
+    They reached 42 % where pixels have 15 %; all seven, among three times as many, 90 and 24.
+    """
+    small = NamedSet("fewer to test with", make=lambda: as_found(glyphs.make(test=1000)))
+    monkeypatch.setitem(DATA_SETS, "glyphs", small)
+    monkeypatch.setattr(demonstration, "DEMO", {**demonstration.DEMO, "epochs": 3})
     run = commands.demo(out=tmp_path / "run")
     results = run["results"]
     assert results["recall@1"] > 2 * results["pixels"]["recall@1"]
