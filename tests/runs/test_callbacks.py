@@ -299,5 +299,7 @@ def test_curves_of_a_run_that_was_killed_twice(name, tmp_path, monkeypatch):
         expected = [(step, line[of]) for _, step, line in lines_of(folder) if of in line]
         assert [step for step, _ in curves[of]] == [step for step, _ in expected]
         assert [v for _, v in curves[of]] == pytest.approx([v for _, v in expected], rel=1e-6)
+    (folder / "trackers").mkdir(exist_ok=True)
+    (folder / "trackers" / "mine.txt").write_text("not of a run")
     train(out=folder, overwrite=True, **{**OPTIONS, "epochs": 1})
-    assert not (folder / "trackers").exists()
+    assert [path.name for path in (folder / "trackers").iterdir()] == ["mine.txt"]

@@ -25,7 +25,8 @@ from maskcon.runtime.files import parse_json
 
 RUN_FILE = "run.json"
 METRICS = "metrics.jsonl"
-TRACKERS = "trackers"  # a folder: what programs that follow a run write of it
+TRACKERS = "trackers"  # a folder: what programs that follow a run write of it, a folder each
+FOLLOWED = ("tensorboard", "wandb", "mlflow")  # these folders
 # What a run has before its first epoch is over.
 BEGUN = {RUN_FILE, METRICS, checkpoint.NEWEST, "split.csv", "skipped.csv", pictures.FILE, TRACKERS}
 LOCK = "run.lock"  # of the process that trains
@@ -131,8 +132,11 @@ def clear(folder: Path) -> list[str]:
     try:
         for path in written(folder):
             path.unlink(missing_ok=True)
-        if (folder / TRACKERS).is_dir() and not (folder / TRACKERS).is_symlink():
-            shutil.rmtree(folder / TRACKERS)
+        trackers = folder / TRACKERS
+        for path in () if trackers.is_symlink() else map(trackers.joinpath, FOLLOWED):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+        _remove_if_empty(trackers)
     except OSError as error:
         raise InputError(f"the run in {folder} cannot be deleted: {error}") from error
     return sorted(path.name for path in folder.iterdir() if not files.is_temporary(path))
