@@ -24,8 +24,17 @@ def test_the_head_of_a_recipe_says_how_to_run_it_and_what_was_published(name):
     assert f"--recipe {name} " in text
     if read_recipe(name).get("data") is None and name != FROZEN:
         assert "--data FOLDER" in text
-    assert "published" in text.lower() or name in (FROZEN, "cifar100_cpu", "cifar100_quick")
+    assert "published" in text.lower() or name in (
+        FROZEN,
+        "quick",
+        "cifar100_cpu",
+        "cifar100_quick",
+    )
     assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_the_full_recipe_is_the_defaults():
+    assert resolve({}, recipe="full") == resolve({})
 
 
 @pytest.mark.heavy

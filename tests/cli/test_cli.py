@@ -197,7 +197,7 @@ IDLE = [  # options, and what is said of the last one
     ("init=. backbone=resnet50", "--init is a run"),
     ("init=. stem=small", "--init is a run"),
     ("data_dir=x", "glyphs is no set that lies in a folder"),
-    ("data=. download=yes", "is no set that lies in a folder"),
+    ("data=. method=supce download=yes", "is no set that lies in a folder"),
     ("fine_column=x", "glyphs has no columns"),
     ("data=cifar100 image_column=x", "cifar100 has no columns"),
 ]

@@ -36,7 +36,7 @@ def check(path: str, json: Path | None, overwrite: bool, **options: Any) -> None
         if json is not None:
             stack.enter_context(output(json, "--json", overwrite=overwrite, inputs=[path]))
         with screen() as progress:
-            report = commands.check(path, progress=progress, **given(options))
+            report = commands.check(path, expect=True, progress=progress, **given(options))
         if json is not None:
             write_json(json, report.as_dict())
     echo("\n".join([report.facts["name"], *report.lines]))

@@ -1,11 +1,12 @@
 """Train an encoder."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskcon.commands import choice
 from maskcon.commands.sources import (
     find_set,
     inputs_of,
@@ -74,6 +75,7 @@ def train(
     folder = Path(out)
     if data is not None:
         options["data"] = name_of(data)
+    chosen: Mapping[str, Any] | None = None
     with distributed.process_group() as ranks, contextlib.ExitStack() as stack:
         told = follower(progress) if ranks.is_main else Silent()
         made: list[Callback] = []
@@ -92,13 +94,17 @@ def train(
                 tell_of(config.features or config.data, folder, told)
         else:
             config = resolved(options, recipe)
-            refuse_idle(options, config)
+            if choice.is_open(options, recipe):
+                chosen = options
+            # of weights that may be chosen
+            early = {n: v for n, v in options.items() if chosen is None or n != "download"}
+            refuse_idle(early, config)
             recipes = [recipe] if recipe is not None and Path(recipe).is_file() else []
             read = (*inputs_of(config), *recipes)
             ranks.main_only(lambda: check_apart([folder], read))
         stack.enter_context(fetching(config.download))
         stack.enter_context(deterministic(config.deterministic))
-        return _train(config, folder, data, resume, ranks, told, Callbacks(made))
+        return _train(config, folder, data, resume, ranks, told, Callbacks(made), chosen)
 
 
 def _train(
@@ -109,11 +115,12 @@ def _train(
     ranks: Ranks,
     progress: Progress,
     callbacks: Callbacks,
+    chosen: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Train in a folder that is this run's alone."""
+    """Train in a folder that is this run's alone; with `chosen` options all else is chosen."""
     freezing.check(config)
     known = pictures.read(folder) if resume else None
-    config, sets = _read(config, data, not resume, known, ranks, progress)
+    config, sets = _read(config, data, not resume, known, ranks, progress, chosen)
     begun = resume and checkpoint.has_checkpoint(folder)
     whole = not (config.freeze or config.unfreeze or Path(config.init).is_dir())
     if begun and whole:  # all weights are in the checkpoint
@@ -185,10 +192,17 @@ def _read(
     known: pictures.Digests | None,
     ranks: Ranks,
     progress: Progress,
+    chosen: Mapping[str, Any] | None,
 ) -> tuple[Config, _Sets]:
     """The data, and the configuration with what was left open chosen for them."""
     with ranks.main_first():  # which may download
         found = find_set(config, progress, data)
+    if chosen is not None:
+        made = choice.choose(config, found)
+        config = made.settled(chosen)
+        refuse_idle(chosen, config)
+        for line in made.lines:
+            progress.note(line)
     if new and "test" in found.parts and config.test_share != Config.test_share:
         raise InputError(
             f"--test-share has no effect: {found.name} has a test split of its own; leave it out. "
@@ -202,6 +216,9 @@ def _read(
     if known is not None:
         found = pictures.arranged(found, known, digests, progress)
     config = config.settled(len(found.parts["train"]), fits)
+    if chosen is not None and ranks.size == 1:
+        progress.update("measuring how long it will take")
+        progress.note(choice.expectation(config, found))
     seen = loaded = load_set(found, config, progress, ranks)
     if config.computes_vectors:
         with ranks.main_first():  # which keeps them for the others

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.commands._train import train
+from maskcon.commands.choice import is_open
 from maskcon.commands.sources import name_of, resolved, resumed
 from maskcon.config import MACHINE_FIELDS, Config
 from maskcon.data import Found
@@ -158,9 +159,10 @@ def _check_same(folder: Path, options: Mapping[str, Any], recipe: str | Path | N
     """See that seeds that are to be begun now get the options that the others have."""
     config, before = resolved(options, recipe).as_dict(), runs.read(folder)["config"]
     opened = {f.name for f in fields(Config) if f.name in CHOSEN and config[f.name] == f.default}
+    looked_at = config if not is_open(options, recipe) else {**config, **before, **options}
     differing = [
         f"{name} is {before[name]!r} there, not {value!r}"
-        for name, value in config.items()
+        for name, value in looked_at.items()
         if name in before and before[name] != value
         if name not in {*MACHINE_FIELDS, *opened, "seed"}
     ]

@@ -53,10 +53,9 @@ def input_size(config: Config) -> int:
     return config.image_size or NATIVE
 
 
-def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
-    """The set with vectors of a frozen backbone in place of its images; computed, or kept."""
+def frozen_of(config: Config) -> Frozen:
+    """The frozen backbone of a configuration, as its vectors are made with it."""
     device = pick_device(config.device)
-    progress.update(f"loading {config.backbone}")
     stem = config.stem
     if stem == "auto":
         stem = "small" if config.image_size <= SMALL_IMAGE else "large"
@@ -64,7 +63,7 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
         config.backbone, config.layers, init=config.init, stem=stem, size=config.image_size
     )
     backbone = backbone.eval().to(device).to(memory_format=torch.channels_last)
-    frozen = Frozen(
+    return Frozen(
         backbone,
         config.backbone,
         parts,
@@ -75,7 +74,12 @@ def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
         config.flip,
         config.seed,
     )
-    store = Store()
+
+
+def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:
+    """The set with vectors of a frozen backbone in place of its images; computed, or kept."""
+    progress.update(f"loading {config.backbone}")
+    frozen, store = frozen_of(config), Store()
     try:
         return frozen.data_set(data, store, config.readers, progress)
     finally:

