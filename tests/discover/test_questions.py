@@ -1,6 +1,8 @@
 """Trees, questions and answers: on drawn vectors, and the table of answers."""
 
 import json
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from scipy.cluster.hierarchy import fcluster, is_valid_linkage
 
+from maskcon import commands
 from maskcon.cli import cli
 from maskcon.discover import Questions, answers, discover
 from maskcon.discover.questions import undone
@@ -15,6 +18,7 @@ from maskcon.discover.sameness import USUAL, learned
 from maskcon.discover.spectral import unit
 from maskcon.discover.tree import grow, near_duplicates, tree_of
 from maskcon.errors import InputError
+from tests.conftest import wait
 from tests.discover.test_discover import blobs, photos, run, same_groups  # noqa: F401 - fixtures
 
 
@@ -370,3 +374,40 @@ def test_asking_in_the_terminal(run, photos, tmp_path):  # noqa: F811 - fixtures
                 assert trees[f"{c}/merges"][m, 3] == left + right_
                 assert trees[f"{c}/merges"][m, 2] == height
                 assert trees[f"{c}/strength"][m] == pytest.approx(different)
+
+
+def test_the_page_asks_and_opens_trees(run, photos, tmp_path, browser):  # noqa: F811 - fixtures
+    """Keys and buttons of a real page; its table is what --answers takes."""
+    out = tmp_path / "g"
+    commands.discover(run, photos, out=out, granularity=3)
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    browser.get((out / "sheet.html").as_uri())
+    tree = browser.find_element("css selector", ".tree details")
+    assert tree.get_attribute("open") is None
+    tree.find_element("css selector", "summary").click()
+    assert wait(browser, "document.querySelector('.tree details').open")
+    assert len(browser.find_elements("css selector", "#class-0 .tree a")) == 3
+    page = browser.find_element("css selector", "body")
+    page.send_keys("sxd")  # x says nothing
+    browser.find_element("css selector", "[data-say=back]").click()
+    page.send_keys("U")
+    browser.find_element("css selector", "input").send_keys("sdu")  # a name is no answer
+    assert wait(browser, "document.getElementById('asked').textContent").startswith("Question 3 of")
+    for width in (400, 1400):
+        browser.set_window_size(width, 900)
+        inner = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert browser.execute_script(f"return {inner}") <= 0
+    browser.find_element("id", "answers").click()
+    table, deadline = tmp_path / "answers.csv", time.monotonic() + 30
+    while not table.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    rows = table.read_text().splitlines()
+    assert [row.rpartition(",")[2] for row in rows] == ["answer", "same", "unsure"]
+    commands.discover(run, photos, out=tmp_path / "again", answers=table)
+    names = sorted(str(path) for path in photos.glob("*/*.png"))
+    coarse = [Path(name).parent.name == "letters" for name in names]
+    told_, missing = answers.read(table, names, coarse)
+    assert ([a.verdict for a in told_], missing) == (["same", "unsure"], ())
+    assert "--answers" in (tmp_path / "again" / "sheet.html").read_text()

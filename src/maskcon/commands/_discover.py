@@ -34,6 +34,7 @@ from maskcon.runtime.progress import Progress, follower
 from maskcon.vectors.store import Store
 
 MACHINE = ("device", "precision", "backend")
+ASKED = 24  # questions on the page
 Ask = Callable[[list[str], list[str], Path, int], str]
 
 
@@ -139,6 +140,8 @@ def discover(  # longer than a screen for the sake of what it says of its option
             coarse=found.coarse_names,
             divisions=divisions,
             groups=_named(divisions, found, seen.told, earlier, names, called, progress),
+            questions=_questions(seen, named, told, seed).worth(ASKED),
+            answers=[(called[a.a], called[a.b], a.verdict) for a in told],
             outliers=outliers(seen.x.numpy(), seen.coarse.numpy(), divisions, seed=seed),
             known=seen.told,
             judged=_judged(seen, divisions, seed, progress),
@@ -146,9 +149,17 @@ def discover(  # longer than a screen for the sake of what it says of its option
         )
         tables = {"known": known, "answers": answers}
         how = "--continue" if continued else "--overwrite"
+        others = tables | {"answers": None}
+        asking = _command(run, data, folder, how, split, groups, granularity, others, seed, options)
         words = _command(run, data, folder, how, split, groups, granularity, tables, seed, options)
         workers = config.readers
-        written = sheet.page(result, words, workers=workers, progress=progress)
+        written = sheet.page(
+            result,
+            words,
+            asking.removesuffix("--names") + "--answers",
+            workers=workers,
+            progress=progress,
+        )
         place.write(folder, result, written, pictures=pictures, workers=workers, progress=progress)
         return place.summary(result)
 
@@ -345,15 +356,23 @@ def _answers(
             )
     if ask is None:
         return found
+    questions = _questions(seen, named, found, seed)
+    _asked(questions, seen.pictures, called, path, ask)
+    return list(questions.answers)
+
+
+def _questions(
+    seen: _Seen, named: np.ndarray | None, answers: Sequence[Answer], seed: int
+) -> Questions:
+    """The questions after names, labels and answers."""
     questions = Questions.of(seen.x, seen.coarse, seed=seed)
     if seen.told is not None:
         questions.name(seen.told.label.numpy())
     if named is not None:
         questions.name(named, apart=True)
-    for a in found:
+    for a in answers:
         questions.tell(a.a, a.b, a.verdict)
-    _asked(questions, seen.pictures, called, path, ask)
-    return list(questions.answers)
+    return questions
 
 
 def _shown(answers: str | Path) -> Path:

@@ -15,6 +15,7 @@
     naming      what the groups are called
     judging     groups beside the fine classes, where these are known
     place       the folder: groups.csv, summary.json, pictures
+    questionnaire  the parts of the page about trees and questions
     sheet       one page to look at and to name the groups on
     spreadsheet tables that people write
 

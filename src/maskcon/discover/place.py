@@ -20,7 +20,7 @@ from maskcon.discover.kmeans import UNKNOWN
 from maskcon.discover.known import Known
 from maskcon.discover.naming import Group
 from maskcon.discover.outliers import Outlier
-from maskcon.discover.questions import LEAST, smaller
+from maskcon.discover.questions import LEAST, Question, smaller
 from maskcon.errors import InputError
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress
@@ -42,6 +42,8 @@ class Discovery:
         divisions: of the coarse classes; their rows are those of the pictures.
         groups: of all of them, in order, named.
         outliers: pictures to look at first.
+        questions: that the page asks.
+        answers: left, right and answer of those that were given before.
         known: fine labels that people gave.
         judged: how well groups match the fine classes of the set, where it has them.
         facts: how they were found: run, seed and the like.
@@ -54,6 +56,8 @@ class Discovery:
     divisions: Sequence[Division]
     groups: Sequence[Group]
     outliers: Sequence[Outlier]
+    questions: Sequence[Question]
+    answers: Sequence[tuple[str, str, str]]
     known: Known | None
     judged: Mapping[str, float] | None
     facts: Mapping[str, Any]

@@ -177,15 +177,23 @@ class Questions:
         as they are have it wrong. None is said where every merge is worth less than `WORTH`, and
         of the others the person has said all that counts.
         """
+        return next(iter(self.worth(1)), None)
+
+    def worth(self, count: int) -> list[Question]:
+        """The questions that are worth most as things stand, as `next` has them, so many or fewer.
+
+        For a page that cannot follow the answers; whoever can asks for the next one each time.
+        """
         state = self._now()
         logit = state.logit / np.sqrt(1 + np.pi / 8 * state.deviation**2)
         wrong = 1 / (1 + np.exp(np.abs(logit)))
         value = np.where(self._smaller >= LEAST, wrong * self._smaller, 0.0)
         value[state.settled] = 0.0
-        if not len(value) or value.max() < WORTH:
-            return None
-        at = int(value.argmax())
-        return self._question(at, float(1 / (1 + np.exp(-logit[at]))))
+        most = np.argsort(-value, kind="stable")[:count]
+        return [
+            self._question(int(at), float(1 / (1 + np.exp(-logit[at]))))
+            for at in most[value[most] >= WORTH]
+        ]
 
     def cut(self, shift: float = 0.0) -> list[np.ndarray]:
         """The nodes of each class's tree that are groups.

@@ -15,6 +15,7 @@ from PIL import Image
 from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.thumbnails import thumbnail
+from maskcon.discover import questionnaire
 from maskcon.discover.naming import Group
 from maskcon.discover.outliers import Outlier
 from maskcon.discover.place import Discovery, group_of
@@ -28,19 +29,21 @@ STRANGE = 60  # pictures at most that may carry a wrong coarse label
 SIDE, GAP = 96, 12  # of a picture in pixels; between the lots of a question
 
 
-def page(found: Discovery, command: str, *, workers: int, progress: Progress) -> bytes:
+def page(found: Discovery, command: str, asking: str, *, workers: int, progress: Progress) -> bytes:
     """The page, HTML in UTF-8.
 
     Args:
         found: what was found.
         command: that applies the names, up to the path of their table.
+        asking: the command that reads answers, up to the path of their table.
         workers: threads that read pictures.
         progress: told how far it is.
     """
     shown = {group.id: _shown(found, group) for group in found.groups}
     strange = [o for o in found.outliers if o.nearer is not None][:STRANGE]
     of_groups = {row for typical, outlier in shown.values() for row in typical + outlier}
-    rows = sorted(of_groups | {o.row for o in strange})
+    shown_lots = {int(r) for q in found.questions for r in (*q.shown_left, *q.shown_right)}
+    rows = sorted(of_groups | shown_lots | {o.row for o in strange})
     pictures = _encoded(found, rows, workers, progress)
     sections = [_section(found, d, shown, pictures) for d in range(len(found.divisions))]
     links = "".join(
@@ -55,6 +58,14 @@ def page(found: Discovery, command: str, *, workers: int, progress: Progress) ->
         classes=len(found.divisions),
         example=escape(_example(found)),
         links=links,
+        questions=questionnaire.asked(
+            found.questions,
+            found.answers,
+            found.pictures.name,
+            found.coarse,
+            lambda row: _picture(found, row, pictures[row], "picture"),
+            asking,
+        ),
         sections="".join(sections) + _strange(found, strange, pictures),
         command=escape(command),
         key=escape(json.dumps([found.name, [_first(found, g) for g in found.groups]])),
@@ -130,10 +141,13 @@ def _section(
     }
     facts = f"{len(division.rows):,} images · {count}{between} · "
     facts += words.get(division.found.structure, division.found.structure)
-    articles = "".join(_article(found, group, *shown[group.id], pictures) for group in found.of(d))
-    return (
-        f'<section id="class-{d}"><h2>{name}</h2><p class="facts">{facts}</p>{articles}</section>\n'
+    groups = found.of(d)
+    first = [shown[group.id][0][0] for group in groups]
+    facts += "</p>" + questionnaire.tree(
+        division, groups, lambda row: _picture(found, row, pictures[row], "typical"), first
     )
+    articles = "".join(_article(found, group, *shown[group.id], pictures) for group in found.of(d))
+    return f'<section id="class-{d}"><h2>{name}</h2><p class="facts">{facts}{articles}</section>\n'
 
 
 def _strange(found: Discovery, strange: Sequence[Outlier], pictures: dict[int, str]) -> str:
@@ -165,7 +179,8 @@ def _article(
     if outliers:
         outliers = f'<span class="outlier" role="group" aria-label="outliers">{outliers}</span>'
     return (
-        f'<article><div class="head"><h3>{escape(group.id)}</h3>'
+        f'<article id="group-{group.division}-{group.place}">'
+        f'<div class="head"><h3>{escape(group.id)}</h3>'
         f'<span class="facts">{inside.sum():,} images · confidence {sure:.2f} · '
         f"{division.outlier[inside].sum():,} outliers</span>"
         f'<span class="name"><label for="{id_}">name</label>'
@@ -194,5 +209,5 @@ holds several kinds, run again with more: <code>{example}</code>.</p>
 <span class="facts">then</span> <code>{command} <b>names.csv</b></code>
 </div>
 <nav aria-label="coarse classes">{links}</nav>
-<main id="groups" data-key="{key}">
+{questions}<main id="groups" data-key="{key}">
 {sections}</main>"""
