@@ -51,7 +51,7 @@ CASES = {
         "discover RUN set.pack -o groups --groups 2 --pictures --overwrite",
         (
             *("groups/pictures", "groups/groups.csv", "groups/sheet.html"),
-            *("groups/trees.npz", "groups/summary.json"),
+            *("groups/outliers.csv", "groups/trees.npz", "groups/summary.json"),
         ),
         told_by_last=True,
     ),
