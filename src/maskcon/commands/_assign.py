@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from maskcon.commands._discover import MACHINE
 from maskcon.commands._embed import all_readable, folder_of
 from maskcon.commands.labelled import labelled
 from maskcon.data import Found
@@ -49,7 +50,8 @@ def assign(
         split: "all", "train", "test" or "validation".
         overwrite: replace the table.
         progress: told how it goes.
-        options: how to read the data, fields `READING_FIELDS` of Config; device; precision.
+        options: how to read the data, fields `READING_FIELDS` of Config; device; precision;
+            backend.
 
     Returns:
         "images", "groups", "new", and "placed", the pictures of each group by its name.
@@ -66,7 +68,7 @@ def assign(
             files.output(out, suffixes=(".csv",), overwrite=overwrite, inputs=[table])
         )
         paths, coarse_of, name_of, group = _groups(table)
-        machine = {k: options.pop(k) for k in ("device", "precision") if options.get(k) is not None}
+        machine = {k: options.pop(k) for k in MACHINE if options.get(k) is not None}
         encoder = Encoder.load(run, store=Store(), **machine)
         given = labelled(data, folder_of(run), split, options, progress)
         files.check_apart([out], given.inputs)
