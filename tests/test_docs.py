@@ -42,6 +42,7 @@ OF_OTHERS = ("--nproc-per-node", "--max-restarts", "--nnodes", "--nodes", "--nta
 OF_OTHERS += ("--rdzv-backend", "--rdzv-id", "--rdzv-endpoint", "--gpus-per-node")
 OF_OTHERS += ("--cpus-per-task", "--signal", "--requeue")
 OF_OTHERS += ("--index-url", "--rm", "--user")  # of pip and docker
+OF_OTHERS += ("--logdir", "--append", "--backend-store-uri", "--project")  # of trackers
 FAST = ("--epochs", "1", "--warmup-epochs", "0", "--backbone", "resnet10w16", "--image-size", "16")
 
 
