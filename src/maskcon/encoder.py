@@ -17,6 +17,7 @@ from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import CONTENT, one_or_several
 from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
+from maskcon.model import hub
 from maskcon.model.graph import computing
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
@@ -82,11 +83,13 @@ class Encoder:
         precision: str | None = None,
         backend: str | None = None,
         store: Store | None = None,
+        download: bool = False,
     ) -> "Encoder":
         """Load the encoder of a run.
 
         Args:
-            path: a run folder, or the encoder.safetensors in it (encoder.json lies beside it).
+            path: a run folder, or the encoder.safetensors in it (encoder.json lies beside it); or
+                hf:OWNER/NAME of the Hugging Face hub, with @REVISION a certain one.
             device: auto, cpu, cuda, cuda:1, mps.
             precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
                 run.json, else auto.
@@ -94,11 +97,15 @@ class Encoder:
                 torch compute in fp32 on the processor.
             store: where vectors of pictures are looked for, and kept; `maskcon.vectors.Store()`
                 is the one that commands use, None is none.
+            download: fetch an encoder of the hub that is not on this machine.
 
         Raises:
             InputError: there is no encoder, or it is damaged.
         """
-        folder = Path(path)
+        of_hub = str(path).startswith(hub.PREFIX)
+        if download and not of_hub:
+            raise InputError(f"download has no effect: {path} is no hf:OWNER/NAME; leave it out")
+        folder = hub.folder_of(str(path), download=download) if of_hub else Path(path)
         if folder.suffix == ".safetensors":
             folder = folder.parent
         network, description = load_encoder(folder)
