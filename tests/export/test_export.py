@@ -78,12 +78,11 @@ def headed(folder: Path, backbone: str = "resnet10w16") -> Path:
     from maskcon.model.residual_head import HeadShape
 
     torch.manual_seed(0)
-    shape = HeadShape(parts=(128,), components=16, hidden=32, scale=1.0)
-    architecture = Architecture(
-        backbone=backbone, stem="small", heads=("z",), projection=8, classes=2, head=shape
-    )
-    network = Network(architecture)
-    vectors = torch.rand(64, 128)
+    layers = 0 if backbone == "vectors" else 2  # recipe frozen takes two
+    shape = HeadShape(parts=(64, 128, 128)[2 - layers :], components=16, hidden=32, scale=1.0)
+    told = {"heads": ("z",), "projection": 8, "classes": 2, "layers": layers, "head": shape}
+    network = Network(Architecture(backbone=backbone, stem="small", **told))
+    vectors = torch.rand(64, shape.inputs)
     network.backbone.head.fit(vectors, vectors.mean(0), vectors.std(0))
     nn.init.normal_(network.backbone.head.residual[-1].weight, std=0.1)
     folder.mkdir()

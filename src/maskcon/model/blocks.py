@@ -72,7 +72,8 @@ class Layered(nn.Module):
         def keep(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, given: object, output: Any) -> None:
                 several = output if isinstance(output, tuple | list) else [output]
-                of_images = next(one for one in several if len(one) == len(images))
+                # not by len, which fixes the number of images of a graph that is exported
+                of_images = next(one for one in several if one.shape[0] == images.shape[0])
                 found[name] = _over_picture(of_images).float()
 
             return hook
