@@ -240,6 +240,9 @@ class Config:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _hardware(
         "auto", "of the networks; auto is bf16 where the hardware has units for it"
     )
+    backend: Literal["torch", "onnx", "openvino"] = _hardware(
+        "torch", "what runs a frozen backbone: torch, onnx (onnxruntime), openvino", needs="freeze"
+    )
     micro_batch: int = _hardware(
         0, "images whose activations are in memory at a time, where a batch's do not fit; 0 is all"
     )

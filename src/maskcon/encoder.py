@@ -94,7 +94,7 @@ class Encoder:
             precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
                 run.json, else auto.
             backend: what runs the network: torch, onnx (onnxruntime) or openvino; the others than
-                torch compute in fp32 on the processor.
+                torch compute in fp32 on the processor. By default the run's own, where it is here.
             store: where vectors of pictures are looked for, and kept; `maskcon.vectors.Store()`
                 is the one that commands use, None is none.
             download: fetch an encoder of the hub that is not on this machine.
@@ -109,7 +109,8 @@ class Encoder:
         if folder.suffix == ".safetensors":
             folder = folder.parent
         network, description = load_encoder(folder)
-        numbers = computing(_trained_in(folder), precision, device, backend)
+        own, own_backend = _trained_in(folder)
+        numbers = computing(own, precision, device, backend, own_backend=own_backend)
         return cls(network, Preprocessing.of(description), numbers, store)
 
     @property
@@ -277,9 +278,10 @@ def joined(found: Found) -> Pictures:
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def _trained_in(folder: Path) -> str:
-    """The precision of the run in a folder; "auto" where there is none."""
+def _trained_in(folder: Path) -> tuple[str, str]:
+    """Precision and backend of the run in a folder; "auto" and "torch" where there is none."""
     try:
-        return str(parse_json((folder / "run.json").read_text(encoding="utf-8"))["precision"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "auto"
+        run = parse_json((folder / "run.json").read_text(encoding="utf-8"))
+        return str(run["precision"]), str(run["config"].get("backend", "torch"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "auto", "torch"

@@ -4,7 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.torch_version import TorchVersion
 
@@ -77,6 +79,48 @@ def test_a_command_and_what_is_kept(backend, run, tmp_path, own_cache):
     told = Told()
     commands.index(run, photos, out=tmp_path / "x.index", backend=backend, progress=told)
     assert "24 of 24 vectors are known from before" in told.notes
+
+
+def test_a_run_whose_vectors_an_engine_made(tmp_path, own_cache):
+    """What follows takes the same engine by itself, and finds the vectors."""
+    needs("onnx")
+    photos = tmp_path / "photos"
+    data = glyphs.make(train=48, test=16)
+    for part in ("train", "test"):
+        picture_tree(photos / part, getattr(data, part), 90)
+    weights = timm.create_model("test_efficientnet", num_classes=0).state_dict()
+    save_file(weights, tmp_path / "w.safetensors")
+    tiny = {"epochs": 1, "batch_size": 16, "bank_size": 32, "components": 8, "head_hidden": 8}
+    about = commands.train(
+        data=photos,
+        out=tmp_path / "run",
+        recipe="frozen",
+        backend="onnx",
+        backbone="timm/test_efficientnet",
+        image_size=80,
+        init=str(tmp_path / "w.safetensors"),
+        warmup_epochs=0,
+        **tiny,
+    )
+    assert about["config"]["backend"] == "onnx"
+    (lot,) = Store().lots()
+    assert lot.source.name.endswith("by onnx")
+    assert lot.pictures == 64
+    told = Told()
+    commands.eval(tmp_path / "run", progress=told)
+    assert "16 of 16 vectors are known from before" in told.notes
+    for more, known in (({}, 64), ({"backend": "torch"}, 0), ({"precision": "bf16"}, 0)):
+        out = tmp_path / f"{len(more)}{known}.npz"
+        done = commands.embed(tmp_path / "run", photos, out=out, overwrite=True, **more)
+        assert done["known"] == known
+    with pytest.raises(InputError, match="--backend has no effect: no vectors of a frozen"):
+        commands.train(data=photos, out=tmp_path / "x", backend="onnx", method="maskcon")
+
+
+def test_without_the_engine_of_a_run_torch_stands_in(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert graph.computing("fp32", own_backend="onnx").backend == "torch"
+    assert graph.computing("fp32", own_backend="nonsense").backend == "torch"
 
 
 def test_what_cannot_be_had(run, monkeypatch):

@@ -69,7 +69,7 @@ def data_options(command: Callable, more: Sequence[str] = ()) -> Callable:
 def encoder_options(command: Callable) -> Callable:
     """Where, in what precision and by what an encoder computes."""
     for flag, text in (
-        ("--backend", "torch, onnx (onnxruntime) or openvino, which runs the network [torch]"),
+        ("--backend", "what runs the network: torch, onnx or openvino [the run's own]"),
         ("--precision", "auto, fp32, bf16 or fp16 [the run's own]"),
         ("--device", "auto, cpu, cuda, cuda:1, mps [auto]"),
     ):

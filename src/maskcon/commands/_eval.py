@@ -103,7 +103,8 @@ def _eval(
     before = trained["config"]
     network, description = load_encoder(folder)
     asked = [options.pop(name, None) for name in ("precision", "device", "backend")]
-    precision = computing(trained["precision"], *asked)
+    own = trained["config"].get("backend", "torch")
+    precision = computing(trained["precision"], *asked, own_backend=own)
     found, config = judged_set(folder, data, options, progress)
     for option, path in written.items():
         if path is not None:

@@ -92,7 +92,8 @@ def _report(
     """As `report`, with a file that is this process's."""
     network, description = load_encoder(folder)
     asked = [options.pop(name, None) for name in ("precision", "device", "backend")]
-    precision = computing(trained["precision"], *asked)
+    own = trained["config"].get("backend", "torch")
+    precision = computing(trained["precision"], *asked, own_backend=own)
     found, config = judged_set(folder, data, options, progress)
     check_apart([path], inputs_of(config, found))
     split, names = _read(found, description["image_size"], config, progress)

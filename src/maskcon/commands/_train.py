@@ -96,8 +96,9 @@ def train(
             config = resolved(options, recipe)
             if choice.is_open(options, recipe):
                 chosen = options
-            # of weights that may be chosen
-            early = {n: v for n, v in options.items() if chosen is None or n != "download"}
+            # of weights, and of a frozen network, that may be chosen
+            later = ("download", "backend") if chosen is not None else ()
+            early = {name: value for name, value in options.items() if name not in later}
             refuse_idle(early, config)
             recipes = [recipe] if recipe is not None and Path(recipe).is_file() else []
             read = (*inputs_of(config), *recipes)

@@ -29,7 +29,7 @@ from maskcon.train.state import Training
 OPEN = frozenset(
     {
         *("data", *READING_FIELDS, "test_share", "val_share", "image_size", "seed", "device"),
-        *("precision", "compile", "deterministic", "eval_every", "log_every"),
+        *("precision", "backend", "compile", "deterministic", "eval_every", "log_every"),
     }
 )
 # For a processor, the first whose weights are here: none of more than 10 GMACs, none that is not

@@ -208,6 +208,8 @@ def computing(
     name: str | None = None,
     device: str | None = None,
     backend: str | None = None,
+    *,
+    own_backend: str = "torch",
 ) -> Precision:
     """What vectors of pictures are made with, as a person asks for it.
 
@@ -215,13 +217,17 @@ def computing(
         own: the precision of a run.
         name: of the precision; by default the run's own.
         device: as `pick_device` takes it; auto by default.
-        backend: in `BACKENDS`; torch by default. The others compute in float32 on processors.
+        backend: in `BACKENDS`; by default the run's own. Those other than torch compute in float32
+            on processors.
+        own_backend: of a run, whose vectors are known so; torch stands in where it cannot be had.
 
     Raises:
         InputError: one of them is none, or cannot be had together with another, or a package is
             missing.
     """
-    if backend in (None, "torch"):
+    if backend is None:
+        backend = own_backend if _can(own_backend, name, device) else "torch"
+    if backend == "torch":
         return Precision.pick(name or own, pick_device(device or "auto"))
     if backend not in BACKENDS:
         raise InputError(f"backend is {backend!r}: expected {', '.join(BACKENDS)}")
@@ -232,3 +238,11 @@ def computing(
         )
     need_packages(backend, f"--backend {backend}")
     return Precision("fp32", pick_device("cpu"), backend)
+
+
+def _can(backend: str, name: str | None, device: str | None) -> bool:
+    """Whether an engine is here, and nothing that is asked for speaks for torch."""
+    if backend not in ENGINES or name not in (None, "auto", "fp32"):
+        return False
+    there = all(map(_is_there, PACKAGES[backend])) and TorchVersion(torch.__version__) >= TORCH
+    return there and pick_device(device or "auto").type == "cpu"

@@ -13,10 +13,10 @@ from maskcon.data.augment import VIEWS
 from maskcon.data.images import IMAGENET_STATISTICS
 from maskcon.errors import InputError
 from maskcon.model.backbones import layered, normalisation_of
+from maskcon.model.graph import computing
 from maskcon.model.network import without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import save_encoder
-from maskcon.runtime.device import Precision, pick_device
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
 from maskcon.train.state import Training
@@ -55,20 +55,20 @@ def input_size(config: Config) -> int:
 
 def frozen_of(config: Config) -> Frozen:
     """The frozen backbone of a configuration, as its vectors are made with it."""
-    device = pick_device(config.device)
+    precision = computing("auto", config.precision, config.device, config.backend)
     stem = config.stem
     if stem == "auto":
         stem = "small" if config.image_size <= SMALL_IMAGE else "large"
     backbone, parts = layered(
         config.backbone, config.layers, init=config.init, stem=stem, size=config.image_size
     )
-    backbone = backbone.eval().to(device).to(memory_format=torch.channels_last)
+    backbone = backbone.eval().to(precision.device).to(memory_format=torch.channels_last)
     return Frozen(
         backbone,
         config.backbone,
         parts,
         Preprocessing(config.image_size, *(normalisation_of(backbone) or IMAGENET_STATISTICS)),
-        Precision.pick(config.precision, device),
+        precision,
         config.frozen_views,
         VIEWS["weak"].area(config.crop_scale),
         config.flip,
