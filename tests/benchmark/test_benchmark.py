@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from maskcon.benchmark import embedding, loader, recall, sides, step, table, views
+from maskcon.benchmark import answer, embedding, loader, recall, sides, step, table, views
 from maskcon.benchmark.reference import Reference
 from maskcon.benchmark.sides import Comparison, Side
 from maskcon.cli import cli
 from maskcon.errors import InputError, TrainingError
 from maskcon.methods import METHODS, Output, Step
 from maskcon.runtime.progress import Silent
+from maskcon.vectors.store import Store
 from tests.conftest import typed
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -172,15 +173,37 @@ def test_an_embed_record(here, tmp_path, capsys):
     assert "ms of a core an image" in capsys.readouterr().out
 
 
+@pytest.mark.heavy
+def test_an_answer_record(here, tmp_path, own_cache):
+    path = tmp_path / "answer.json"
+    small = "--backbone resnet10w8 --image-size 32 --images 32 --threads 1 --repeats 1"
+    words = ["benchmark", "answer", *small.split(), "--json", str(path)]
+    cli.main(words, standalone_mode=False)
+    record = json.loads(path.read_text())
+    assert list(record["speeds"]) == ["maskcon", answer.SCRIPT]
+    assert record["settings"]["images"] == 32
+    assert record["targets"][0]["measured"] == record["ratios"]["maskcon"][answer.SCRIPT]
+    assert not Store().lots()  # each turn has a store of its own
+    with pytest.raises(InputError, match="8 images, 0 threads: expected 16 or more"):
+        answer.answer(images=8)
+
+
+def test_the_script_beside_an_answer_finds_what_is_apart():
+    random = np.random.default_rng(0)
+    centres = 10 * np.eye(5)[:3]
+    x = np.repeat(centres, 20, 0) + random.normal(size=(60, 5))
+    assert len(np.unique(answer._split(x))) == 3
+
+
 def test_sides_of_embed_make_the_same_vectors(tmp_path):
     """What is compared is the same work: levels that Pillow resizes are ours to a step or two."""
     loader.photographs(tmp_path, 3, 70, 48)
     files = embedding._files(str(tmp_path), 3)
-    (levels,) = embedding._levels(files, 32, 2)
+    (levels,) = embedding.levels_of(files, 32, 2)
     (ours,) = embedding.of_pictures(embedding.Files(files), size=32, threads=1, batch_size=3)
     assert np.abs(levels * 255 - ours.images.numpy()).max() <= 2
-    encoder = embedding._encoder("resnet10w8", 32)
-    again = embedding._encoder("resnet10w8", 32)
+    encoder = embedding.encoder_of("resnet10w8", 32)
+    again = embedding.encoder_of("resnet10w8", 32)
     assert encoder.identity == again.identity
 
 

@@ -12,7 +12,7 @@ Each of `BENCHMARKS` compares some sides and returns a record, plain data for JS
     "peak_host_mib"    {side: most memory of its process}; worker processes are not in it
     "peak_device_mib"  {side: most memory of the GPU}, where there is one
     "prepare_seconds"  {side: start of the process, compilation, warm-up}
-    "cpu_ms"           {side: processor time an image in ms, of all threads}, of "embed" alone
+    "cpu_ms"           {side: ms of a core an image, of all threads}, of "embed" and "answer"
     "cpu_ratios"       {side: that of the side in those of "maskcon"}
     "targets"          [{"what", "target", "measured", "met"}] for a machine of this kind
 """
@@ -37,4 +37,5 @@ BENCHMARKS: dict[str, Callable[..., dict[str, Any]]] = {
     "loader": _of("loader", "loader"),
     "recall": _of("recall", "recall"),
     "embed": _of("embedding", "embedding"),
+    "answer": _of("answer", "answer"),
 }

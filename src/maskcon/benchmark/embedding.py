@@ -89,7 +89,7 @@ def embedding(
         if {"onnxruntime", "OpenVINO"} & {*sides}:
             progress.update("exporting the graph")
             graph = str(Path(scratch) / "network.onnx")
-            Path(graph).write_bytes(onnx_file.graph(_encoder(**network)))
+            Path(graph).write_bytes(onnx_file.graph(encoder_of(**network)))
         common = {"root": str(place), "images": images, "threads": threads, **network}
         record, answers = Comparison(
             name="embed",
@@ -105,10 +105,10 @@ def embedding(
             device="cpu",
             progress=progress,
         ).run()
-    return {**record, **_processor_time(answers), "targets": _targets(record)}
+    return {**record, **processor_time(answers), "targets": _targets(record)}
 
 
-def _processor_time(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+def processor_time(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
     """Of each side, milliseconds an image; and how often ours goes into them, round by round."""
     spent = {n: [1e3 * t["cpu"] / t["count"] for t in turns] for n, turns in answers.items()}
     found = {"cpu_ms": {name: statistics.median(values) for name, values in spent.items()}}
@@ -150,7 +150,7 @@ def _side(name: str, common: dict[str, Any], graph: str) -> Side:
     return Side(name, f"{HERE}:{make}", {**common, "graph": graph})
 
 
-def _encoder(backbone: str, image_size: int) -> Encoder:
+def encoder_of(backbone: str, image_size: int) -> Encoder:
     """An encoder with random weights, the same in every process."""
     shape = Architecture(
         backbone=backbone, stem="large", heads=(), projection=1, classes=1, image_size=image_size
@@ -167,7 +167,7 @@ def _files(root: str, images: int) -> list[str]:
     return [str(path) for path in paths][:images]
 
 
-def _turn(work: Callable[[], Any], count: int) -> Turn:
+def timed(work: Callable[[], Any], count: int) -> Turn:
     """A turn with its processor time, that of all threads."""
     work()  # warm
 
@@ -183,7 +183,7 @@ def _turn(work: Callable[[], Any], count: int) -> Turn:
 def ours(*, root: str, images: int, threads: int, **network: Any) -> Turn:
     """The side "maskcon"."""
     torch.set_num_threads(threads)
-    encoder, pictures = _encoder(**network), Files(_files(root, images))
+    encoder, pictures = encoder_of(**network), Files(_files(root, images))
     size = encoder.preprocessing.image_size
 
     def work() -> None:
@@ -197,10 +197,10 @@ def ours(*, root: str, images: int, threads: int, **network: Any) -> Turn:
         ):
             nn.functional.normalize(feature, dim=1)
 
-    return _turn(work, len(pictures))
+    return timed(work, len(pictures))
 
 
-def _levels(files: Sequence[str], size: int, threads: int) -> Iterator[np.ndarray]:
+def levels_of(files: Sequence[str], size: int, threads: int) -> Iterator[np.ndarray]:
     """Batches float32 [n, 3, S, S] of levels 0..1, read by threads ahead of whoever asks."""
 
     def read(path: str) -> np.ndarray:
@@ -221,16 +221,16 @@ def _beside(
     files = _files(root, images)
 
     def work() -> None:
-        for levels in _levels(files, size, threads):
+        for levels in levels_of(files, size, threads):
             run(levels)
 
-    return _turn(work, len(files))
+    return timed(work, len(files))
 
 
 def plain(*, root: str, images: int, threads: int, precision: str, **network: Any) -> Turn:
     """The sides "timm": the network called on batches."""
     torch.set_num_threads(threads)
-    encoder = _encoder(**network)
+    encoder = encoder_of(**network)
     mean, std = (torch.tensor(values)[:, None, None] for values in IMAGENET_STATISTICS)
 
     @torch.inference_mode()

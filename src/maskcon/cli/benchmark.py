@@ -119,13 +119,35 @@ def embed(sides: str | None, **options: Any) -> None:
     _benchmark(["embed"], **options)
 
 
+@benchmark.command()
+@click.option(
+    "--backbone",
+    default="timm/tf_efficientnet_lite0",
+    help="with random weights [timm/tf_efficientnet_lite0]",
+)
+@click.option("--image-size", type=int, default=224, help="in pixels [224]")
+@click.option("--data", type=PATH, help="a folder for each class [JPEGs made on the fly]")
+@click.option("--images", type=int, default=512, help="how many of those [512]")
+@click.option("--threads", type=int, default=0, help="of each side; 0 is one for each core [0]")
+@click.option("--repeats", type=int, default=3, help="turns of each side [3]")
+@_JSON
+@_OVERWRITE
+def answer(**options: Any) -> None:
+    """From a folder of pictures to groups, a page and an index, on a processor.
+
+    Beside a plain script: the same network, k-means of each class with the best silhouette,
+    exact neighbours of scikit-learn, a page.
+    """
+    _benchmark(["answer"], **options)
+
+
 @benchmark.command("all")
 @_REPEATS
 @_DEVICE
 @_JSON
 @_OVERWRITE
 def every(device: str, **options: Any) -> None:
-    """All but embed, one after the other; about half an hour on two cores.
+    """All but embed and answer, one after the other; about half an hour on two cores.
 
     Close everything else first.
     """
