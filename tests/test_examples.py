@@ -1,13 +1,23 @@
-"""The notebooks of examples/: every cell of code runs, in order, in a folder of its own."""
+"""What is in examples/: each cell of the notebooks runs, and the script for Ray equals `embed`."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from maskcon import commands
+from maskcon.data.sets import glyphs
 from maskcon.methods import METHODS
+from maskcon.vectors import read
+from tests.conftest import picture_tree, untrained_run
 
-BOOKS = sorted((Path(__file__).parent.parent / "examples").glob("*.ipynb"))
+EXAMPLES = Path(__file__).parent.parent / "examples"
+BOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
 @pytest.mark.heavy
@@ -26,3 +36,25 @@ def test_every_cell_runs(book, monkeypatch, tmp_path):
     finally:  # a notebook adds one of its own
         METHODS.clear()
         METHODS.update(methods)
+
+
+@pytest.mark.heavy
+def test_embedding_on_ray(tmp_path):
+    pytest.importorskip("ray.data")
+    photos = picture_tree(tmp_path / "photos", glyphs.make(train=40, test=1).train, 40)
+    run = untrained_run(tmp_path / "run", 0)
+    commands.embed(run, photos, out=tmp_path / "expected.parquet")
+    expected = read(tmp_path / "expected.parquet")
+    order = np.random.default_rng(0).permutation(len(expected.paths))
+    paths, coarse = (
+        np.asarray(column)[order].tolist() for column in (expected.paths, expected.coarse)
+    )
+    pq.write_table(pa.table({"path": paths, "coarse": coarse}), tmp_path / "paths.parquet")
+    words = ["run", "paths.parquet", "made.parquet", "--workers", "2"]
+    script = EXAMPLES / "ray_embed.py"
+    subprocess.run([sys.executable, script, *words], check=True, timeout=500, cwd=tmp_path)
+    made = read(tmp_path / "made.parquet")
+    assert [*made.paths] == paths
+    assert [*made.coarse] == coarse
+    assert made.identity == expected.identity
+    np.testing.assert_allclose(made.vectors, expected.vectors[order], atol=1e-5)

@@ -705,8 +705,8 @@ def test_any_cells_come_back(rows, tmp_path):
         assert any(not cell.strip() for row in rows for cell in row)
         return
     assert [names[label] for label in found.coarse] == [coarse.strip() for _, coarse in rows]
-    assert [found.pictures.name(row).strip() for row in range(len(rows))] == [
-        str(tmp_path / path.strip()).strip() for path, _ in rows
+    assert [Path(found.pictures.name(row).strip()) for row in range(len(rows))] == [
+        Path(str(tmp_path / path.strip()).strip()) for path, _ in rows
     ]
 
 

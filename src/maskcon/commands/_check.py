@@ -57,7 +57,8 @@ def check(
         if expect and not report.wrong:
             progress.update("measuring how long training will take")
             settled = config.settled(len(split.parts["train"]), fits)
-            told.append(choice.expectation(settled, split))
+            if expectation := choice.expectation(settled, split):
+                told.append(expectation)
         facts = {**report.facts, "chosen": made.typed}
         return replace(report, facts=facts, lines=(*report.lines, *told))
     except InputError as error:

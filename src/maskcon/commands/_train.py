@@ -219,7 +219,8 @@ def _read(
     config = config.settled(len(found.parts["train"]), fits)
     if chosen is not None and ranks.size == 1:
         progress.update("measuring how long it will take")
-        progress.note(choice.expectation(config, found))
+        if expectation := choice.expectation(config, found):
+            progress.note(expectation)
     seen = loaded = load_set(found, config, progress, ranks)
     if config.computes_vectors:
         with ranks.main_first():  # which keeps them for the others

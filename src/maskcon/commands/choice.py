@@ -17,6 +17,7 @@ import torch
 from maskcon.commands.sources import load_set, resolved
 from maskcon.config import READING_FIELDS, SMALL_IMAGE, Config
 from maskcon.data import Found, fitting_size
+from maskcon.errors import InputError
 from maskcon.model import here
 from maskcon.model.recommended import RECOMMENDED
 from maskcon.runtime.device import pick_device
@@ -111,14 +112,19 @@ def choose(config: Config, found: Found) -> Choice:
     return Choice("frozen", f"{why}; the best whose weights are here", options)
 
 
-def expectation(config: Config, found: Found) -> str:
+def expectation(config: Config, found: Found) -> str | None:
     """How long a run will take, measured on some of its pictures, in a line.
+
+    None where these cannot be used: whoever reads all of them tells that better.
 
     Args:
         config: of the run, settled.
         found: its set, split.
     """
-    seconds = _of_vectors(config, found) if config.freeze else _of_steps(config, found)
+    try:
+        seconds = _of_vectors(config, found) if config.freeze else _of_steps(config, found)
+    except InputError:
+        return None
     if config.freeze:
         count = sum(len(part) for part in found.parts.values())
         return (
