@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import pickle
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -135,7 +136,6 @@ def ours(*, root: str, threads: int, encoder: str) -> Turn:
 
 def script(*, root: str, threads: int, **network: Any) -> Turn:
     """The side of a plain script."""
-    import joblib
     from sklearn.neighbors import NearestNeighbors
 
     torch.set_num_threads(threads)
@@ -158,7 +158,7 @@ def script(*, root: str, threads: int, **network: Any) -> Turn:
             groups[rows] = [f"{name} {g}" for g in _split(x[rows])]
         with tempfile.TemporaryDirectory(prefix="maskcon-") as out:
             neighbours = NearestNeighbors(metric="cosine").fit(x)
-            joblib.dump((neighbours, files, groups), Path(out) / "index.joblib")
+            Path(out, "index.pickle").write_bytes(pickle.dumps((neighbours, files, groups)))
             (Path(out) / "page.html").write_text(_page(files, groups), encoding="utf-8")
 
     return timed(work, len(files))

@@ -19,7 +19,8 @@ def backbones(measure: bool, device: str, json: Path | None, overwrite: bool) ->
     """Networks that others trained, by the short names that --backbone takes.
 
     GMACs are the work of one image of 224 px, so they say which is faster. The licence is that of
-    the weights. --init imagenet takes those that are on this machine, --download fetches others.
+    the weights. Those that are on this machine are in a Python package, or in the cache of the hub
+    or of torch; --init imagenet takes them, --download fetches others.
     """
     from maskcon import commands
     from maskcon.runtime.files import output, write_json
@@ -32,7 +33,7 @@ def backbones(measure: bool, device: str, json: Path | None, overwrite: bool) ->
             rows = commands.backbones(measure=measure, device=device, progress=progress)
         if json is not None:
             write_json(json, rows)
-    head = ["name", "trained by", "licence", "weights here", "M", "GMACs", "px"]
+    head = ["name", "trained by", "licence", "weights", "M", "GMACs", "px"]
     table = [[*head, *(["images/s"] if measure else [])]]
     for row in rows:
         texts = [row["short"], row["trained"], row["licence"], row["source"] or "no"]

@@ -28,7 +28,7 @@ class Weights:
     """A file of weights.
 
     Attributes:
-        source: what brought it, for people.
+        source: what brought it: "package" of Python, or the cache of "hub" or "torch".
         path: where it is.
     """
 
@@ -42,7 +42,7 @@ def packaged(name: str) -> Weights | None:
     spec = find_spec(module) if module else None
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         for path in sorted(Path(folder, "models").glob("*.pth")):
-            return Weights("a Python package", path)
+            return Weights("package", path)
     return None
 
 
@@ -74,7 +74,7 @@ def _timms(name: str) -> Iterator[tuple[str, Path]]:
         for file in ("model.safetensors", own.removesuffix(".bin") + ".safetensors", own):
             path = try_to_load_from_cache(told.hf_hub_id, file)
             if isinstance(path, str):
-                yield "the hub's cache", Path(path)
+                yield "hub", Path(path)
     elif told.url:
         yield _kept(told.url)
 
@@ -90,4 +90,4 @@ def _torchvisions(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _kept(url: str) -> tuple[str, Path]:
-    return "torch's cache", Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(url).path).name)
+    return "torch", Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(url).path).name)

@@ -34,9 +34,9 @@ class Recommended(NamedTuple):
         return self.licence != _META
 
 
-_APACHE, _BSD, _META = "Apache-2.0", "BSD-3-Clause", "DINOv3 (not free)"
-_IN1K, _IN22K, _CAPTIONS = "ImageNet-1k's labels", "ImageNet-22k's labels", "captions"
-_V2, _V3 = "DINOv2, no labels", "DINOv3, no labels"
+_APACHE, _BSD, _META = "Apache-2.0", "BSD-3-Clause", "DINOv3, not free"
+_IN1K, _IN22K, _CAPTIONS = "ImageNet-1k", "ImageNet-22k", "captions"
+_ALONE = "no labels"
 _SIGLIP, _CLIP = "vit_base_patch16_siglip_224.v2_webli", "vit_base_patch16_clip_224.openai"
 # fmt: off
 _ROWS = (
@@ -47,11 +47,11 @@ _ROWS = (
     ("resnet50", "resnet50", 23.5, 4.1, 224, _BSD, _IN1K),
     ("convnext-t", "timm/convnext_tiny.fb_in22k", 27.8, 4.5, 224, _APACHE, _IN22K),
     ("convnext-b", "timm/convnext_base.fb_in22k", 87.6, 15.4, 224, _APACHE, _IN22K),
-    ("dinov2-s", "timm/vit_small_patch14_dinov2.lvd142m", 22.1, 6.1, 518, _APACHE, _V2),
-    ("dinov2-b", "timm/vit_base_patch14_dinov2.lvd142m", 86.6, 23.2, 518, _APACHE, _V2),
-    ("dinov2-l", "timm/vit_large_patch14_dinov2.lvd142m", 304.4, 81.0, 518, _APACHE, _V2),
-    ("dinov3-s", "timm/vit_small_patch16_dinov3.lvd1689m", 21.6, 4.7, 256, _META, _V3),
-    ("dinov3-b", "timm/vit_base_patch16_dinov3.lvd1689m", 85.6, 17.9, 256, _META, _V3),
+    ("dinov2-s", "timm/vit_small_patch14_dinov2.lvd142m", 22.1, 6.1, 518, _APACHE, _ALONE),
+    ("dinov2-b", "timm/vit_base_patch14_dinov2.lvd142m", 86.6, 23.2, 518, _APACHE, _ALONE),
+    ("dinov2-l", "timm/vit_large_patch14_dinov2.lvd142m", 304.4, 81.0, 518, _APACHE, _ALONE),
+    ("dinov3-s", "timm/vit_small_patch16_dinov3.lvd1689m", 21.6, 4.7, 256, _META, _ALONE),
+    ("dinov3-b", "timm/vit_base_patch16_dinov3.lvd1689m", 85.6, 17.9, 256, _META, _ALONE),
     ("siglip2-b", f"timm/{_SIGLIP}", 92.9, 17.7, 224, _APACHE, _CAPTIONS),
     ("clip-b", f"timm/{_CLIP}", 85.8, 17.6, 224, _APACHE, _CAPTIONS),
 )
