@@ -66,7 +66,10 @@ CASES = {
         "export RUN --to atlas --projection pca -o a.parquet --overwrite", ("a.parquet",)
     ),
     "pack": Case("data pack RUN.pictures p.pack --size 16 --overwrite", ("p.pack",)),
-    "check": Case("data check RUN.pictures --json c.json --overwrite", ("c.json",)),
+    # with a method, as it says no time then, which is another one in each run
+    "check": Case(
+        "data check RUN.pictures --method maskcon --json c.json --overwrite", ("c.json",)
+    ),
     "eval": Case("eval RUN --data RUN.pictures --json v.json --overwrite", ("v.json",)),
     "compare": Case(
         "compare RUN --csv c.csv --latex c.tex --picture c.png --overwrite",
