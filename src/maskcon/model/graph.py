@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -131,11 +132,17 @@ def onnxruntime_of(content: bytes, threads: int) -> Engine:
     return run
 
 
-def openvino_of(content: bytes, callers: int) -> Engine:
-    """A graph as a function of images, each call on one core; `callers` threads may call it."""
+@cache
+def _openvino() -> Any:
+    """OpenVINO's core, one for the process: requests of threads may outlive an engine."""
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def openvino_of(content: bytes, callers: int) -> Engine:
+    """A graph as a function of images, each call on one core; `callers` threads may call it."""
+    core = _openvino()
     options = {
         "INFERENCE_NUM_THREADS": callers,
         "NUM_STREAMS": callers,
