@@ -17,8 +17,13 @@ from PIL import Image
 from torch import nn
 
 from maskcon import commands
-from maskcon.benchmark.embedding import encoder_of, levels_of, processor_time, timed
-from maskcon.benchmark.loader import photographs
+from maskcon.benchmark.embedding import (
+    encoder_of,
+    levels_of,
+    pictures_of,
+    processor_time,
+    timed,
+)
 from maskcon.benchmark.sides import Comparison, Side, Turn, target
 from maskcon.config import Config
 from maskcon.data.images import IMAGENET_STATISTICS
@@ -75,10 +80,7 @@ def answer(
     threads = Config(workers=threads).readers
     network: dict[str, Any] = {"backbone": backbone, "image_size": image_size}
     with tempfile.TemporaryDirectory(prefix="maskcon-") as scratch:
-        place = Path(scratch) / "set" if data is None else Path(data)
-        if data is None:
-            progress.update(f"making {images:,} JPEGs")
-            photographs(place, images, 700, 480)
+        place = pictures_of(data, images, Path(scratch), progress)
         saved = Path(scratch) / "encoder"
         saved.mkdir()
         encoder = encoder_of(**network)

@@ -81,10 +81,7 @@ def embedding(
     threads = Config(workers=threads).readers
     network: dict[str, Any] = {"backbone": backbone, "image_size": image_size}
     with tempfile.TemporaryDirectory(prefix="maskcon-") as scratch:
-        place = Path(scratch) / "set" if data is None else Path(data)
-        if data is None:
-            progress.update(f"making {images:,} JPEGs")
-            photographs(place, images, 700, 480)
+        place = pictures_of(data, images, Path(scratch), progress)
         graph = ""
         if {"onnxruntime", "OpenVINO"} & {*sides}:
             progress.update("exporting the graph")
@@ -106,6 +103,15 @@ def embedding(
             progress=progress,
         ).run()
     return {**record, **processor_time(answers), "targets": _targets(record)}
+
+
+def pictures_of(data: str | Path | None, images: int, scratch: Path, progress: Progress) -> Path:
+    """The folder of pictures that is given, or one of so many JPEGs that are made."""
+    if data is not None:
+        return Path(data)
+    progress.update(f"making {images:,} JPEGs")
+    photographs(scratch / "set", images, 700, 480)
+    return scratch / "set"
 
 
 def processor_time(answers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:

@@ -22,6 +22,17 @@ _DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1
 _REPEATS = click.option("--repeats", type=int, default=5, help="turns of each side [5]")
 
 
+# Of what begins with files of pictures.
+_BACKBONE = click.option(
+    "--backbone",
+    default="timm/tf_efficientnet_lite0",
+    help="with random weights [timm/tf_efficientnet_lite0]",
+)
+_SIZE = click.option("--image-size", type=int, default=224, help="in pixels [224]")
+_THREADS = click.option(
+    "--threads", type=int, default=0, help="of each side; 0 is one for each core [0]"
+)
+
 _JSON = click.option("--json", type=PATH, help="write the figures to this file")
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="replace that file")
 
@@ -96,15 +107,11 @@ def recall(**options: Any) -> None:
 
 @benchmark.command()
 @click.option("--sides", help="some of the sides, with commas [those that are installed]")
-@click.option(
-    "--backbone",
-    default="timm/tf_efficientnet_lite0",
-    help="with random weights [timm/tf_efficientnet_lite0]",
-)
-@click.option("--image-size", type=int, default=224, help="in pixels [224]")
+@_BACKBONE
+@_SIZE
 @click.option("--data", type=PATH, help="a folder of pictures [JPEGs made on the fly]")
 @click.option("--images", type=int, default=512, help="how many of them [512]")
-@click.option("--threads", type=int, default=0, help="of each side; 0 is one for each core [0]")
+@_THREADS
 @_REPEATS
 @_JSON
 @_OVERWRITE
@@ -120,15 +127,11 @@ def embed(sides: str | None, **options: Any) -> None:
 
 
 @benchmark.command()
-@click.option(
-    "--backbone",
-    default="timm/tf_efficientnet_lite0",
-    help="with random weights [timm/tf_efficientnet_lite0]",
-)
-@click.option("--image-size", type=int, default=224, help="in pixels [224]")
+@_BACKBONE
+@_SIZE
 @click.option("--data", type=PATH, help="a folder for each class [JPEGs made on the fly]")
 @click.option("--images", type=int, default=512, help="how many of those [512]")
-@click.option("--threads", type=int, default=0, help="of each side; 0 is one for each core [0]")
+@_THREADS
 @click.option("--repeats", type=int, default=3, help="turns of each side [3]")
 @_JSON
 @_OVERWRITE
