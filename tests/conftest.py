@@ -50,6 +50,15 @@ def own_cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def one_thread():
+    """For what is compared to the bit, or over many steps: threads sum in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def blank_drawings():
     """Runs draw blank pictures."""

@@ -147,7 +147,7 @@ def test_one_process_in_a_folder(tmp_path, pictures):
     assert not (out / runs.LOCK).exists()
 
 
-def test_a_clock_that_goes_back(tmp_path, pictures, unbroken, monkeypatch):
+def test_a_clock_that_goes_back(tmp_path, pictures, unbroken, monkeypatch, one_thread):
     out = tmp_path / "run"
     shutil.copytree(unbroken[0], out)
     (out / "last.ckpt").unlink()

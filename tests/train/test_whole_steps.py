@@ -145,15 +145,6 @@ def components(z: Tensor) -> list[int]:
     return names
 
 
-@pytest.fixture
-def one_thread():
-    """For both sides: sums in another order drift apart over ten steps."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("method", "options"),
     [
