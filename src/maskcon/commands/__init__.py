@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from maskcon.commands._report import report
     from maskcon.commands._reproduce import reproduce
     from maskcon.commands._search import search
+    from maskcon.commands._serve import serve
     from maskcon.commands._train import train
     from maskcon.commands._train_seeds import train_seeds
     from maskcon.commands._vectors import vectors
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 # of its own, `maskcon.benchmark.BENCHMARKS`.
 COMMANDS = {
     "Train and judge": ("train", "demo", "reproduce", "eval", "compare", "report"),
-    "Find and search": ("discover", "embed", "index", "search", "export"),
+    "Find and search": ("discover", "embed", "index", "search", "serve", "export"),
     "Data": ("data", "datasets"),
     "Other": ("methods", "backbones", "vectors", "benchmark"),
 }

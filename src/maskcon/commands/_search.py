@@ -94,7 +94,7 @@ def search(  # longer than a screen for the sake of what it says of its options
         for option, file in outputs.items():
             check_apart([file], [*confine.files_of(asked), *own, *shown], option)
         machine = {"device": device, "precision": precision, "backend": backend}
-        encoder = _encoder(there, Path(index), run, machine)
+        encoder = encoder_of(there, Path(index), run, machine)
         known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
         all_readable(known.skipped, len(asked), skip_unreadable)
         without = _itself(there, known)
@@ -161,7 +161,7 @@ def _queries(queries: Any) -> Pictures:
     return Files(paths)
 
 
-def _encoder(
+def encoder_of(
     index: Index, file: Path, run: str | Path | None, machine: Mapping[str, Any]
 ) -> Encoder:
     """The encoder that the index was made with."""

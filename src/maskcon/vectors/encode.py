@@ -216,7 +216,7 @@ def of_pictures(
     errors: list[tuple[int, str]] = []
 
     def read(row: int) -> Tensor:
-        return torch.from_numpy(_square(pictures, row, size))
+        return torch.from_numpy(as_square(pictures, row, size))
 
     count = len(pictures)
     for row, result in each(read, count, threads, Silent(), ""):
@@ -231,7 +231,7 @@ def of_pictures(
             rows, squares, errors = [], [], []
 
 
-def _square(pictures: Pictures, row: int, size: int) -> np.ndarray:
+def as_square(pictures: Pictures, row: int, size: int) -> np.ndarray:
     """A picture as a network takes it, uint8 [size, size, 3], resized as in evaluation."""
     if size <= SMALL_IMAGE:
         return square(pictures.decode(row), size)

@@ -1,0 +1,1 @@
+"""A server on this machine: its safety, its operations, and what they do."""

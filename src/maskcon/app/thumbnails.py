@@ -1,0 +1,184 @@
+"""Pictures by their number, small and large; one that was deleted or changed is told as that."""
+
+import asyncio
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from starlette.responses import Response
+
+from maskcon.app.operations import Asked, Operation, Refused, Schema
+from maskcon.data.pictures import Files, content_hash
+from maskcon.data.thumbnails import thumbnail
+from maskcon.errors import InputError
+from maskcon.search.index import Index
+
+SIZES = (64, 128, 256)  # sides of a thumbnail in pixels
+LARGEST = 2048  # of a picture
+KEPT = 64 * 2**20  # bytes of JPEG that are kept in memory
+THREADS = 2  # that decode
+HERE, MISSING, CHANGED = "here", "missing", "changed"
+ID: Schema = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+
+
+class Photos:
+    """The photographs of an index, by their rows.
+
+    No name that a client sends is ever opened: the files are those of the index.
+
+    Attributes:
+        names: what each is called: its path below the folder that all of them are in.
+    """
+
+    def __init__(self, index: Index):
+        paths = index.rows["path"].to_pylist()
+        self.files, self.names = Files(paths), below(paths)
+        self._digests, self._small = index.rows["digest"], index.rows["thumbnail"]
+        self._states: dict[tuple[int, int, int], str] = {}
+        self._made: OrderedDict[tuple[int, int, int, int], bytes] = OrderedDict()
+        self._bytes, self._lock = 0, threading.Lock()
+        self._threads = ThreadPoolExecutor(THREADS, "thumbnails")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def check(self, row: int) -> int:
+        """A row that there is.
+
+        Raises:
+            Refused: there is none such.
+        """
+        if not 0 <= row < len(self):
+            raise Refused(404, f"there is no picture {row}: expected 0 to {len(self) - 1}")
+        return row
+
+    def state(self, row: int) -> str:
+        """Whether a picture is "here", "missing", or "changed" since it was put into the index.
+
+        One that lies in a table is as the index knows it. It decodes a picture of which it is not
+        known yet; ask in a thread.
+        """
+        stamp = self._stamp(row)
+        if stamp is None:
+            return MISSING if self._is_file(row) else HERE
+        key = (row, *stamp)
+        if key not in self._states:
+            self._states[key] = self._compared(row)
+        return self._states[key]
+
+    async def seen(self, row: int) -> str:
+        """The same in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.state, row)
+
+    async def jpeg(self, row: int, side: int) -> tuple[bytes, str]:
+        """A picture as JPEG, its longer side `side` pixels at most, and its state.
+
+        Raises:
+            Refused: it is missing, or cannot be read any more.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._jpeg, row, side
+        )
+
+    def _jpeg(self, row: int, side: int) -> tuple[bytes, str]:
+        state, stamp = self.state(row), self._stamp(row)
+        kept = self._small[row].as_py()
+        if stamp is None or (state == HERE and side == SIZES[0]):
+            if kept is not None and state == HERE:
+                return kept, state
+            if stamp is None:
+                raise Refused(404, f"the file of picture {row}, {self.names[row]}, is not there")
+        assert stamp is not None
+        key = (row, side, *stamp)
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key], state
+        try:
+            made = thumbnail(self.files.decode(row), side)
+        except InputError as error:
+            raise Refused(404, f"picture {row}, {self.names[row]}: {error}") from error
+        self._keep(key, made)
+        return made, state
+
+    def _keep(self, key: tuple[int, int, int, int], made: bytes) -> None:
+        with self._lock:
+            if key not in self._made:
+                self._bytes += len(made)
+            self._made[key] = made
+            while self._bytes > KEPT:
+                self._bytes -= len(self._made.popitem(last=False)[1])
+
+    def _is_file(self, row: int) -> bool:
+        """Whether a row's name is a path, and not a place in a table."""
+        return Path(self.files.paths[row]).is_absolute()
+
+    def _stamp(self, row: int) -> tuple[int, int] | None:
+        """Size and time of a file; None where there is none."""
+        try:
+            now = Path(self.files.paths[row]).stat()
+        except (OSError, ValueError):
+            return None
+        return now.st_size, now.st_mtime_ns
+
+    def _compared(self, row: int) -> str:
+        before = self._digests[row].as_py()
+        if before is None:
+            return HERE
+        try:
+            return HERE if content_hash(self.files.decode(row)) == before else CHANGED
+        except InputError:
+            return CHANGED
+
+
+def below(paths: Sequence[str]) -> list[str]:
+    """Paths without the folder that all of them are in."""
+    absolute = [path for path in paths if Path(path).is_absolute()]
+    if len(absolute) < len(paths) or not paths:
+        return list(paths)
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    return [os.path.relpath(path, folder) for path in paths]
+
+
+def operations(photos: Photos) -> list[Operation]:
+    """What can be asked of photographs."""
+
+    async def small(asked: Asked) -> Response:
+        return await _shown(photos, asked.values["id"], asked.values["size"])
+
+    async def large(asked: Asked) -> Response:
+        return await _shown(photos, asked.values["id"], LARGEST)
+
+    size: Schema = {"type": "integer", "enum": list(SIZES), "default": SIZES[1]}
+    jpeg = ("image/jpeg", {"type": "string", "contentMediaType": "image/jpeg"})
+    return [
+        Operation(
+            "GET",
+            "/thumb/{id}",
+            "a picture as a small JPEG",
+            small,
+            {"id": ID, "size": size},
+            answer=jpeg,
+            refusals=(404,),
+        ),
+        Operation(
+            "GET",
+            "/picture/{id}",
+            f"a picture as JPEG, uncropped, at most {LARGEST} pixels wide and high",
+            large,
+            {"id": ID},
+            answer=jpeg,
+            refusals=(404,),
+        ),
+    ]
+
+
+async def _shown(photos: Photos, row: int, side: int) -> Response:
+    made, state = await photos.jpeg(photos.check(row), side)
+    kept = f"private, max-age={60 if state == HERE else 0}"
+    return Response(
+        made, media_type="image/jpeg", headers={"Cache-Control": kept, "Photo-State": state}
+    )

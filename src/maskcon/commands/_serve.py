@@ -1,0 +1,110 @@
+"""An index over HTTP."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from maskcon.commands._index import opened
+from maskcon.commands._search import encoder_of
+from maskcon.errors import InputError
+from maskcon.runtime.progress import Progress, follower
+
+TOKEN = "MASKCON_TOKEN"
+
+
+def serve(
+    source: str | Path,
+    *,
+    run: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    device: str = "auto",
+    precision: str | None = None,
+    backend: str | None = None,
+    ready: Callable[[str], None] = print,
+    progress: Progress | None = None,
+) -> None:
+    """Answer searches in an index over HTTP, until the process is told to end.
+
+    Nothing can be changed. Each request shows a token: that of `$MASKCON_TOKEN`, or a random one.
+
+    Args:
+        source: a file of `index`.
+        run: the run folder with the encoder; by default the one that the index was made with.
+        host: where to listen; 127.0.0.1 lets nobody but this machine ask.
+        port: where to listen; 0 is any that is free.
+        device: as `Encoder.load` takes it.
+        precision: as `Encoder.load` takes it.
+        backend: as `Encoder.load` takes it.
+        ready: told the address, the token in it, when the server can be asked.
+        progress: told how it goes.
+
+    Raises:
+        InputError: something given cannot be used, or the extra `app` is not installed.
+    """
+    try:
+        from maskcon.app import uploads
+        from maskcon.app.guard import Access
+        from maskcon.app.server import run as run_server
+    except ImportError as error:
+        raise InputError(
+            f"serving needs Starlette and uvicorn, which cannot be imported ({error}): pip install "
+            "'maskcon[app]'"
+        ) from error
+    progress = follower(progress)
+    token = os.environ.get(TOKEN)
+    chosen: dict[str, Any] = {} if token is None else {"token": token}
+    access = Access(host, port, read_only=True, **chosen)
+    index = opened(Path(source), progress)
+    index.bounded(1)
+    machine = {"device": device, "precision": precision, "backend": backend}
+    encoder = encoder_of(index, Path(source), run, machine)
+    progress.close()
+    uploads.prepare()
+    run_server(made(index, encoder, access, Path(source).name), access, ready=ready)
+
+
+def made(index: Any, encoder: Any, access: Any, name: str) -> Any:
+    """The application that serves an index.
+
+    Args:
+        index: an `Index`.
+        encoder: its `Encoder`.
+        access: who may ask.
+        name: what it is called.
+    """
+    from maskcon.app import searching, thumbnails
+    from maskcon.app.operations import Asked, Operation
+    from maskcon.app.server import application
+
+    photos, searcher = thumbnails.Photos(index), searching.Searcher(index, encoder)
+
+    async def about(asked: Asked) -> Any:
+        return {
+            "name": name,
+            "pictures": len(index),
+            "width": index.vectors.shape[1],
+            "kind": index.kind,
+            "recall": index.about.recall,
+            "encoder": index.about.identity,
+            "image_size": index.about.image_size,
+            "description": "/openapi.json",
+        }
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        yield
+        searcher.close()
+
+    return application(
+        [
+            Operation("GET", "/", "what is served", about),
+            *searching.operations(searcher, photos),
+            *thumbnails.operations(photos),
+        ],
+        access,
+        title=f"maskcon: {name}",
+        lifespan=lifespan,
+    )
