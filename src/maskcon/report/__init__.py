@@ -9,5 +9,5 @@ sprites     small pictures, many in one
 drawing     curves and bars as SVG
 sections    the parts of the page as HTML
 build       all of it as one page
-page.html, page.css, map.js, page.js    the page's frame, looks and behaviour
+page.html, page.css, parts.js, map.js, page.js    the page's frame, looks and behaviour
 """

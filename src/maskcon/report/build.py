@@ -26,6 +26,7 @@ from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator, seed_of
 
 NEIGHBOURS = 10  # of each picture that a page shows
+SCRIPTS = ("parts.js", "map.js", "page.js")  # in this order; the app has the first two as well
 FOUND = ("right", "near", "wrong")  # what the nearest picture of each may be
 
 
@@ -192,7 +193,7 @@ def assemble(parts: Mapping[str, str], block: str, uris: Sequence[str]) -> str:
     """
     folder = resources.files("maskcon.report")
     style = folder.joinpath("page.css").read_text("utf-8")
-    script = "\n".join(folder.joinpath(name).read_text("utf-8") for name in ("map.js", "page.js"))
+    script = "\n".join(folder.joinpath(name).read_text("utf-8") for name in SCRIPTS)
     images = "\n".join(f'<img class="sheet" hidden alt="" src="{uri}">' for uri in uris)
     frame = Template(folder.joinpath("page.html").read_text("utf-8"))
     title, shown = parts["title"], {**parts, "title": escape(parts["title"])}

@@ -239,6 +239,29 @@ class PlaceMap {
     }
   }
 
+  /**
+   * Where the names of classes stand: at the middle of their shown points, the tightest first.
+   * @param key number of the class of each point; below 0 is none
+   * @param name(number) -> text
+   */
+  middles(key, name) {
+    const groups = new Map();
+    for (let i = 0; i < this.x.length; i++) {
+      if (!this.shown[i] || key[i] < 0) continue;
+      if (!groups.has(key[i])) groups.set(key[i], []);
+      groups.get(key[i]).push(i);
+    }
+    const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+    const found = [...groups].map(([number, members]) => {
+      const [x, y] = [this.x, this.y].map((all) => middle(members.map((i) => all[i])));
+      const off = members.map((i) => Math.abs(this.x[i] - x) + Math.abs(this.y[i] - y));
+      const whole = name(number);
+      const text = whole.length > 28 ? whole.slice(0, 27) + "…" : whole;
+      return { text, x, y, spread: middle(off) / Math.sqrt(members.length) };
+    });
+    return found.sort((a, b) => a.spread - b.spread);
+  }
+
   /** The drawn point nearest to a place on the canvas, within reach; -1 is none. */
   nearest(px, py, reach = Math.max(REACH, this.side / 2)) {
     let best = -1;

@@ -18,7 +18,6 @@ const MEANING = data.fine
   : ["the same coarse class", "", "another coarse class"];
 const PER_PAGE = 50;
 
-const byId = (id) => document.getElementById(id);
 const related = (index) => neighbours.subarray(index * data.k, (index + 1) * data.k);
 const classOf = (index) => data.classNames[label[index]];
 const coarseOf = (index) => data.coarseNames[coarse[index]];
@@ -26,19 +25,6 @@ const coarseOf = (index) => data.coarseNames[coarse[index]];
 function verdict(query, other) {
   if (label[query] === label[other]) return 0;
   return coarse[query] === coarse[other] ? 1 : 2;
-}
-
-/** An element with a class, text or children; text is never HTML. */
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-/** A name that somebody gave: text that runs its own way and may break after "_". */
-function named(name) {
-  const parts = name.split(/(?<=_)/);
-  return element("bdi", {}, ...parts.flatMap((part, i) => (i ? [element("wbr"), part] : [part])));
 }
 
 // Pictures: each lies on one of the sheets.
@@ -84,23 +70,8 @@ async function loadSheets() {
 
 // Colours.
 
-const scheme = window.matchMedia("(prefers-color-scheme: dark)");
-let dark = scheme.matches; // kept: reading it again would swallow the event of a change
-
-function colourOf(number) {
-  const hue = (number * 137.508 + 20) % 360; // neighbours in number are far apart in hue
-  const light = (dark ? 66 : 46) + [0, 9, -9][Math.floor(number / 7) % 3];
-  return `hsl(${hue.toFixed(1)} ${dark ? 65 : 62}% ${light}%)`;
-}
-
 const FOUND = { light: ["#2a7f3f", "#b97f00", "#c23b22"], dark: ["#5cc47a", "#eab308", "#f2755c"] };
 const foundColour = (number) => FOUND[dark ? "dark" : "light"][number];
-
-function inkOf() {
-  const style = getComputedStyle(document.documentElement);
-  const get = (name) => style.getPropertyValue(name).trim();
-  return { paper: get("--paper"), text: get("--ink"), line: get("--soft"), ring: get("--accent") };
-}
 
 const paints = {
   coarse: (index) => coarse[index],
@@ -118,21 +89,7 @@ function styles(key) {
 let labelled = [];
 
 function placeLabels() {
-  const groups = new Map();
-  for (let i = 0; i < points; i++) {
-    if (!map.shown[i]) continue;
-    if (!groups.has(label[i])) groups.set(label[i], []);
-    groups.get(label[i]).push(i);
-  }
-  const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
-  labelled = [...groups].map(([number, members]) => {
-    const at = [middle(members.map((i) => x[i])), middle(members.map((i) => y[i]))];
-    const spread = middle(members.map((i) => Math.abs(x[i] - at[0]) + Math.abs(y[i] - at[1])));
-    const name = data.classNames[number];
-    const text = name.length > 28 ? name.slice(0, 27) + "…" : name;
-    return { text, x: at[0], y: at[1], spread: spread / Math.sqrt(members.length) };
-  });
-  labelled.sort((a, b) => a.spread - b.spread);
+  labelled = map.middles(label, (number) => data.classNames[number]);
 }
 
 // The panel: what is known of a picture.

@@ -1,0 +1,70 @@
+// Learning: one button, how far it is, before and after, and whether to keep it.
+
+/* global byId, element */
+import { get, post } from "./api.js";
+import { attempt, isNamed, on, plural, refresh, say, state } from "./store.js";
+
+let timer = 0;
+const RUNS = ["waiting", "running"];
+
+function button(words, act, primary = false) {
+  const made = element("button", { type: "button", className: primary ? "edits primary" : "edits", textContent: words });
+  made.addEventListener("click", act);
+  return made;
+}
+
+const send = (path, words) => async () => {
+  const answer = await attempt(() => post(path));
+  if (!answer) return;
+  if (words) {
+    await attempt(refresh);
+    say(words);
+  }
+  await paint();
+};
+
+const shown = (value) => (typeof value !== "number" ? String(value ?? "–")
+  : Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3));
+
+/** What it was and what it is, a row for each measure. */
+function beside(before, after) {
+  const rows = Object.keys({ ...before, ...after }).map((name) => element("tr", {},
+    element("th", { scope: "row", textContent: name }),
+    element("td", { textContent: shown(before?.[name]) }), element("td", { textContent: shown(after?.[name]) })));
+  const head = ["", "before", "after"].map((text) => element("th", { scope: "col", textContent: text }));
+  return element("div", { className: "scroll" }, element("table", {},
+    element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)));
+}
+
+function known() {
+  const named = state.groups.filter(isNamed).length;
+  return `${plural(named, "group")} of ${state.groups.length} named.`;
+}
+
+async function paint() {
+  clearTimeout(timer);
+  const job = await attempt(() => get("job"));
+  if (!job) return;
+  const box = byId("learning");
+  if (RUNS.includes(job.state)) {
+    const bar = box.querySelector("progress") ?? element("progress", { max: 1 });
+    bar.value = job.fraction ?? 0;
+    bar.setAttribute("aria-label", "Learning");
+    box.replaceChildren(bar, element("p", { textContent: job.words ?? job.step ?? "Learning…" }));
+    if (!byId("view-learn").hidden) timer = setTimeout(paint, 1000);
+  } else if (job.state === "done") {
+    box.replaceChildren(element("p", { textContent: job.words || "It has learned. Keep what it found?" }), beside(job.before, job.after),
+      element("p", { className: "buttons" }, button("Keep", send("learn/keep", "Kept: the groups are those of the new network"), true),
+        button("Discard", send("learn/discard", "Discarded: everything is as it was"))));
+  } else {
+    const failed = job.state === "failed" ? [element("p", { className: "warning", textContent: job.words })] : [];
+    box.replaceChildren(...failed, element("p", { textContent: known() }), button("Learn", send("learn"), true));
+  }
+}
+
+export const learnView = {
+  start() {
+    for (const name of ["groups", "job"]) on(name, () => { if (!byId("view-learn").hidden) paint(); });
+  },
+  show: paint,
+};
