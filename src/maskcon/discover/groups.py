@@ -122,17 +122,13 @@ def _divisions(
     granularity: Mapping[int, int | str],
     seed: int,
 ) -> tuple[Division, ...]:
-    cuts = {name: questions.cut(shift) for name, shift in GRANULARITY.items()}
+    cuts = {name: questions.cut(GRANULARITY[name]) for name in ("coarser", "finer")}
+    chosen = nodes_of(grown, questions, granularity)
     strength, asked = questions.different(), questions.asked()
     x = features.detach().cpu().float().numpy()
     divisions = []
-    for c, g in enumerate(grown):
-        wanted = granularity.get(g.label, "usual")
-        whole = len(g.rows) < FEWEST and not asked[c]
-        if isinstance(wanted, int):
-            nodes = g.tree.into(wanted)
-        else:
-            nodes = np.array([2 * g.tree.leaves - 2]) if whole else cuts[wanted][c]
+    for c, (g, nodes) in enumerate(zip(grown, chosen, strict=True)):
+        whole = _whole(g, asked[c])
         low, high = (len(nodes) if whole else len(cuts[w][c]) for w in ("coarser", "finer"))
         how: HOW = "answered" if asked[c] else "too few images" if whole else "estimated"
         number = Number(
@@ -140,7 +136,7 @@ def _divisions(
             min(low, len(nodes)),
             max(high, len(nodes)),
             _weakest(g.tree, nodes, strength[c]),
-            "given" if isinstance(wanted, int) else how,
+            "given" if isinstance(granularity.get(g.label), int) else how,
         )
         told = labels[g.rows]
         if g.label in numbers or (told != UNKNOWN).any():
@@ -149,6 +145,35 @@ def _divisions(
         else:
             divisions.append(_cut(g, x[g.rows], number, nodes, strength[c]))
     return tuple(divisions)
+
+
+def nodes_of(
+    grown: Sequence[Grown], questions: Questions, granularity: Mapping[int, int | str]
+) -> list[np.ndarray]:
+    """The nodes of each class's tree that are groups, after all that was said.
+
+    Args:
+        grown: the trees of the coarse classes.
+        questions: about them, and what was answered and named.
+        granularity: by coarse label, a word of `GRANULARITY` or the number of the tree's groups.
+    """
+    words = {"usual", *(word for word in granularity.values() if isinstance(word, str))}
+    cuts = {word: questions.cut(GRANULARITY[word]) for word in words}
+    asked, found = questions.asked(), []
+    for c, g in enumerate(grown):
+        wanted = granularity.get(g.label, "usual")
+        if isinstance(wanted, int):
+            found.append(g.tree.into(wanted))
+        elif _whole(g, asked[c]):
+            found.append(np.array([2 * g.tree.leaves - 2]))
+        else:
+            found.append(cuts[wanted][c])
+    return found
+
+
+def _whole(grown: Grown, asked: bool) -> bool:
+    """Whether a class is too small to be divided by what nobody has said."""
+    return len(grown.rows) < FEWEST and not asked
 
 
 def _asked_for(x: np.ndarray, found: Number, given: int | None, told: np.ndarray) -> Number:

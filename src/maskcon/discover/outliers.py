@@ -59,7 +59,7 @@ def outliers(
     far = np.zeros(len(x), bool)
     for division in divisions:
         far[division.rows[division.outlier]] = True
-    label, count = _most(x, coarse, seed)
+    label, count = votes(x, coarse, seed)
     other = (label != coarse) & (count >= MOST)
     rows = np.flatnonzero(far | other)
     rows = rows[np.lexsort((rows, -count[rows], ~other[rows]))]
@@ -69,8 +69,14 @@ def outliers(
     ]
 
 
-def _most(x: np.ndarray, coarse: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The label that most of the ten nearest others of each row have, and how many [N], [N]."""
+def votes(x: np.ndarray, coarse: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The label that most of the ten nearest others of each row have, and how many [N], [N].
+
+    Args:
+        x: as `outliers` takes them.
+        coarse: likewise.
+        seed: likewise.
+    """
     label, most = coarse.copy(), np.zeros(len(x), np.int64)
     among = np.arange(len(x))
     if len(x) > LARGEST:

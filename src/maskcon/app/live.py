@@ -1,0 +1,168 @@
+"""A project that is open: its groups now, and every change to them, on the disk first."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from maskcon.app.actions import content_of
+from maskcon.app.edits import REDO, UNDO, Edit, Edits, effective, to_redo, to_undo, undone
+from maskcon.app.state import Ground, Group, State, folded
+from maskcon.discover.groups import typical
+from maskcon.discover.outliers import MOST, NEAREST
+from maskcon.errors import InputError
+
+KEPT = 4096  # groups whose order is remembered, as long as it is of some use
+
+
+class Live:
+    """The groups of a project, which several threads read and change.
+
+    A change is folded first, which shows that it can be made; then it is written; then it
+    counts. So what was acknowledged is on the disk, and what is on the disk can be folded.
+
+    Args:
+        ground: what edits are made to.
+        edits: the log.
+        read_only: nothing is changed.
+    """
+
+    def __init__(self, ground: Ground, edits: Edits, *, read_only: bool = False):
+        self.edits, self.read_only = edits, read_only
+        self._lock = threading.RLock()
+        self._orders: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self.state = self._settled(ground)
+
+    def _settled(self, ground: Ground) -> State:
+        """The groups of a ground; their numbers are kept from now on."""
+        numbers = self.edits.numbers(ground.generation)
+        state = folded(ground, effective(self.edits.lines), numbers)
+        if not self.read_only:
+            self.edits.number(ground.generation, _new(state, numbers))
+        return state
+
+    @property
+    def revision(self) -> int:
+        """It grows with each change."""
+        return self.edits.revision
+
+    def do(self, body: Any) -> Edit:
+        """Make the edit that a client asks for.
+
+        Raises:
+            InputError: it cannot be made; nothing was changed.
+            TrainingError: it could not be written; nothing was changed.
+        """
+        with self._lock:
+            self._refuse()
+            kind, content = content_of(self.state, body)
+            return self._append(kind, content)
+
+    def undo(self) -> Edit:
+        """Undo the last edit that counts."""
+        with self._lock:
+            edit = to_undo(self.edits.lines)
+            if edit is None:
+                raise InputError("there is no edit to undo")
+            return self._about(UNDO, edit)
+
+    def redo(self) -> Edit:
+        """Make the edit that was undone last count again, where nothing was done since."""
+        with self._lock:
+            edit = to_redo(self.edits.lines)
+            if edit is None:
+                raise InputError("there is no edit to redo: none was undone, or others came since")
+            return self._about(REDO, edit)
+
+    def take_back(self, number: int) -> Edit:
+        """Undo one edit, whenever it was made; all others still count."""
+        with self._lock:
+            edit = next((e for e in effective(self.edits.lines) if e.id == number), None)
+            if edit is None:
+                raise InputError(f"there is no edit {number} that counts: look at the history")
+            return self._about(UNDO, edit)
+
+    def _about(self, kind: str, edit: Edit) -> Edit:
+        self._refuse()
+        word = "taken back" if kind == UNDO else "done again"
+        words = f"{word}: {edit.content.get('words', edit.kind)}"
+        return self._append(kind, {"edit": edit.id, "words": words})
+
+    def _append(self, kind: str, content: Mapping[str, Any]) -> Edit:
+        edit = self.edits.planned(kind, content)
+        numbers = dict(self.state.numbers)
+        if "made" in content:
+            numbers[content["made"]["coarse"], -edit.id] = content["made"]["number"]
+        ground = self.state.ground
+        state = folded(ground, effective([*self.edits.lines, edit]), numbers)
+        self.edits.append(edit, ground.generation, _new(state, self.state.numbers))
+        self.state = state
+        return edit
+
+    def _refuse(self) -> None:
+        if self.read_only:
+            raise InputError("the project was opened with --read-only: nothing can be changed")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every edit, the last one first."""
+        lines = self.edits.lines
+        gone = undone(lines)
+        return [
+            {
+                "id": line.id,
+                "time": line.time,
+                "kind": line.kind,
+                "words": line.content.get("words", line.kind),
+                "undone": line.id in gone,
+            }
+            for line in reversed(lines)
+            if line.kind not in (UNDO, REDO)
+        ]
+
+    def order(self, group: Group) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures of a group, the most typical first, and whether each is far from the others."""
+        key = group.rows.tobytes()
+        found = self._orders.get(key)
+        if found is None:
+            x = self.state.ground.x[group.rows]
+            rank, far = typical(np.ascontiguousarray(x), np.zeros(len(x), np.int64))
+            order = np.argsort(rank)
+            found = group.rows[order], far[order]
+            with self._lock:
+                if len(self._orders) >= KEPT:
+                    self._orders.pop(next(iter(self._orders)))
+                self._orders[key] = found
+        return found
+
+    def outliers(self) -> list[dict[str, Any]]:
+        """Pictures to look at first: as people marked them, far from their group, of another label.
+
+        What a person said is no outlier, or gave another coarse label, is none.
+        """
+        state = self.state
+        ground, said = state.ground, state.said
+        far = np.zeros(len(ground), bool)
+        for group in state.groups:
+            rows, is_far = self.order(group)
+            far[rows[is_far]] = True
+        label, count = ground.votes
+        now = np.array([g.label for g in ground.grown])[state.coarse]
+        other = (label != now) & (count >= MOST) & (now == ground.coarse)
+        rows = np.flatnonzero(far | other | np.isin(np.arange(len(far)), [*said.outlier]))
+        found = []
+        for row in rows[np.lexsort((rows, -count[rows], ~other[rows]))].tolist():
+            marked = said.outlier.get(row)
+            if marked is False:
+                continue
+            reasons = ["marked by a person"] if marked else []
+            reasons += ["far from all others of its group"] if far[row] else []
+            nearer = ground.names[int(label[row])] if other[row] else None
+            reasons += [f"{count[row]} of the {NEAREST} nearest are {nearer}"] if nearer else []
+            found.append({"picture": row, "reason": "; ".join(reasons), "nearer": nearer})
+        return found
+
+
+def _new(state: State, known: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
+    """Numbers that were not known before."""
+    return {key: number for key, number in state.numbers.items() if key not in known}
