@@ -510,8 +510,9 @@ def test_nothing_that_matters_is_overwritten(run, tmp_path):
 
 
 def test_folders_that_are_no_run(tmp_path):
-    for to in TARGETS:
-        with pytest.raises(InputError, match=r"has no encoder\.json"):
+    for to, target in TARGETS.items():
+        lacks = "groups.csv" if target.of == "groups" else "encoder.json"
+        with pytest.raises(InputError, match=f"has no {re.escape(lacks)}"):
             commands.export(tmp_path, to=to)
     folder = untrained(tmp_path / "e", "resnet10w16")
     with pytest.raises(InputError, match="is no run folder"):

@@ -1,4 +1,4 @@
-"""An encoder for other programs."""
+"""An encoder, or groups, for other programs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ FORMS = "; ".join(f"{name}: {target.summary}" for name, target in targets().item
 
 
 @click.command()
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, metavar="RUN|GROUPS")
 @click.option("--to", required=True, type=click.Choice(list(targets())), help=FORMS)
 @click.option("-o", "--out", type=PATH, help="file or folder [RUN/encoder.onnx and so on]")
 @click.option("--overwrite", is_flag=True, help="replace an earlier export")
@@ -24,13 +24,17 @@ FORMS = "; ".join(f"{name}: {target.summary}" for name, target in targets().item
 @click.option("--thumbnail", type=int, help="atlas: side of pictures in pixels, 0: none [64]")
 @click.option("--vectors/--no-vectors", default=None, help="atlas: a column of vectors [no]")
 @click.option("--seed", type=int, help="atlas: of the projection [0]")
+@click.option(
+    "--root", type=PATH, help="label-studio, cvat: of the pictures' names [all lie in it]"
+)
 @click.option("--device", help="atlas: auto, cpu, cuda, cuda:1, mps [auto]")
 @data_options
 def export(run: Path, to: str, out: Path | None, overwrite: bool, **options: Any) -> None:
-    """Write a run's encoder in a form that other programs read.
+    """Write a run's encoder, or groups, in a form that other programs read.
 
     RUN is a run folder. What is written is compared with the encoder first, on the run's test
-    images, and not kept where it differs.
+    images, and not kept where it differs. GROUPS is a folder that discover wrote, whose pictures
+    and names go to label-studio, cvat or fiftyone.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen
@@ -44,6 +48,8 @@ def export(run: Path, to: str, out: Path | None, overwrite: bool, **options: Any
 
 def _print(done: dict[str, Any]) -> None:
     """What was written, how near it is, how fast, and how to load it."""
+    if "labels" in done:
+        echo(f"{done['images']:,} images with {done['labels']:,} labels")
     if "agreement" in done:
         near = done["agreement"]
         echo(

@@ -1,4 +1,4 @@
-"""An encoder for other programs."""
+"""An encoder, or groups, for other programs."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ from maskcon.data import Found, hold
 from maskcon.data.sets import glyphs
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.export import Request, Target, place, targets
+from maskcon.export import Request, Target, labels, place, targets
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart
 from maskcon.runtime.progress import Progress, follower
@@ -43,23 +43,23 @@ def export(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Write a run's encoder in a form that other programs read.
+    """Write a run's encoder, or a folder of groups, in a form that other programs read.
 
-    Everything but the table of "atlas" is compared with the encoder in float32 before it is
-    kept, on pictures of the data's test split; on drawn characters where it cannot be found.
+    What holds the encoder is compared with it in float32 before it is kept, on pictures of the
+    data's test split; on drawn characters where it cannot be found.
 
     Args:
-        run: a run folder, or any folder with encoder.safetensors and encoder.json.
-        to: "onnx", "safetensors", "hf", "timm", "atlas", or what an installed package adds: see
-            `maskcon.export.targets`.
-        out: the file, or the folder of "hf"; by default one with a name of its own in the run
-            folder.
+        run: a run folder, or any folder with encoder.safetensors and encoder.json; the folder
+            that `discover` wrote for "label-studio", "cvat" and "fiftyone".
+        to: "onnx", "safetensors", "hf", "timm", "atlas", "label-studio", "cvat", "fiftyone", or
+            what an installed package adds: see `maskcon.export.targets`.
+        out: the file or folder; by default one with a name of its own in `run`.
         data: pictures of the table of "atlas", or to compare on; by default the run's own.
         overwrite: replace an earlier export.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device, for "atlas";
             and those of the form: license ("hf"); projection, neighbours, thumbnail, vectors,
-            seed ("atlas").
+            seed ("atlas"); root ("label-studio", "cvat").
 
     Returns:
         "to", "out", "files"; of compared forms "agreement" (`maskcon.export.agreement.
@@ -74,16 +74,19 @@ def export(
     progress = follower(progress)
     target = _target(to)
     own, options = _split(to, target, options)
-    device = None if target.compared else own.pop("device", "auto")
-    encoder, folder = _encoder(Path(run), device)
     asked = None if out is None else Path(out)
+    if target.of == "groups":
+        return _hand_over(to, target, Path(run), asked, overwrite, own, data, options)
+    compared = target.of == "encoder"
+    device = None if compared else own.pop("device", "auto")
+    encoder, folder = _encoder(Path(run), device)
     with ExitStack() as stack:
         stack.callback(progress.close)
         paths = stack.enter_context(place.settled(target, folder, asked, overwrite=overwrite))
         check_apart(paths, [data] if isinstance(data, str | Path) else [])
-        known = runs.read(folder)["config"] if data is None and not target.compared else {}
+        known = runs.read(folder)["config"] if data is None and not compared else {}
         images, compared_on = torch.empty(0), ""
-        if target.compared:
+        if compared:
             images, compared_on = _pictures(encoder, folder, data, options, paths, progress)
         request = Request(
             encoder,
@@ -95,9 +98,32 @@ def export(
             progress=progress,
         )
         said = target.make(request, **own)
-        if target.compared:
+        if compared:
             said["compared_on"] = compared_on
     return {"to": to, "out": str(paths[0]), "files": [str(path) for path in paths], **said}
+
+
+def _hand_over(
+    to: str,
+    target: Target,
+    folder: Path,
+    out: Path | None,
+    overwrite: bool,
+    own: Mapping[str, Any],
+    data: object,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the groups of a folder in a form of labels."""
+    unused = [*(["data"] if data is not None else []), *options]
+    if unused:
+        raise InputError(
+            f"--to {to} does not take {unused[0]}: it is of the pictures and names in "
+            f"{folder / labels.TABLE}, whichever data they come from"
+        )
+    found = labels.read(folder)
+    with place.settled(target, folder, out, overwrite=overwrite) as paths:
+        said = target.make(found, paths[0], **own)
+    return {"to": to, "out": str(paths[0]), **said}
 
 
 def _encoder(run: Path, device: str | None) -> tuple[Encoder, Path]:

@@ -1,10 +1,10 @@
-"""An encoder in the forms that other programs read: what there is, nothing heavy imported."""
+"""An encoder, or groups, in the forms that other programs read; nothing heavy is imported."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from maskcon.runtime.plugins import with_own
 from maskcon.runtime.progress import Progress
@@ -46,28 +46,30 @@ class Target:
     Attributes:
         name: of the file or folder, in the run folder, where no other is given.
         summary: for people.
-        write: a function of a `Request`, with `options` as keywords, that writes the form and
-            returns what there is to say of it; or "module:function", imported when it is asked
-            for. It raises `InputError` where it cannot, and then has written nothing.
+        write: a function of a `Request`, or of `maskcon.export.labels.Labels` and a path where it
+            is of groups; with `options` as keywords. It writes the form and returns what there is
+            to say of it. Or "module:function", imported when it is asked for. It raises
+            `InputError` where it cannot, and then has written nothing.
         options: that this form alone takes.
-        compared: it holds the encoder, and is compared with it; else it is of pictures.
+        of: what it holds: the encoder, with which it is compared; vectors of pictures; or
+            pictures with the names of their groups.
     """
 
     name: str
     summary: str
     write: Callable[..., dict[str, Any]] | str
     options: tuple[str, ...] = ()
-    compared: bool = True
+    of: Literal["encoder", "pictures", "groups"] = "encoder"
 
     @property
     def suffix(self) -> str:
         """Of the file; empty for a folder."""
         return "." + self.name.rpartition(".")[2] if "." in self.name else ""
 
-    def make(self, request: Request, **options: Any) -> dict[str, Any]:
+    def make(self, *what: Any, **options: Any) -> dict[str, Any]:
         """Write the form, as `write` does."""
         write = resolve_name(self.write) if isinstance(self.write, str) else self.write
-        return write(request, **options)
+        return write(*what, **options)
 
 
 TARGETS: dict[str, Target] = {
@@ -97,7 +99,27 @@ TARGETS: dict[str, Target] = {
         "vectors as a table with x, y and neighbours, for embedding-atlas",
         "maskcon.export.atlas:write",
         ("projection", "neighbours", "thumbnail", "vectors", "seed", "device"),
-        compared=False,
+        of="pictures",
+    ),
+    "label-studio": Target(
+        "label-studio",
+        "a folder of groups as Label Studio's tasks with predictions, and their interface",
+        "maskcon.export.label_studio:write",
+        ("root",),
+        of="groups",
+    ),
+    "cvat": Target(
+        "cvat",
+        "a folder of groups as CVAT's annotations (XML 1.1), and the labels of a task",
+        "maskcon.export.cvat:write",
+        ("root",),
+        of="groups",
+    ),
+    "fiftyone": Target(
+        "fiftyone",
+        "a folder of groups as FiftyOne's FiftyOneImageClassificationDataset",
+        "maskcon.export.fiftyone:write",
+        of="groups",
     ),
 }
 
