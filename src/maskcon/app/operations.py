@@ -283,7 +283,7 @@ def described(operations: Sequence[Operation], title: str) -> dict[str, Any]:
             "responses": answers,
         }
         if one.body:
-            content = {kind: {"schema": schema} for kind, schema in one.body.items()}
+            content = {kind: {"schema": _closed(schema)} for kind, schema in one.body.items()}
             entry["requestBody"] = {"required": True, "content": content}
         paths.setdefault(one.path, {})[one.method.lower()] = entry
     return {
@@ -296,6 +296,18 @@ def described(operations: Sequence[Operation], title: str) -> dict[str, Any]:
         },
         "security": [{"token": []}],
     }
+
+
+def _closed(schema: Any) -> Any:
+    """A schema that says what `check` does: an object has no other fields."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), Mapping) and schema.get("type") == "object":
+        closed["additionalProperties"] = False
+    return closed
 
 
 def _parameter(operation: Operation, name: str, schema: Schema) -> dict[str, Any]:

@@ -7,7 +7,7 @@ so that many who ask at once cost one pass over the vectors, and an upload keeps
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -126,11 +126,17 @@ class Searcher:
         """Rows that are nearest to one of the index, which is left out, and their similarities."""
         return await self._searches.ask(Query(np.array(self.index.vectors[row]), count, row))
 
-    async def like_upload(self, content: bytes, count: int) -> list[tuple[int, float]]:
-        """Rows that are nearest to a picture, the content of an image file.
+    async def like_upload(
+        self, content: Callable[[], Awaitable[bytes]], count: int
+    ) -> list[tuple[int, float]]:
+        """Rows that are nearest to a picture.
+
+        Args:
+            content: brings the content of an image file; asked when there is a place for it.
+            count: rows to find.
 
         Raises:
-            Refused: it cannot be decoded, or there is no encoder.
+            Refused: it cannot be decoded, there is no encoder, or too many come at once.
         """
         if self._uploads is None or self._vectors is None:
             raise Refused(
@@ -138,8 +144,9 @@ class Searcher:
                 "this index is served without its encoder: search by the number of a picture, or "
                 "start the server with --run",
             )
-        square = await self._uploads.square(content)
-        vector = await self._vectors.ask(square)
+        with self._uploads.place():
+            square = await self._uploads.square(await content())
+            vector = await self._vectors.ask(square)
         return await self._searches.ask(Query(vector, count))
 
     def close(self) -> None:
@@ -200,8 +207,7 @@ def operations(searcher: Searcher, photos: Photos) -> list[Operation]:
             row = photos.check(asked.body["picture"])
             found = await searcher.like(row, asked.body.get("count", 10))
         else:
-            content = await _content(asked)
-            found = await searcher.like_upload(content, asked.values["count"])
+            found = await searcher.like_upload(lambda: _content(asked), asked.values["count"])
         return {
             "found": [
                 {"id": row, "name": photos.names[row], "similarity": score} for row, score in found
@@ -221,7 +227,6 @@ def operations(searcher: Searcher, photos: Photos) -> list[Operation]:
                     "type": "object",
                     "properties": {"picture": ID, "count": COUNT},
                     "required": ["picture"],
-                    "additionalProperties": False,
                 },
                 "image/*": {},
                 "multipart/form-data": {

@@ -1,6 +1,7 @@
 """Pictures by their number, small and large; one that was deleted or changed is told as that."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import OrderedDict
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from starlette.responses import Response
 
 from maskcon.app.operations import Asked, Operation, Refused, Schema
@@ -20,7 +22,7 @@ SIZES = (64, 128, 256)  # sides of a thumbnail in pixels
 LARGEST = 2048  # of a picture
 KEPT = 64 * 2**20  # bytes of JPEG that are kept in memory
 THREADS = 2  # that decode
-HERE, MISSING, CHANGED = "here", "missing", "changed"
+STATES = HERE, MISSING, CHANGED = "here", "missing", "changed"
 ID: Schema = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 
 
@@ -58,16 +60,16 @@ class Photos:
     def state(self, row: int) -> str:
         """Whether a picture is "here", "missing", or "changed" since it was put into the index.
 
-        One that lies in a table is as the index knows it. It decodes a picture of which it is not
-        known yet; ask in a thread.
+        One that lies in a table is as the index knows it. A picture of which it is not known yet is
+        decoded; ask in a thread.
         """
         stamp = self._stamp(row)
         if stamp is None:
             return MISSING if self._is_file(row) else HERE
-        key = (row, *stamp)
-        if key not in self._states:
-            self._states[key] = self._compared(row)
-        return self._states[key]
+        if (row, *stamp) not in self._states:
+            with contextlib.suppress(InputError):
+                self._look(row, stamp)
+        return self._states[row, *stamp]
 
     async def seen(self, row: int) -> str:
         """The same in a thread."""
@@ -83,26 +85,46 @@ class Photos:
             self._threads, self._jpeg, row, side
         )
 
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
     def _jpeg(self, row: int, side: int) -> tuple[bytes, str]:
-        state, stamp = self.state(row), self._stamp(row)
-        kept = self._small[row].as_py()
-        if stamp is None or (state == HERE and side == SIZES[0]):
-            if kept is not None and state == HERE:
-                return kept, state
-            if stamp is None:
+        kept, stamp = self._small[row].as_py(), self._stamp(row)
+        if stamp is None:
+            if kept is None or self._is_file(row):
                 raise Refused(404, f"the file of picture {row}, {self.names[row]}, is not there")
-        assert stamp is not None
+            return kept, HERE
         key = (row, side, *stamp)
         with self._lock:
             if key in self._made:
                 self._made.move_to_end(key)
-                return self._made[key], state
+                return self._made[key], self._states[row, *stamp]
+        if side == SIZES[0] and kept is not None and self._states.get((row, *stamp)) == HERE:
+            return kept, HERE
         try:
-            made = thumbnail(self.files.decode(row), side)
+            picture = self._look(row, stamp)
         except InputError as error:
             raise Refused(404, f"picture {row}, {self.names[row]}: {error}") from error
+        made = thumbnail(picture, side)
         self._keep(key, made)
-        return made, state
+        return made, self._states[row, *stamp]
+
+    def _look(self, row: int, stamp: tuple[int, int]) -> np.ndarray:
+        """A picture decoded, and its state noted.
+
+        Raises:
+            InputError: it cannot be read, and so has changed.
+        """
+        before = self._digests[row].as_py()
+        try:
+            picture = self.files.decode(row)
+        except InputError:
+            self._states[row, *stamp] = CHANGED
+            raise
+        same = before is None or content_hash(picture) == before
+        self._states[row, *stamp] = HERE if same else CHANGED
+        return picture
 
     def _keep(self, key: tuple[int, int, int, int], made: bytes) -> None:
         with self._lock:
@@ -123,15 +145,6 @@ class Photos:
         except (OSError, ValueError):
             return None
         return now.st_size, now.st_mtime_ns
-
-    def _compared(self, row: int) -> str:
-        before = self._digests[row].as_py()
-        if before is None:
-            return HERE
-        try:
-            return HERE if content_hash(self.files.decode(row)) == before else CHANGED
-        except InputError:
-            return CHANGED
 
 
 def below(paths: Sequence[str]) -> list[str]:

@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import multiprocessing
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ PIXELS = 50_000_000  # that are decoded
 MEMORY = 2**30  # bytes that decoding may take beside what the process begins with
 SECONDS = 20.0  # that decoding may take
 STARTING = 120.0  # that the process may take to begin
-WAITING = 32  # uploads that may wait; more are told to come again
+WAITING = 16  # uploads that may arrive or wait at once; more are told to come again
 DONE, UNREADABLE = b"\0", b"\1"  # what an answer begins with
 
 
@@ -42,7 +44,7 @@ class Uploads:
     """
 
     def __init__(self, size: int):
-        self.size, self._waiting = size, 0
+        self.size, self._places = size, WAITING
         self._thread = ThreadPoolExecutor(1, "uploads")
         self._context = multiprocessing.get_context("forkserver")
         self._process: Any = None
@@ -52,7 +54,7 @@ class Uploads:
         """An image file as the encoder takes it: uint8 [size, size, 3].
 
         Raises:
-            Refused: it is empty, too large, no picture, or takes too long; or too many wait.
+            Refused: it is empty, too large, no picture, or takes too long.
         """
         if not content:
             raise Refused(422, "the picture is empty: expected the content of an image file")
@@ -62,14 +64,23 @@ class Uploads:
                 f"the picture has {len(content):,} bytes: expected {BYTES:,} at most; make it "
                 "smaller",
             )
-        if self._waiting >= WAITING:
-            raise Refused(503, f"{WAITING} pictures wait to be decoded: send this one again")
-        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._decoded, content)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places for an upload, from before its content arrives.
+
+        Raises:
+            Refused: none is free.
+        """
+        if self._places <= 0:
+            raise Refused(503, f"{WAITING} pictures are being looked at: send this one again")
+        self._places -= 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._decoded, content)
+            yield
         finally:
-            self._waiting -= 1
+            self._places += 1
 
     def start(self) -> None:
         """Have the process ready before the first picture comes."""

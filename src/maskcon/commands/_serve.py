@@ -1,8 +1,7 @@
 """An index over HTTP."""
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ def serve(
     try:
         from maskcon.app import uploads
         from maskcon.app.guard import Access
+        from maskcon.app.indexed import serving
         from maskcon.app.server import run as run_server
     except ImportError as error:
         raise InputError(
@@ -63,48 +63,4 @@ def serve(
     encoder = encoder_of(index, Path(source), run, machine)
     progress.close()
     uploads.prepare()
-    run_server(made(index, encoder, access, Path(source).name), access, ready=ready)
-
-
-def made(index: Any, encoder: Any, access: Any, name: str) -> Any:
-    """The application that serves an index.
-
-    Args:
-        index: an `Index`.
-        encoder: its `Encoder`.
-        access: who may ask.
-        name: what it is called.
-    """
-    from maskcon.app import searching, thumbnails
-    from maskcon.app.operations import Asked, Operation
-    from maskcon.app.server import application
-
-    photos, searcher = thumbnails.Photos(index), searching.Searcher(index, encoder)
-
-    async def about(asked: Asked) -> Any:
-        return {
-            "name": name,
-            "pictures": len(index),
-            "width": index.vectors.shape[1],
-            "kind": index.kind,
-            "recall": index.about.recall,
-            "encoder": index.about.identity,
-            "image_size": index.about.image_size,
-            "description": "/openapi.json",
-        }
-
-    @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
-        yield
-        searcher.close()
-
-    return application(
-        [
-            Operation("GET", "/", "what is served", about),
-            *searching.operations(searcher, photos),
-            *thumbnails.operations(photos),
-        ],
-        access,
-        title=f"maskcon: {name}",
-        lifespan=lifespan,
-    )
+    run_server(serving(index, encoder, access, Path(source).name), access, ready=ready)
