@@ -20,7 +20,7 @@ class PlaceMap {
     this.context = canvas.getContext("2d");
     this.shown = new Uint8Array(x.length).fill(1);
     this.hover = this.pinned = -1;
-    this.visible = [];
+    this.visible = this.places = new Uint32Array(x.length);
     this.colours = new Map();
     this.pointers = new Map();
     new ResizeObserver(() => this.resize()).observe(canvas);
@@ -93,24 +93,25 @@ class PlaceMap {
   queue() {
     this.waiting ||= requestAnimationFrame(() => {
       this.waiting = 0;
-      this.draw();
+      if (this.width && this.height) this.draw(); // else it is hidden
     });
   }
 
   draw() {
     const began = performance.now();
-    const { context, x, y, shown, scale, left, top, visible } = this;
+    const { context, x, y, shown, scale, left, top, places } = this;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    visible.length = 0;
     let drawn = 0;
+    let seen = 0;
     for (let i = 0; i < x.length; i++) {
       if (!shown[i]) continue;
       drawn++;
       const px = x[i] * scale + left;
       const py = y[i] * scale + top;
-      if (px > -40 && py > -40 && px < this.width + 40 && py < this.height + 40) visible.push(i);
+      if (px > -40 && py > -40 && px < this.width + 40 && py < this.height + 40) places[seen++] = i;
     }
+    const visible = this.visible = places.subarray(0, seen);
     const room = Math.sqrt((0.5 * this.width * this.height) / Math.max(1, visible.length));
     this.side = room >= PICTURE && (scale > 1.5 * this.fit || drawn < 150) ? Math.min(64, room) : 0;
     if (this.side) this.drawPictures();
@@ -137,19 +138,21 @@ class PlaceMap {
     const { pixels } = this;
     pixels.fill(0);
     const zoomed = Math.min(1.6, Math.max(1, Math.sqrt(scale / this.fit) * 0.9));
-    const size = RADIUS * ratio * zoomed * (this.visible.length > 6000 ? 0.6 : 0.9);
+    const many = this.visible.length;
+    const size = RADIUS * ratio * zoomed * (many > 40000 ? 0.4 : many > 6000 ? 0.6 : 0.9);
     const masks = {};
     for (const i of this.visible) {
       const { colour, shape } = this.colouring(this.paint(i));
-      const mask = (masks[shape] ??= maskOf(shape, size));
+      const mask = (masks[shape] ??= maskOf(shape, size, wide));
       const column = Math.round((x[i] * scale + left) * ratio);
       const row = Math.round((y[i] * scale + top) * ratio);
-      for (let j = 0; j < mask.length; j += 3) {
-        const across = column + mask[j];
-        const down = row + mask[j + 1];
-        if (across < 0 || down < 0 || across >= wide || down >= high) continue;
-        const place = down * wide + across;
-        pixels[place] = mask[j + 2] === 255 ? colour : blend(pixels[place], colour, mask[j + 2]);
+      const { half, inner, edge, opacity } = mask;
+      if (column < half || row < half || column >= wide - half || row >= high - half) continue;
+      const place = row * wide + column;
+      for (let j = 0; j < inner.length; j++) pixels[place + inner[j]] = colour;
+      for (let j = 0; j < edge.length; j++) {
+        const at = place + edge[j];
+        pixels[at] = blend(pixels[at], colour, opacity[j]);
       }
     }
     this.context.putImageData(this.buffer, 0, 0);
@@ -407,8 +410,11 @@ function numberOf(colour) {
   return new Uint32Array(sample.getImageData(0, 0, 1, 1).data.buffer)[0];
 }
 
-/** The pixels of a shape around 0, 0: dx, dy and opacity 9..255 of each, one after the other. */
-function maskOf(shape, radius) {
+/**
+ * The pixels of a shape around 0, 0 in a buffer so wide, as steps from the middle: those inside,
+ * and those at the edge with an opacity 9..254 each. None is more than `half` away.
+ */
+function maskOf(shape, radius, wide) {
   const half = Math.ceil(1.2 * radius) + 1;
   const side = 2 * half + 1;
   sample.canvas.width = sample.canvas.height = side;
@@ -416,20 +422,26 @@ function maskOf(shape, radius) {
   outline(sample, shape, radius);
   sample.fill();
   const { data: bytes } = sample.getImageData(0, 0, side, side);
-  const found = [];
+  const [inner, edge, opacity] = [[], [], []];
   for (let place = 0; place < side * side; place++) {
-    const opacity = bytes[4 * place + 3];
-    if (opacity > 8) found.push((place % side) - half, Math.floor(place / side) - half, opacity);
+    const found = bytes[4 * place + 3];
+    const step = (Math.floor(place / side) - half) * wide + (place % side) - half;
+    if (found === 255) inner.push(step);
+    else if (found > 8) {
+      edge.push(step);
+      opacity.push(found);
+    }
   }
-  return Int16Array.from(found);
+  const numbers = [inner, edge, opacity].map((list) => Int32Array.from(list));
+  return { half, inner: numbers[0], edge: numbers[1], opacity: numbers[2] };
 }
 
 /** A pixel with a colour over it, of an opacity below 255; what lies below may be empty. */
 function blend(below, colour, opacity) {
   if (below === 0) return ((colour & 0xffffff) | (opacity << 24)) >>> 0;
-  const rest = 255 - opacity; // two bytes of three at a time, with room between them
-  const outer = ((colour & 0xff00ff) * opacity + (below & 0xff00ff) * rest) / 256;
-  const inner = ((colour & 0xff00) * opacity + (below & 0xff00) * rest) / 256;
+  const rest = 255 - opacity; // two bytes of four at a time, with room between them
+  const outer = (Math.imul(colour & 0xff00ff, opacity) + Math.imul(below & 0xff00ff, rest)) >>> 8;
+  const inner = (Math.imul(colour & 0xff00, opacity) + Math.imul(below & 0xff00, rest)) >>> 8;
   const alpha = Math.max(below >>> 24, opacity);
   return ((outer & 0xff00ff) | (inner & 0xff00) | (alpha << 24)) >>> 0;
 }

@@ -106,10 +106,19 @@ function updateClass(section, { name, groups }) {
   const done = groups.filter(isNamed).length;
   section.querySelector(".note").textContent =
     `${plural(count, "picture")} · ${plural(groups.length, "group")} · ${done} named`;
-  section.querySelector("select").value = state.project.coarse.find((one) => one.name === name)?.granularity ?? "usual";
+  paintGranularity(section.querySelector("select"), name);
   const tree = section.querySelector(".tree");
   if (tree.open) fillTree(tree, name);
   follow(section.querySelector(".cards"), groups, (group) => group.id, makeCard, updateCard);
+}
+
+/** What the class is cut by; a number, which the command line can give, is shown as one more choice. */
+function paintGranularity(grain, name) {
+  const value = String(state.project.coarse.find((one) => one.name === name)?.granularity ?? "usual");
+  if (![...grain.options].some((option) => option.value === value)) {
+    grain.append(element("option", { value, textContent: `${value} groups` }));
+  }
+  grain.value = value;
 }
 
 function paintMerging() {

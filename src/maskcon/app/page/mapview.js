@@ -144,7 +144,10 @@ class PickingMap extends PlaceMap {
     if (event.key === " " && this.pinned >= 0) toggle(this.pinned);
     else if (event.key === "Enter" && this.pinned >= 0) openViewer([this.pinned], 0);
     else if (event.key === "l") this.setTool(!this.tool);
-    else {
+    else if ("+=-".includes(event.key) && this.pinned >= 0) {
+      this.reveal(this.pinned);
+      this.zoom(event.key === "-" ? 1 / 1.4 : 1.4, ...this.at(this.pinned));
+    } else {
       super.key(event);
       if (event.defaultPrevented && event.key !== "Escape") event.stopPropagation();
       return;

@@ -37,7 +37,7 @@ function paint({ question: next, answered, worth }) {
     return tiles.box;
   });
   const guess = next.different === undefined || next.different === null
-    ? "" : ` · so far: ${Math.round(100 * next.different)} % sure that they differ`;
+    ? "" : ` · the guess so far: different kinds with ${Math.round(100 * next.different)} %`;
   box.replaceChildren(progress, element("p", { className: "note" }, "of ", named(next.coarse), guess), ...sides);
 }
 

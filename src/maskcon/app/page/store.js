@@ -19,7 +19,7 @@ export const on = (name, act) => happened.addEventListener(name, act);
 export const tell = (name) => happened.dispatchEvent(new Event(name));
 
 export const groupOf = (picture) => state.groups[state.members[picture]] ?? null;
-export const isNamed = (group) => Boolean(group.name) && group.name !== group.id;
+export const isNamed = (group) => group.named;
 export const titleOf = (group) => (isNamed(group) ? group.name : group.id);
 export const plural = (count, one, many = `${one}s`) =>
   `${count.toLocaleString("en")} ${count === 1 ? one : many}`;

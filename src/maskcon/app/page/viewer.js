@@ -52,7 +52,7 @@ async function show() {
 }
 
 function marked() {
-  byId("viewer-image").classList.toggle("picked", state.picked.has(list[at]));
+  byId("viewer-picked").hidden = !state.picked.has(list[at]);
 }
 
 function go(step) {
