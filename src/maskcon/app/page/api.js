@@ -42,7 +42,7 @@ export async function post(path, body = {}) {
 
 /** What a POST of a picture answers. */
 export async function postPicture(path, values, file) {
-  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  const headers = { "Content-Type": file.type || "image/unknown" };
   const options = { method: "POST", headers, body: file };
   return (await asked(`api/${path}${query(values)}`, options)).json();
 }
