@@ -78,4 +78,4 @@ def test_a_comparison_fits_a_terminal_of_100_columns(many, metrics):
     for i in range(9):
         assert done.output.count(f"{50 + i}.00") == (2 if metrics else 10)
     piped = CliRunner().invoke(cli, ["compare", *many, *metrics], env={"COLUMNS": None})
-    assert len(piped.output.splitlines()) == (10 if metrics else 12)
+    assert len(piped.output.splitlines()) == (10 if metrics else 10 + 1 + 12)

@@ -52,7 +52,7 @@ def read(path: Path) -> Found | None:
 
 def works(name: str, folder: Path, out: Path) -> None:
     """The set is listed, trained on and judged."""
-    assert commands.datasets()[name].startswith("coloured dots")
+    assert commands.datasets()[name]["summary"].startswith("coloured dots")
     commands.train(data=name, data_dir=folder, out=out, method="maskcon", **SMALL)
     judged = commands.eval(out, data=name, data_dir=folder)
     assert 0 <= judged["recall@1"] <= 1

@@ -468,7 +468,7 @@ def test_every_row_has_its_recipe_and_protocols_that_measure_it():
         else:
             assert recipe["method"] == row.method
             assert set(row.protocols) <= set(PROTOCOLS)
-    assert "best: w 0.5, tau 0.05" in commands.datasets()["sop_split2"]
+    assert commands.datasets()["sop_split2"]["best"] == {"w": 0.5, "tau": 0.05}
     assert set(recipes()) >= {"cifar100_cpu", "cifar100_paper", "cars196_paper"}
 
 

@@ -95,7 +95,7 @@ def test_mean_and_deviation(three, tmp_path):
     assert [line["seed"] for line in lines] == ["0", "2", "10", "mean", "std"]
     found = [float(line["recall@1"]) for line in lines]
     assert found == pytest.approx([*values, statistics.mean(values), statistics.stdev(values)])
-    (head, cells), _ = comparison.text_table([comparison.Row.of(row)])
+    (((head, cells), _),) = comparison.text_tables([comparison.Row.of(row)])
     assert cells[head.index("recall@1")] == f"{100 * mean:.2f} ± {100 * std:.2f}"
     (alone,) = commands.compare(folders[:1])
     assert alone["std"]["recall@1"] is None

@@ -1,21 +1,19 @@
 """The networks that are recommended."""
 
-from contextlib import ExitStack
-from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH
 from maskcon.cli.tables import show
 
 
 @click.command()
 @click.option("--measure", is_flag=True, help="time each here, with random weights; takes minutes")
 @click.option("--device", default="auto", help="to time it on: auto, cpu, cuda, cuda:1, mps [auto]")
-@click.option("--json", type=PATH, help="write the rows to this file")
-@click.option("--overwrite", is_flag=True, help="replace that file")
-def backbones(measure: bool, device: str, json: Path | None, overwrite: bool) -> None:
+@json_option(overwrite=True)
+def backbones(measure: bool, device: str) -> list[dict[str, Any]]:
     """Networks that others trained, by the short names that --backbone takes.
 
     GMACs are the work of one image of 224 px, so they say which is faster. The licence is that of
@@ -23,16 +21,10 @@ def backbones(measure: bool, device: str, json: Path | None, overwrite: bool) ->
     or of torch; --init imagenet takes them, --download fetches others.
     """
     from maskcon import commands
-    from maskcon.runtime.files import output, write_json
     from maskcon.runtime.progress import screen
 
-    with ExitStack() as stack:
-        if json is not None:
-            stack.enter_context(output(json, "--json", overwrite=overwrite))
-        with screen() as progress:
-            rows = commands.backbones(measure=measure, device=device, progress=progress)
-        if json is not None:
-            write_json(json, rows)
+    with screen() as progress:
+        rows = commands.backbones(measure=measure, device=device, progress=progress)
     head = ["name", "trained by", "licence", "weights", "M", "GMACs", "px"]
     table = [[*head, *(["images/s"] if measure else [])]]
     for row in rows:
@@ -46,3 +38,4 @@ def backbones(measure: bool, device: str, json: Path | None, overwrite: bool) ->
         "first. The\nothers are free. Any network of timm and torchvision serves as well: "
         "timm/NAME, torchvision/NAME."
     )
+    return rows

@@ -1,11 +1,10 @@
 """Speeds."""
 
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH
 from maskcon.cli.tables import show
@@ -33,8 +32,7 @@ _THREADS = click.option(
     "--threads", type=int, default=0, help="of each side; 0 is one for each core [0]"
 )
 
-_JSON = click.option("--json", type=PATH, help="write the figures to this file")
-_OVERWRITE = click.option("--overwrite", is_flag=True, help="replace that file")
+_JSON = json_option(overwrite=True)
 
 
 @benchmark.command()
@@ -47,8 +45,7 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="replace that file")
 @_REPEATS
 @_DEVICE
 @_JSON
-@_OVERWRITE
-def step(sides: str | None, **options: Any) -> None:
+def step(sides: str | None, **options: Any) -> dict[str, Any]:
     """The training step, end to end with its data.
 
     Beside a step in plain PyTorch ("reference") and beside the bare networks ("floor"): the
@@ -56,7 +53,7 @@ def step(sides: str | None, **options: Any) -> None:
     """
     if sides is not None:
         options["sides"] = [name.strip() for name in sides.split(",")]
-    _benchmark(["step"], **options)
+    return _benchmark(["step"], **options)
 
 
 @benchmark.command()
@@ -65,13 +62,12 @@ def step(sides: str | None, **options: Any) -> None:
 @_REPEATS
 @_DEVICE
 @_JSON
-@_OVERWRITE
-def views(**options: Any) -> None:
+def views(**options: Any) -> dict[str, Any]:
     """Weak and strong views, beside image-by-image transforms.
 
     Those of torchvision on Pillow images, and its v2 on tensors; one thread of a processor each.
     """
-    _benchmark(["views"], **options)
+    return _benchmark(["views"], **options)
 
 
 @benchmark.command()
@@ -82,27 +78,25 @@ def views(**options: Any) -> None:
 @click.option("--workers", type=int, default=0, help="processes; 0 is one for each core [0]")
 @_REPEATS
 @_JSON
-@_OVERWRITE
-def loader(**options: Any) -> None:
+def loader(**options: Any) -> dict[str, Any]:
     """Views of 224 px, beside torchvision's loader.
 
     From JPEG files and from a pack, with the same number of worker processes.
     """
-    _benchmark(["loader"], **options)
+    return _benchmark(["loader"], **options)
 
 
 @benchmark.command()
 @_REPEATS
 @_DEVICE
 @_JSON
-@_OVERWRITE
-def recall(**options: Any) -> None:
+def recall(**options: Any) -> dict[str, Any]:
     """Exact Recall@K, beside FAISS and beside a product with topk.
 
     On sets of 10,000 x 512 and 50,000 x 128; then how time and memory grow, up to the size of
     ImageNet's train split.
     """
-    _benchmark(["recall"], **options)
+    return _benchmark(["recall"], **options)
 
 
 @benchmark.command()
@@ -114,8 +108,7 @@ def recall(**options: Any) -> None:
 @_THREADS
 @_REPEATS
 @_JSON
-@_OVERWRITE
-def embed(sides: str | None, **options: Any) -> None:
+def embed(sides: str | None, **options: Any) -> dict[str, Any]:
     """From JPEG files to vectors, on a processor.
 
     Beside the same network called with timm in float32 and bf16, and beside onnxruntime and
@@ -123,7 +116,7 @@ def embed(sides: str | None, **options: Any) -> None:
     """
     if sides is not None:
         options["sides"] = [name.strip() for name in sides.split(",")]
-    _benchmark(["embed"], **options)
+    return _benchmark(["embed"], **options)
 
 
 @benchmark.command()
@@ -134,47 +127,40 @@ def embed(sides: str | None, **options: Any) -> None:
 @_THREADS
 @click.option("--repeats", type=int, default=3, help="turns of each side [3]")
 @_JSON
-@_OVERWRITE
-def answer(**options: Any) -> None:
+def answer(**options: Any) -> dict[str, Any]:
     """From a folder of pictures to groups, a page and an index, on a processor.
 
     Beside a plain script: the same network, k-means of each class with the best silhouette,
     exact neighbours of scikit-learn, a page.
     """
-    _benchmark(["answer"], **options)
+    return _benchmark(["answer"], **options)
 
 
 @benchmark.command("all")
 @_REPEATS
 @_DEVICE
 @_JSON
-@_OVERWRITE
-def every(device: str, **options: Any) -> None:
+def every(device: str, **options: Any) -> dict[str, Any]:
     """All but embed and answer, one after the other; about half an hour on two cores.
 
     Close everything else first.
     """
-    _benchmark(["step", "views", "loader", "recall"], device=device, **options)
+    return _benchmark(["step", "views", "loader", "recall"], device=device, **options)
 
 
-def _benchmark(names: list[str], json: Path | None, overwrite: bool, **options: Any) -> None:
-    """Run benchmarks, print their tables, and write one record or a mapping of several."""
+def _benchmark(names: list[str], **options: Any) -> dict[str, Any]:
+    """Run benchmarks and print their tables; one record, or a mapping of several."""
     from maskcon.benchmark import BENCHMARKS, table
-    from maskcon.runtime.files import output, write_json
     from maskcon.runtime.progress import screen
 
-    with ExitStack() as stack:
-        if json is not None:
-            stack.enter_context(output(json, "--json", overwrite=overwrite))
-        records = {}
-        for name in names:
-            taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}
-            with screen() as progress:
-                records[name] = BENCHMARKS[name](progress=progress, **taken)
-            for part in table.told(records[name]):
-                if isinstance(part, str):
-                    echo(part)
-                else:
-                    show(part)
-            if json is not None:
-                write_json(json, records if len(names) > 1 else records[name])
+    records = {}
+    for name in names:
+        taken = {k: v for k, v in options.items() if name != "loader" or k != "device"}
+        with screen() as progress:
+            records[name] = BENCHMARKS[name](progress=progress, **taken)
+        for part in table.told(records[name]):
+            if isinstance(part, str):
+                echo(part)
+            else:
+                show(part)
+    return records if len(names) > 1 else records[names[0]]

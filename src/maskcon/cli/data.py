@@ -1,13 +1,12 @@
 """Look through a data set, or pack it."""
 
-import sys
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
 
@@ -19,34 +18,26 @@ def data() -> None:
 
 @data.command()
 @click.argument("path")
-@click.option("--json", type=PATH, help="write the report to this file")
-@click.option("--overwrite", is_flag=True, help="replace that file")
 @partial(data_options, more=("method", "image_size", "test_share", "val_share", "seed"))
-def check(path: str, json: Path | None, overwrite: bool, **options: Any) -> None:
+@json_option(overwrite=True, failed=lambda report: bool(report["wrong"]))
+def check(path: str, **options: Any) -> dict[str, Any]:
     """Read everything once and report on it.
 
     PATH is a data set's name, folder or table. Exit code 1 where training would be wrong, 0
     otherwise; warnings are worth a look.
     """
     from maskcon import commands
-    from maskcon.runtime.files import output, write_json
     from maskcon.runtime.progress import screen
 
-    with ExitStack() as stack:
-        if json is not None:
-            stack.enter_context(output(json, "--json", overwrite=overwrite, inputs=[path]))
-        with screen() as progress:
-            report = commands.check(path, expect=True, progress=progress, **given(options))
-        if json is not None:
-            write_json(json, report.as_dict())
+    with screen() as progress:
+        report = commands.check(path, expect=True, progress=progress, **given(options))
     echo("\n".join([report.facts["name"], *report.lines]))
     for word, entries in (("warning", report.warnings), ("wrong", report.wrong)):
         for entry in entries:
             echo(f"{word + ':':11} {entry}")
     if not report.wrong and not report.warnings:
         echo("nothing wrong was found")
-    if report.wrong:
-        sys.exit(1)
+    return report.as_dict()
 
 
 @data.command()
@@ -55,7 +46,8 @@ def check(path: str, json: Path | None, overwrite: bool, **options: Any) -> None
 @click.option("--size", type=int, default=256, help="short side of the packed pictures [256]")
 @click.option("--overwrite", is_flag=True, help="replace the pack that is there")
 @data_options
-def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> None:
+@json_option()
+def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> dict[str, Any]:
     """Decode and shrink every picture once, into one file.
 
     PATH is a data set's name, folder or table; OUT is NAME.pack, which --data then takes. The
@@ -71,3 +63,4 @@ def pack(path: str, out: Path, size: int, overwrite: bool, **options: Any) -> No
         )
     echo_skipped(done["skipped"])
     echo(f"{out}: {done['images']:,} pictures, {done['bytes'] / 2**20:,.1f} MiB")
+    return done

@@ -5,6 +5,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 from maskcon.cli.tables import show
@@ -37,7 +38,8 @@ SIZES = 8  # groups whose sizes the table shows
 @click.option("--seed", type=int, default=0, help="of all that is drawn [0]")
 @data_options
 @encoder_options
-def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
+@json_option()
+def discover(run: Path, data: str | None, out: Path, **options: Any) -> dict[str, Any]:
     """Find the fine groups inside each coarse class.
 
     RUN is a run folder or its encoder.safetensors; DATA is a data set's name, folder or table,
@@ -53,8 +55,7 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
 
     groups = options.pop("assign")
     if groups is not None:
-        _assign(run, data, out, groups, options)
-        return
+        return _assign(run, data, out, groups, options)
     if options.pop("ask"):
         options["ask"] = _ask
     with screen() as progress:
@@ -68,9 +69,12 @@ def discover(run: Path, data: str | None, out: Path, **options: Any) -> None:
         f"\n{out}: groups.csv, outliers.csv ({found['outliers']:,} pictures to look at), "
         "summary.json, trees.npz, sheet.html (open it to look and to name)"
     )
+    return found
 
 
-def _assign(run: Path, data: str | None, out: Path, groups: Path, options: dict[str, Any]) -> None:
+def _assign(
+    run: Path, data: str | None, out: Path, groups: Path, options: dict[str, Any]
+) -> dict[str, Any]:
     """Place pictures into groups that are there, and say how many are new."""
     from maskcon import commands
     from maskcon.runtime.progress import screen
@@ -89,6 +93,7 @@ def _assign(run: Path, data: str | None, out: Path, groups: Path, options: dict[
     echo()
     show([*table, ["new", f"{found['new']:,}"], ["all", f"{found['images']:,}"]])
     echo(f"\n{out}: the nearest group of each picture, its distance and the group's limit")
+    return found
 
 
 def _ask(left: list[str], right: list[str], picture: Path, number: int) -> str:

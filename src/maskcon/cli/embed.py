@@ -5,6 +5,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 
@@ -20,7 +21,8 @@ from maskcon.cli.options import PATH, data_options, encoder_options, given, spli
 @click.option("--batch-size", type=int, help="pictures that are embedded together [256]")
 @data_options
 @encoder_options
-def embed(run: Path, data: str | None, out: Path, **options: Any) -> None:
+@json_option()
+def embed(run: Path, data: str | None, out: Path, **options: Any) -> dict[str, Any] | None:
     """Write the vectors of pictures to a file.
 
     RUN is a run folder, or the encoder.safetensors in it; DATA a data set's name, folder or
@@ -34,6 +36,7 @@ def embed(run: Path, data: str | None, out: Path, **options: Any) -> None:
     with screen() as progress:
         done = commands.embed(run, data, out=out, progress=progress, **given(options))
     if not done:  # which the first of several processes alone tells
-        return
+        return None
     echo_skipped(reason for _, reason in done["skipped"])
     echo(f"{out}: {done['images']:,} vectors of {done['width']}, {done['bytes'] / 2**20:,.1f} MiB")
+    return done

@@ -5,6 +5,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.options import PATH, data_options, encoder_options, given
 from maskcon.cli.results import print_evaluation
 
@@ -20,10 +21,10 @@ from maskcon.cli.results import print_evaluation
 )
 @data_options
 @encoder_options
-@click.option("--json", type=PATH, help="write the results to this file")
 @click.option("--picture", type=PATH, help="soft labels over tau, as .png, .svg or .pdf")
 @click.option("--overwrite", is_flag=True, help="replace these files")
-def eval(run: Path, **options: Any) -> None:
+@json_option(own=True)
+def eval(run: Path, **options: Any) -> dict[str, Any] | None:
     """Judge a run's encoder on fine labels.
 
     RUN is a run folder, whose run.json keeps the results. recall: each test image queries all
@@ -38,5 +39,7 @@ def eval(run: Path, **options: Any) -> None:
 
     with screen() as progress:
         results = commands.eval(run, progress=progress, **given(options))
-    if results:  # which the first of several processes alone has
-        print_evaluation(results)
+    if not results:  # which the first of several processes alone has
+        return None
+    print_evaluation(results)
+    return results

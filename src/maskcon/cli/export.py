@@ -1,10 +1,12 @@
 """An encoder, or groups, for other programs."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.export import targets
@@ -29,7 +31,8 @@ FORMS = "; ".join(f"{name}: {target.summary}" for name, target in targets().item
 )
 @click.option("--device", help="atlas: auto, cpu, cuda, cuda:1, mps [auto]")
 @data_options
-def export(run: Path, to: str, out: Path | None, overwrite: bool, **options: Any) -> None:
+@json_option()
+def export(run: Path, to: str, out: Path | None, overwrite: bool, **options: Any) -> dict[str, Any]:
     """Write a run's encoder, or groups, in a form that other programs read.
 
     RUN is a run folder. What is written is compared with the encoder first, on the run's test
@@ -44,6 +47,8 @@ def export(run: Path, to: str, out: Path | None, overwrite: bool, **options: Any
             run, to=to, out=out, overwrite=overwrite, progress=progress, **given(options)
         )
     _print(done)
+    near = done.get("agreement")
+    return done if near is None else {**done, "agreement": asdict(near)}
 
 
 def _print(done: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 
@@ -30,7 +31,10 @@ SHOWN = 20  # paths that are printed
 @click.option("--batch-size", type=int, help="pictures that are embedded together [256]")
 @data_options
 @encoder_options
-def index(source: Path, data: str | None, remove: tuple[str, ...], **options: Any) -> None:
+@json_option()
+def index(
+    source: Path, data: str | None, remove: tuple[str, ...], **options: Any
+) -> dict[str, Any]:
     """Make, change or describe an index of pictures.
 
     \b
@@ -60,6 +64,7 @@ def index(source: Path, data: str | None, remove: tuple[str, ...], **options: An
         f"vectors of {done['width']}; {done['bytes'] / 2**20:,.1f} MiB\n"
         f"search: {kind}\nencoder {done['identity'][:8]} of {done['run']}"
     )
+    return done
 
 
 def _print_paths(word: str, paths: Sequence[str]) -> None:

@@ -88,7 +88,7 @@ def panels() -> list[Any]:
     """The groups that the help of `train_options` has: titles, and the flags of each."""
     flags: dict[str, list[str]] = {group: [] for group in OPTION_GROUPS}
     flags["first"] += ["--out", "--recipe", "--resume"]
-    flags["output"] += ["--overwrite", "--log"]
+    flags["output"] += ["--overwrite", "--log", "--json"]
     flags["optimisation"] += ["--seeds"]
     for field in fields(Config):
         if field.name != "hyper":

@@ -5,6 +5,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, encoder_options, given
 
@@ -18,7 +19,8 @@ from maskcon.cli.options import PATH, data_options, encoder_options, given
 @click.option("--map", help="tsne, pca or umap (pip install umap-learn) [tsne]")
 @data_options
 @encoder_options
-def report(run: Path, data: str | None, **options: Any) -> None:
+@json_option()
+def report(run: Path, data: str | None, **options: Any) -> dict[str, Any]:
     """One self-contained HTML page about a run.
 
     RUN is a run folder; DATA a data set's name, folder or table, by default the run's own. The
@@ -35,3 +37,4 @@ def report(run: Path, data: str | None, **options: Any) -> None:
         f"{made['path']}: {made['bytes'] / 2**20:.1f} MiB, {made['points']:,} of "
         f"{made['images']:,} pictures on the map"
     )
+    return made

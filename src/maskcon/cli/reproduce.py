@@ -6,6 +6,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, given, train_options, whole_numbers
 from maskcon.cli.tables import show
@@ -20,9 +21,10 @@ from maskcon.cli.tables import show
 @click.option("--resume", is_flag=True, help="go on with runs that were broken off")
 @click.option("--ledger", type=PATH, help="file of finished runs [the source tree's]")
 @partial(train_options, left_out=("hyper", "data", "method", "label", "seed"))
+@json_option(overwrite=True)
 def reproduce(
     data: str | None, method: str | None, seeds: str, out: Path, resume: bool, **options: Any
-) -> None:
+) -> dict[str, Any] | None:
     """Run a published row again.
 
     Without arguments, lists the rows, each with the command that runs it. With DATA and METHOD
@@ -35,8 +37,9 @@ def reproduce(
     from maskcon.runtime.progress import screen
 
     if data is None:
-        _print_rows(commands.reproduce()["rows"])
-        return
+        listed = commands.reproduce()
+        _print_rows(listed["rows"])
+        return listed
     numbers = whole_numbers(seeds)
     with screen() as progress:
         result = commands.reproduce(
@@ -48,8 +51,10 @@ def reproduce(
             progress=progress,
             **given(options),
         )
-    if result["runs"]:  # which the first of several processes alone has
-        _print_comparison(result)
+    if not result["runs"]:  # which the first of several processes alone has
+        return None
+    _print_comparison(result)
+    return result
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, encoder_options, given
 from maskcon.cli.tables import show
@@ -18,13 +19,13 @@ SHOWN = 20  # queries that are printed
 @click.option("-k", type=int, help="hits of each query [10]")
 @click.option("--run", type=PATH, help="the run folder [the one that the index was made with]")
 @click.option("--html", type=PATH, help="write a page with thumbnails to this file")
-@click.option("--json", type=PATH, help="write the result to this file")
 @click.option("--overwrite", is_flag=True, help="replace these files")
 @click.option("--keep-self", is_flag=True, help="do not leave the query out of its own hits")
 @click.option("--skip-unreadable", is_flag=True, help="go on without queries that cannot be read")
 @click.option("--workers", type=int, help="threads that read pictures [one for each core]")
 @encoder_options
-def search(index: Path, queries: tuple[Path, ...], **options: Any) -> None:
+@json_option(own=True)
+def search(index: Path, queries: tuple[Path, ...], **options: Any) -> dict[str, Any]:
     """Find the pictures of an index that are most like others.
 
     QUERIES are pictures, or folders of pictures. A query that is in the index itself, by its path
@@ -44,6 +45,7 @@ def search(index: Path, queries: tuple[Path, ...], **options: Any) -> None:
     for file in (options["json"], options["html"]):
         if file is not None:
             echo(f"{file} is written")
+    return result
 
 
 def _print_hits(query: dict[str, Any]) -> None:

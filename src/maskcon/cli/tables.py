@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from io import StringIO
 from typing import Literal
 
@@ -34,6 +34,14 @@ def show(table: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
     """
     wide = sys.stdout.isatty() or "COLUMNS" in os.environ
     echo("\n".join(lines(table, left, shutil.get_terminal_size().columns if wide else None)))
+
+
+def show_each(tables: Iterable[tuple[Sequence[Sequence[str]], Collection[int]]]) -> None:
+    """Print tables, and a blank line between two; each is what `show` takes."""
+    for place, (table, left) in enumerate(tables):
+        if place:
+            echo()
+        show(table, left)
 
 
 def lines(

@@ -5,9 +5,10 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.options import PATH, given, train_options, whole_numbers
 from maskcon.cli.results import print_run
-from maskcon.cli.tables import show
+from maskcon.cli.tables import show_each
 
 
 @click.command()
@@ -22,7 +23,8 @@ from maskcon.cli.tables import show
     "nothing is sent unless their own settings say so",
 )
 @train_options
-def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> None:
+@json_option()
+def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> Any:
     """Train an encoder on coarse labels; fill a run folder.
 
     With nothing but data the recipe is chosen: full on a GPU; without one quick for images of up to
@@ -32,7 +34,7 @@ def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> None
     the run, FROM:TO:SHAPE, such as --tau 0.5:0.05:cosine (or linear).
     """
     from maskcon import commands
-    from maskcon.runs.compare import Row, text_table
+    from maskcon.runs.compare import Row, text_tables
     from maskcon.runtime.progress import screen
 
     numbers = None if seeds is None else whole_numbers(seeds)
@@ -43,8 +45,13 @@ def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> None
             run = commands.train(out=out, **options)
         else:
             done = commands.train_seeds(numbers, out=out, **options)
-    if numbers is None and run["results"]:  # which the first of several processes alone says
+    if numbers is None:
+        if not run["results"]:  # which the first of several processes alone has
+            return None
         print_run(run)
-    elif numbers is not None and done:
-        rows = commands.compare([out / f"seed-{seed}" for seed in numbers])
-        show(*text_table([Row.of(row) for row in rows]))
+        return run
+    if not done:
+        return None
+    rows = commands.compare([out / f"seed-{seed}" for seed in numbers])
+    show_each(text_tables([Row.of(row) for row in rows]))
+    return done

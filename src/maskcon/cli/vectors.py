@@ -5,6 +5,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.as_json import json_option
 from maskcon.cli.echo import echo
 from maskcon.cli.options import given
 from maskcon.cli.tables import show
@@ -13,7 +14,8 @@ from maskcon.cli.tables import show
 @click.command()
 @click.option("--keep", type=float, metavar="GB", help="keep so many gigabytes, what was used last")
 @click.option("--clear", is_flag=True, help="delete all of them")
-def vectors(**options: Any) -> None:
+@json_option(overwrite=True)
+def vectors(**options: Any) -> dict[str, Any]:
     """What is kept of pictures that went through a network, so that none need do so twice.
 
     Every command looks there first, and leaves there what it computes. The folder is
@@ -36,3 +38,4 @@ def vectors(**options: Any) -> None:
     echo(f"{done['path']}: {size:.2f} of {limit:g} GB")
     if done["trouble"]:
         echo(f"nothing more is kept: {done['trouble']}")
+    return done

@@ -1,4 +1,4 @@
-"""Several runs side by side: one record of rows, as text, CSV, LaTeX and a picture."""
+"""Several runs side by side: a record of rows, as text, Markdown, CSV, LaTeX and a picture."""
 
 import csv
 import io
@@ -167,21 +167,61 @@ def shown(metric: str, values: Sequence[float]) -> str:
     return cell(values)
 
 
-def text_table(rows: Sequence[Row]) -> tuple[list[list[str]], tuple[int, ...]]:
-    """Cells for the screen, the head first, and which columns are text.
+MANY = 6  # metrics; of more each is a line, and of as many a column
 
-    Many metrics become a line each.
+
+def text_tables(rows: Sequence[Row]) -> list[tuple[list[list[str]], tuple[int, ...]]]:
+    """Tables for the screen: cells, the head first, and which columns are text.
+
+    Many metrics become a line each; then a letter stands for each row, and a table before says
+    which is which, so that neither names nor metrics are cut.
     """
     metrics = list(rows[0].metrics)
-    if len(metrics) <= 6:
+    seeds = [",".join(map(str, row.seeds)) for row in rows]
+    if len(metrics) <= MANY:
         table = [["", "seeds", *metrics]]
-        for row in rows:
-            seeds = ",".join(map(str, row.seeds))
-            table.append([row.name, seeds, *(shown(m, row.metrics[m]) for m in metrics)])
-        return table, (0, 1)
-    table = [["", *(row.name for row in rows)]]
-    table += [[m, *(shown(m, row.metrics[m]) for row in rows)] for m in metrics]
-    return table, (0,)
+        table += [
+            [row.name, own, *_cells(row, metrics)] for row, own in zip(rows, seeds, strict=True)
+        ]
+        return [(table, (0, 1))]
+    letters = [_letters(place) for place in range(len(rows))]
+    legend = [["", "", "seeds"]]
+    legend += [
+        [letter, row.name, own] for letter, row, own in zip(letters, rows, seeds, strict=True)
+    ]
+    columns = [_cells(row, metrics) for row in rows]
+    body = [[metric, *cells] for metric, *cells in zip(metrics, *columns, strict=True)]
+    return [(legend, (0, 1, 2)), ([["", *letters], *body], (0,))]
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """A table as GitHub's Markdown has them; many metrics become a line each."""
+    metrics = list(rows[0].metrics)
+    columns = [
+        [metric, *(shown(metric, row.metrics[metric]) for row in rows)] for metric in metrics
+    ]
+    head = ["", *(row.name for row in rows)]
+    table = [head, *columns]
+    if len(metrics) <= MANY:
+        table = [[*line] for line in zip(*table, strict=True)]
+    ruled = [table[0], ["---", *["---:"] * (len(table[0]) - 1)], *table[1:]]
+    places = ("| " + " | ".join(map(_in_markdown, line)) + " |" for line in ruled)
+    return "\n".join(places) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    """A cell that says what the text says: no mark-up, no new column and no new line."""
+    special = "".join(f"\\{c}" if c in "\\|*_`<[~" else c for c in text)
+    return " ".join(special.split())
+
+
+def _letters(place: int) -> str:
+    """A, B, ... Z, AA, AB, ..."""
+    return (_letters(place // 26 - 1) if place >= 26 else "") + chr(ord("A") + place % 26)
+
+
+def _cells(row: Row, metrics: Sequence[str]) -> list[str]:
+    return [shown(metric, row.metrics[metric]) for metric in metrics]
 
 
 def csv_table(rows: Sequence[Row]) -> str:
