@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
 
@@ -17,7 +18,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("path")
+@click.argument("path", type=DATA)
 @partial(data_options, more=("method", "image_size", "test_share", "val_share", "seed"))
 @json_option(overwrite=True, failed=lambda report: bool(report["wrong"]))
 def check(path: str, **options: Any) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def check(path: str, **options: Any) -> dict[str, Any]:
 
 
 @data.command()
-@click.argument("path")
+@click.argument("path", type=DATA)
 @click.argument("out", type=PATH)
 @click.option("--size", type=int, default=256, help="short side of the packed pictures [256]")
 @click.option("--overwrite", is_flag=True, help="replace the pack that is there")

@@ -6,6 +6,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 from maskcon.cli.tables import show
@@ -20,7 +21,7 @@ SIZES = 8  # groups whose sizes the table shows
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.argument("data", required=False)
+@click.argument("data", required=False, type=DATA)
 @click.option(
     "--out", "-o", type=PATH, required=True, help="the folder to write to (--assign: a .csv)"
 )

@@ -6,13 +6,14 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.argument("data", required=False)
+@click.argument("data", required=False, type=DATA)
 @click.option(
     "-o", "--out", type=PATH, required=True, help="the file, NAME.parquet, NAME.npz or NAME.csv"
 )

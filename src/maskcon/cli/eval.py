@@ -6,15 +6,17 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA, PROTOCOL
 from maskcon.cli.options import PATH, data_options, encoder_options, given
 from maskcon.cli.results import print_evaluation
 
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--data", help="a data set's name, folder or table [the run's own]")
+@click.option("--data", type=DATA, help="a data set's name, folder or table [the run's own]")
 @click.option(
     "--protocol",
+    type=PROTOCOL,
     default="recall",
     help="recall, knn, linear, semi-supervised, few-shot, cluster, diagnostics, soft-labels; "
     "with commas, or all [recall]",

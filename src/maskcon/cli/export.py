@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, given
 from maskcon.export import targets
@@ -19,7 +20,7 @@ FORMS = "; ".join(f"{name}: {target.summary}" for name, target in targets().item
 @click.option("--to", required=True, type=click.Choice(list(targets())), help=FORMS)
 @click.option("-o", "--out", type=PATH, help="file or folder [RUN/encoder.onnx and so on]")
 @click.option("--overwrite", is_flag=True, help="replace an earlier export")
-@click.option("--data", help="pictures for atlas, or to compare on [the run's own]")
+@click.option("--data", type=DATA, help="pictures for atlas, or to compare on [the run's own]")
 @click.option("--license", help="hf: of the weights, as the hub calls it, such as mit [unknown]")
 @click.option("--projection", help="atlas: auto, tsne, umap or pca [auto: tsne up to 5,000 images]")
 @click.option("--neighbours", type=int, help="atlas: of each image [15]")

@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA
 from maskcon.cli.echo import echo, echo_skipped
 from maskcon.cli.options import PATH, data_options, encoder_options, given, split_option
 
@@ -15,7 +16,7 @@ SHOWN = 20  # paths that are printed
 
 @click.command()
 @click.argument("source", metavar="RUN|INDEX", type=PATH)
-@click.argument("data", required=False)
+@click.argument("data", required=False, type=DATA)
 @click.option("-o", "--out", type=PATH, help="the index, such as shop.index")
 @split_option
 @click.option("--add", is_flag=True, help="add to the index; the same path takes its old place")

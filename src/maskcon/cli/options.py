@@ -10,6 +10,7 @@ from typing import Any
 
 import rich_click as click
 
+from maskcon.cli.complete import FIELDS
 from maskcon.config import OPTION_GROUPS, READING_FIELDS, Config, option_type
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
@@ -117,7 +118,7 @@ def option(field: Field) -> Callable:
     return click.option(
         _flags(field.name, wanted is bool),
         field.name,
-        type=click.Choice(choices) if choices else wanted,
+        type=click.Choice(choices) if choices else FIELDS.get(field.name, wanted),
         default=None,
         help=text,
     )

@@ -6,13 +6,14 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, data_options, encoder_options, given
 
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.argument("data", required=False)
+@click.argument("data", required=False, type=DATA)
 @click.option("-o", "--out", type=PATH, help="the file to write [report.html in RUN]")
 @click.option("--overwrite", is_flag=True, help="replace the file that --out names")
 @click.option("--points", type=int, help="pictures on the map, at most [10000]")

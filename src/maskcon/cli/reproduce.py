@@ -7,14 +7,15 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import DATA, METHOD
 from maskcon.cli.echo import echo
 from maskcon.cli.options import PATH, given, train_options, whole_numbers
 from maskcon.cli.tables import show
 
 
 @click.command()
-@click.argument("data", required=False)
-@click.argument("method", required=False)
+@click.argument("data", required=False, type=DATA)
+@click.argument("method", required=False, type=METHOD)
 @click.option("--seeds", default="0", help="one run each, such as 0,1,2 [0]")
 @click.option("--out", type=PATH, default=Path("runs"), help="folder of the run folders [runs]")
 @click.option("--upper-bound", help="what supfine trains with, supcon or supce [supcon]")

@@ -6,6 +6,7 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
+from maskcon.cli.complete import LOG, RECIPE
 from maskcon.cli.options import PATH, given, train_options, whole_numbers
 from maskcon.cli.results import print_run
 from maskcon.cli.tables import show_each
@@ -13,12 +14,13 @@ from maskcon.cli.tables import show_each
 
 @click.command()
 @click.option("--out", type=PATH, required=True, help="the run folder to make")
-@click.option("--recipe", help="a TOML file of options, or NAME of ours; flags win")
+@click.option("--recipe", type=RECIPE, help="a TOML file of options, or NAME of ours; flags win")
 @click.option("--resume", is_flag=True, help="go on from the last checkpoint of --out")
 @click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
 @click.option("--seeds", help="one run each, such as 0,1,2, in OUT/seed-0 and so on")
 @click.option(
     "--log",
+    type=LOG,
     help="write the curves for tensorboard, wandb, mlflow or trackio, several with commas; "
     "nothing is sent unless their own settings say so",
 )
