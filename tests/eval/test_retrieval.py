@@ -3,7 +3,13 @@ import torch
 
 from maskcon.errors import InputError
 from maskcon.eval import retrieval
-from maskcon.eval.retrieval import nearest_others, negatives_before, recall
+from maskcon.eval.recall import strangers_within
+from maskcon.eval.retrieval import (
+    nearest_others,
+    negatives_before,
+    negatives_before_some,
+    recall,
+)
 
 
 def features(n: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -105,3 +111,28 @@ def test_scores_are_similarities_and_fall():
 def test_too_few_images():
     with pytest.raises(InputError, match="10 neighbours of each of 10 images"):
         nearest_others(features(10), 10)
+
+
+@pytest.mark.parametrize(("n", "k"), [(400, 5), (417, 6), (1000, 3), (70, 20)])
+def test_neighbours_by_blocks_are_those_of_sorting(n, k):
+    x = features(n)
+    similarity = (x @ x.T).fill_diagonal_(-torch.inf)
+    expected, order = similarity.sort(1, descending=True)
+    found = nearest_others(x, k)
+    assert torch.equal(found.ids, order[:, :k])
+    torch.testing.assert_close(found.scores, expected[:, :k])
+    rows = torch.tensor([n - 1, 3, 40])
+    some = nearest_others(x, k, rows)
+    assert torch.equal(some.ids, order[rows, :k])
+
+
+def test_some_rows_have_as_many_strangers_before_as_among_all():
+    x = features(90)
+    x[10:20] = x[0]  # ties count as strangers
+    label = torch.randint(0, 12, (90,), generator=torch.Generator().manual_seed(1))
+    label[5] = 99  # alone
+    rows = torch.tensor([7, 0, 5, 15, 89])
+    assert torch.equal(negatives_before_some(x, label, rows), negatives_before(x, label)[rows])
+    coarse = label // 3
+    expected = strangers_within(x, label, coarse)[rows]
+    assert torch.equal(negatives_before_some(x, label, rows, among=coarse), expected)

@@ -24,8 +24,10 @@ from maskcon.eval import projection
 from maskcon.eval.precision import query_precisions
 from maskcon.eval.projection import components, places
 from maskcon.eval.retrieval import nearest_others
+from maskcon.report import figures as module
 from maskcon.report.album import Album, short_names
 from maskcon.report.drawing import Line, chart, thinned
+from maskcon.report.figures import figures
 from maskcon.report.findings import best_and_worst, confusions
 from maskcon.report.near_duplicates import near_duplicates
 from maskcon.report.sections import data_block
@@ -87,6 +89,30 @@ def test_best_and_worst_against_loops():
     assert [query.precision for query in best] == pytest.approx(sorted(tops, reverse=True)[:3])
     for some in (best, worst):
         assert len({int(album.label[query.row]) for query in some}) == 3
+
+
+def test_of_many_pictures_some_are_asked(monkeypatch):
+    """What they say is what they say among all, and the others are in nobody's way."""
+    album = album_of(60)
+    pixels = album.pixels()
+    every = figures(album, pixels, None, Silent())
+    monkeypatch.setattr(module, "ASKING", 25)
+    some = figures(album, pixels, None, Silent())
+    assert (every.asked, some.asked) == (60, 25)
+    assert some.recall == every.recall
+    asked = ~some.precision.isnan()
+    assert asked.sum() == 25
+    assert torch.equal(some.precision[asked], every.precision[asked])
+    levels = normalize(pixels.flatten(1).float() / 255 - 0.5, dim=1)
+    near = (levels @ levels.T).fill_diagonal_(-9).argmax(1)
+    hit = (album.label[near] == album.label)[asked]
+    assert some.pixels["recall@1"] == pytest.approx(hit.double().mean().item())
+    close = (levels @ levels.T).fill_diagonal_(-9)
+    near = close.masked_fill(album.coarse[:, None] != album.coarse, -9).argmax(1)
+    hit = (album.label[near] == album.label)[asked]
+    assert some.pixels[WITHIN] == pytest.approx(hit.double().mean().item())
+    best, worst = best_and_worst(album, nearest_others(album.features, 5), some.precision)
+    assert all(asked[query.row] for query in best + worst)
 
 
 def test_those_alone_in_their_class_are_no_queries():

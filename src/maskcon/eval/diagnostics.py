@@ -13,7 +13,12 @@ NOISE = 1e-14  # of squared singular values in the squared length of all rows: f
 
 
 def diagnostics(
-    features: Tensor, coarse: Tensor | None, fine: Tensor | None = None, *, k: int = 200
+    features: Tensor,
+    coarse: Tensor | None,
+    fine: Tensor | None = None,
+    *,
+    k: int = 200,
+    rows: Tensor | None = None,
 ) -> dict[str, float]:
     """All of this file at once.
 
@@ -22,21 +27,30 @@ def diagnostics(
         coarse: coarse label of each row [N], where there are any.
         fine: fine label of each row [N], where known.
         k: neighbours of `coarse_accuracy`.
+        rows: whose neighbours vote, and whose pairs `uniformity` is of [M]; by default all.
 
     Returns:
         {"effective_rank", "uniformity"}; "coarse_accuracy" where there are coarse labels, and
         "alignment" where some fine class has two rows.
     """
     check_rows(features, coarse, fine)
-    found = {} if coarse is None else {"coarse_accuracy": coarse_accuracy(features, coarse, k=k)}
-    found |= {"effective_rank": effective_rank(features), "uniformity": uniformity(features)}
+    found = {}
+    if coarse is not None:
+        found["coarse_accuracy"] = coarse_accuracy(features, coarse, k=k, rows=rows)
+    some = features if rows is None else features[rows]
+    found |= {"effective_rank": effective_rank(features), "uniformity": uniformity(some)}
     if fine is not None and len(fine.unique()) < len(fine):
         found["alignment"] = alignment(features, fine)
     return found
 
 
 def coarse_accuracy(
-    features: Tensor, coarse: Tensor, *, k: int = 200, temperature: float = 0.1
+    features: Tensor,
+    coarse: Tensor,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    rows: Tensor | None = None,
 ) -> float:
     """Share of rows whose coarse label the other rows vote for (weighted kNN, leave one out).
 
@@ -48,11 +62,13 @@ def coarse_accuracy(
         coarse: coarse label of each row [N].
         k: neighbours that vote; all others where there are fewer.
         temperature: of the votes.
+        rows: that are voted on [M]; by default all.
     """
     check_rows(features, coarse)
-    found = nearest_others(features, min(k, len(features) - 1))
+    found = nearest_others(features, min(k, len(features) - 1), rows)
     voted = vote(found, coarse, temperature)
-    return (voted == coarse.to(voted.device)).double().mean().item()
+    own = coarse if rows is None else coarse[rows]
+    return (voted == own.to(voted.device)).double().mean().item()
 
 
 @torch.no_grad()

@@ -34,7 +34,9 @@ def precision_at_r(features: Tensor, label: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def query_precisions(features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def query_precisions(
+    features: Tensor, label: Tensor, asked: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Average precision at R and R-precision of each query, R the other rows of its class.
 
     With rel(i) = 1 where the i-th nearest other row has the query's class, and P(i) the mean of
@@ -50,9 +52,10 @@ def query_precisions(features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         features: [N, F] of unit length.
         label: class of each row [N].
+        asked: rows that ask [M]; by default all.
 
     Returns:
-        float64 [N] each; NaN where no other row has the class.
+        float64 [N] each; NaN where no other row has the class, or the row does not ask.
     """
     check_rows(features, label)
     label = label.to(features.device)
@@ -60,7 +63,8 @@ def query_precisions(features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     _, index, size = label.unique(return_inverse=True, return_counts=True)
     others = size[index] - 1  # R of each row [N]
     # Rows of classes of like size go together, since a chunk ranks as far as its largest R.
-    order = others.argsort(stable=True)
+    order = torch.arange(n, device=others.device) if asked is None else asked.to(others.device)
+    order = order[others[order].argsort(stable=True)]
     order = order[others[order] > 0]
     average, precision = torch.full((2, n), torch.nan, dtype=torch.double, device=features.device)
     if not len(order):

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from maskcon.data.table import Split
 from maskcon.errors import InputError
-from maskcon.eval.retrieval import negatives_before
+from maskcon.eval.retrieval import negatives_before, negatives_before_some
 from maskcon.eval.rows import by_class, check_rows
 from maskcon.runtime.distributed import ALONE, Ranks
 
@@ -18,7 +18,11 @@ WITHIN = "/within_coarse"
 
 
 def hits(
-    features: Tensor, fine: Tensor, coarse: Tensor | None = None, ks: Sequence[int] = KS
+    features: Tensor,
+    fine: Tensor,
+    coarse: Tensor | None = None,
+    ks: Sequence[int] = KS,
+    rows: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Which queries are found: every row asks for another row of its fine class.
 
@@ -32,18 +36,25 @@ def hits(
         coarse: coarse label of each row [N]; without them there is nothing within.
         ks: the K. Left out where there are fewer candidates than K: N - 1 of them, and within,
             those of the smallest coarse class that has two rows or more.
+        rows: that ask [M], of all that are found; by default all.
 
     Returns:
-        {"recall@1": bool [N], ..., "recall@1/within_coarse": bool [N], ...}, K ascending as given.
+        {"recall@1": bool [M], ..., "recall@1/within_coarse": bool [M], ...}, K ascending as given.
 
     Raises:
         InputError: features or labels that cannot be judged.
     """
     check_rows(features, fine, coarse)
-    before = negatives_before(features, fine)
+    if rows is None:
+        before = negatives_before(features, fine)
+    else:
+        before = negatives_before_some(features, fine, rows)
     found = {f"recall@{k}": before < k for k in ks if k < len(features)}
     if coarse is not None:
-        before = strangers_within(features, fine, coarse)
+        if rows is None:
+            before = strangers_within(features, fine, coarse)
+        else:
+            before = negatives_before_some(features, fine, rows, among=coarse)
         sizes = coarse.unique(return_counts=True)[1]
         smallest = min((size for size in sizes.tolist() if size > 1), default=0)
         found |= {f"recall@{k}{WITHIN}": before < k for k in ks if k < smallest}

@@ -11,6 +11,7 @@ from maskcon.runtime.distributed import ALONE, Ranks
 
 ELEMENTS = 2**25  # of the largest matrix of similarities in memory: 128 MiB
 TILE = {"cpu": 512, "cuda": 8192}  # rows and columns of a tile: what the caches hold
+BLOCK = 32  # columns of which the largest is looked at first
 LANES = 128  # masks whose sum fits into a byte; a tile of more than 1024 is a multiple of 1024
 
 
@@ -28,7 +29,7 @@ class Retrieval:
 
 
 @torch.no_grad()
-def nearest_others(features: Tensor, k: int) -> Retrieval:
+def nearest_others(features: Tensor, k: int, rows: Tensor | None = None) -> Retrieval:
     """The k nearest other rows of each row, by cosine similarity; exact.
 
     The row itself is left out by its index, so that a duplicate image counts as a neighbour.
@@ -36,18 +37,67 @@ def nearest_others(features: Tensor, k: int) -> Retrieval:
     Args:
         features: [N, F] of unit length.
         k: neighbours, fewer than N.
+        rows: that ask [M]; by default all.
     """
     if k >= len(features):
         raise InputError(f"{k} neighbours of each of {len(features)} images: there are too few")
+    asked = torch.arange(len(features)) if rows is None else rows
     ids, scores = [], []
-    chunk = max(1, ELEMENTS // len(features))
-    for start in range(0, len(features), chunk):
-        similarity = features[start : start + chunk] @ features.T  # [chunk, N]
-        similarity.diagonal(start).fill_(-torch.inf)
-        top = similarity.topk(k)
-        ids.append(top.indices)
-        scores.append(top.values)
+    for part in asked.to(features.device).split(max(1, ELEMENTS // len(features))):
+        similarity = features[part] @ features.T  # [chunk, N]
+        similarity.scatter_(1, part[:, None], -torch.inf)
+        values, places = _largest(similarity, k)
+        ids.append(places)
+        scores.append(values)
     return Retrieval(torch.cat(ids), torch.cat(scores))
+
+
+def _largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of [M, N], and their places, as `topk`, several times as fast.
+
+    They lie in the k blocks of columns whose largest are the largest, or behind the last block.
+    """
+    count = x.shape[1] // BLOCK
+    if count < 2 * k:
+        values, places = x.topk(k)
+        return values, places
+    end = count * BLOCK
+    blocks = x[:, :end].unflatten(1, (count, BLOCK))  # [M, N / 32, 32]
+    best = blocks.amax(2).topk(k).indices  # [M, k]
+    inner = torch.arange(BLOCK, device=x.device)
+    columns = (best[:, :, None] * BLOCK + inner).flatten(1)
+    rest = torch.arange(end, x.shape[1], device=x.device).expand(len(x), -1)
+    columns = torch.cat([columns, rest], 1)
+    values, places = x.gather(1, columns).topk(k)
+    return values, columns.gather(1, places)
+
+
+@torch.no_grad()
+def negatives_before_some(
+    features: Tensor, label: Tensor, rows: Tensor, among: Tensor | None = None
+) -> Tensor:
+    """`negatives_before` of some rows, each compared with all: as long as there are few of them.
+
+    Args:
+        features: [N, F] of unit length.
+        label: class of each row [N].
+        rows: that ask [M].
+        among: a group of each row [N]; candidates are those of the own group.
+
+    Returns:
+        int64 [M]; N where no other candidate has the class.
+    """
+    found = []
+    for part in rows.split(max(1, ELEMENTS // len(features))):
+        similarity = features[part] @ features.T  # [chunk, N]
+        similarity.scatter_(1, part[:, None], -torch.inf)
+        if among is not None:
+            similarity.masked_fill_(among[part][:, None] != among, -torch.inf)
+        same = label[part][:, None] == label
+        own = similarity.masked_fill(~same, -torch.inf).amax(1)
+        before = (similarity.masked_fill_(same, -torch.inf) >= own[:, None]).sum(1)
+        found.append(before.masked_fill(own.isneginf(), len(features)))
+    return torch.cat(found)
 
 
 @torch.no_grad()

@@ -131,7 +131,7 @@ def _parts(
         "queries": sections.queries(shown, found.best, found.worst),
         "confusions": sections.confused(shown, found.confused, k),
         "duplicates": sections.duplicates(shown, found.near_duplicates),
-        "diagnostics": sections.diagnostics(judged),
+        "diagnostics": sections.diagnostics(judged, len(album)),
         "made": f"Made by maskcon {run.get('versions', {}).get('maskcon', '')}.",
     }
 

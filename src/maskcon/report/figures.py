@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -12,6 +13,9 @@ from maskcon.eval.precision import query_precisions
 from maskcon.eval.recall import hits, recall_at, recall_by_coarse
 from maskcon.report.album import Album
 from maskcon.runtime.progress import Progress
+from maskcon.runtime.seeds import generator
+
+ASKING = 10_000  # pictures that are judged in what grows with the square of their number
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,9 @@ class Figures:
         by_coarse: {coarse label: {"recall@1": share, "recall@1/within_coarse": share}}.
         diagnostics: as `maskcon.eval.diagnostics` returns them, with "map@r" and "r_precision".
         hit: whether the nearest picture of each has its class, bool [N].
-        precision: average precision at R of each; NaN where it is alone in its class [N].
+        precision: average precision at R of each; NaN where it is alone in its class or was not
+            asked for it [N].
+        asked: pictures that were, each compared with all; drawn where there are more of them.
     """
 
     recall: dict[str, float]
@@ -34,6 +40,7 @@ class Figures:
     diagnostics: dict[str, float]
     hit: Tensor
     precision: Tensor
+    asked: int
     frozen: Mapping[str, float] | None = None
 
     @property
@@ -53,6 +60,9 @@ def figures(
 ) -> Figures:
     """Recall among all and within coarse classes, beside that without learning; diagnostics.
 
+    Recall of the features is that of all pictures. Of more than 10,000 so many are drawn for the
+    recall of raw pixels, precision, coarse accuracy and uniformity.
+
     Args:
         album: the pictures. Without fine labels, all is about coarse ones.
         pixels: of the pictures, uint8 [N, 3, S, S].
@@ -62,12 +72,17 @@ def figures(
     coarse = None if album.fine is None else album.coarse
     progress.update("recall of the features")
     found = hits(album.features, album.label, coarse)
+    rows = None
+    if len(album) > ASKING:
+        drawn = torch.randperm(len(album), generator=generator(album.seed, "map", 1))
+        rows = drawn[:ASKING].sort().values
     progress.update("recall of raw pixels")
     levels = normalize(pixels.flatten(1).float().div_(255).sub_(0.5), dim=1)
-    plain = hits(levels, album.label, coarse)
+    plain = hits(levels, album.label, coarse, rows=rows)
+    del levels
     progress.update("precision and diagnostics")
-    average, precision = query_precisions(album.features, album.label)
-    worth = diagnostics(album.features, album.coarse, album.fine)
+    average, precision = query_precisions(album.features, album.label, rows)
+    worth = diagnostics(album.features, album.coarse, album.fine, rows=rows)
     known = ~average.isnan()
     if known.any():
         worth["map@r"] = average[known].mean().item()
@@ -79,5 +94,6 @@ def figures(
         diagnostics=worth,
         hit=found["recall@1"],
         precision=average,
+        asked=len(album) if rows is None else len(rows),
         frozen=frozen,
     )

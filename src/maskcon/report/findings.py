@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskcon.eval.retrieval import Retrieval, negatives_before
+from maskcon.eval.retrieval import Retrieval, negatives_before_some
 from maskcon.report.album import Album
 
 QUERIES = 8  # best, and worst
@@ -69,11 +69,15 @@ def best_and_worst(
     Args:
         album: the pictures.
         near: neighbours of each.
-        precision: average precision at R of each, NaN for those alone [N].
+        precision: average precision at R of each, NaN for those alone in their class, and for
+            those that are no queries [N].
         count: of queries, best and worst.
     """
-    before = negatives_before(album.features, album.label)
     asked = ~precision.isnan()
+    before = torch.zeros(len(album), dtype=torch.long)
+    rows = asked.nonzero()[:, 0]
+    if len(rows):
+        before[rows] = negatives_before_some(album.features, album.label, rows)
 
     def query(row: int) -> Query:
         neighbours = tuple(near.ids[row].tolist())

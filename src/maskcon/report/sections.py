@@ -326,12 +326,19 @@ def duplicates(pictures: Pictures, found: Sequence[NearDuplicates]) -> str:
                 f"similarity {pair.similarity:.3f}</p>{note}{pictures.find(a)}</li>"
             )
         listed = "".join(rows) or "<li>None.</li>"
-        parts.append(f'<h3>{title}</h3><ul class="near_duplicates">{listed}</ul>')
+        parts.append(f'<h3>{title}</h3><ul class="twins">{listed}</ul>')
     return "".join(parts)
 
 
-def diagnostics(figures: Figures) -> str:
-    """Whether the space is in order."""
+def diagnostics(figures: Figures, count: int) -> str:
+    """Whether the space of so many pictures is in order."""
+    sample = (
+        "<p>Precision, coarse accuracy, uniformity and the recall of raw pixels above are those "
+        f"of {figures.asked:,} of the {count:,} pictures, drawn at random, each compared with "
+        "all.</p>"
+        if figures.asked < count
+        else ""
+    )
     rows = []
     for key, (name, about, share) in HEALTH.items():
         if key in figures.diagnostics:
@@ -339,7 +346,8 @@ def diagnostics(figures: Figures) -> str:
             said = per_cent(value) if share else f"{value:,.3f}"
             rows.append(f'<tr><th scope="row">{name}</th><td>{said}</td><td>{about}</td></tr>')
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Figures of the space"><table>'
+        f'{sample}<div class="scroll" tabindex="0" role="region" '
+        'aria-label="Figures of the space"><table>'
         '<thead><tr><th scope="col">Figure</th><th scope="col">value</th><th scope="col">what it '
         f"tells</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
