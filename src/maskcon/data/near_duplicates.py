@@ -46,7 +46,7 @@ def pairs(queries: Tensor, others: Tensor, *, same: bool = False) -> Iterator[tu
 
     For each query the nearest alone, by mean difference; flat ones are left out. The means of 4 x 4
     areas differ by no more than the thumbnails do, so that a tree of them (`cKDTree`) leaves few
-    to compare, and the time grows little faster than their number.
+    to compare.
 
     Args:
         queries: [N, 256].
