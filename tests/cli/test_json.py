@@ -65,7 +65,7 @@ TYPED = {
 }
 
 
-SERVERS = ("app", "serve")  # which have no result
+SERVERS = ("explore", "serve")  # which have no result
 
 
 def test_every_command_has_it():

@@ -10,7 +10,7 @@ from maskcon.discover.questions import GRANULARITY, LEAST, VERDICTS
 from maskcon.errors import InputError
 
 LONGEST_NAME = 200  # characters
-MOST_GROUPS = 10_000  # that a number may ask a class to be cut into
+MOST_GROUPS = 200  # that a number may ask a class to be cut into
 _CHUNK = 256  # pictures that are compared at a time
 
 

@@ -32,6 +32,7 @@ class Live:
         self.edits, self.read_only = edits, read_only
         self._lock = threading.RLock()
         self._orders: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self._outliers: tuple[State | None, dict[int, dict[str, Any]]] = None, {}
         self.state = self._settled(ground)
 
     def _settled(self, ground: Ground) -> State:
@@ -135,12 +136,18 @@ class Live:
                 self._orders[key] = found
         return found
 
-    def outliers(self) -> list[dict[str, Any]]:
-        """Pictures to look at first: as people marked them, far from their group, of another label.
+    def outliers(self) -> dict[int, dict[str, Any]]:
+        """Pictures to look at first, and why, by their rows.
 
-        What a person said is no outlier, or gave another coarse label, is none.
+        Those whose label may be wrong come first. What a person said is no outlier, or gave
+        another coarse label, is none.
         """
         state = self.state
+        if self._outliers[0] is not state:
+            self._outliers = state, self._looked_for(state)
+        return self._outliers[1]
+
+    def _looked_for(self, state: State) -> dict[int, dict[str, Any]]:
         ground, said = state.ground, state.said
         far = np.zeros(len(ground), bool)
         for group in state.groups:
@@ -149,17 +156,18 @@ class Live:
         label, count = ground.votes
         now = np.array([g.label for g in ground.grown])[state.coarse]
         other = (label != now) & (count >= MOST) & (now == ground.coarse)
-        rows = np.flatnonzero(far | other | np.isin(np.arange(len(far)), [*said.outlier]))
-        found = []
+        marked = np.isin(np.arange(len(far)), [*said.outlier])
+        rows = np.flatnonzero(far | other | marked)
+        found = {}
         for row in rows[np.lexsort((rows, -count[rows], ~other[rows]))].tolist():
-            marked = said.outlier.get(row)
-            if marked is False:
+            by_hand = said.outlier.get(row)
+            if by_hand is False:
                 continue
-            reasons = ["marked by a person"] if marked else []
+            reasons = ["marked by a person"] if by_hand else []
             reasons += ["far from all others of its group"] if far[row] else []
             nearer = ground.names[int(label[row])] if other[row] else None
             reasons += [f"{count[row]} of the {NEAREST} nearest are {nearer}"] if nearer else []
-            found.append({"picture": row, "reason": "; ".join(reasons), "nearer": nearer})
+            found[row] = {"picture": row, "reason": "; ".join(reasons), "nearer": nearer}
         return found
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from maskcon.commands._discover import discover
     from maskcon.commands._embed import embed
     from maskcon.commands._eval import eval  # noqa: A004 - the command is called so
+    from maskcon.commands._explore import explore
     from maskcon.commands._export import export
     from maskcon.commands._index import index
     from maskcon.commands._methods import methods
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 # of its own, `maskcon.benchmark.BENCHMARKS`.
 COMMANDS = {
     "Train and judge": ("train", "demo", "reproduce", "eval", "compare", "report"),
-    "Find and search": ("discover", "embed", "index", "search", "serve", "export"),
+    "Find and search": ("explore", "discover", "embed", "index", "search", "serve", "export"),
     "Data": ("data", "datasets"),
     "Other": ("methods", "backbones", "vectors", "benchmark"),
 }

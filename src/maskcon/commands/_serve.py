@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from maskcon.commands._index import opened
 from maskcon.commands._search import encoder_of
@@ -54,9 +53,7 @@ def serve(
             "'maskcon[app]'"
         ) from error
     progress = follower(progress)
-    token = os.environ.get(TOKEN)
-    chosen: dict[str, Any] = {} if token is None else {"token": token}
-    access = Access(host, port, read_only=True, **chosen)
+    access = Access(host, port, read_only=True, **token_given())
     index = opened(Path(source), progress)
     index.bounded(1)
     machine = {"device": device, "precision": precision, "backend": backend}
@@ -64,3 +61,9 @@ def serve(
     progress.close()
     uploads.prepare()
     run_server(serving(index, encoder, access, Path(source).name), access, ready=ready)
+
+
+def token_given() -> dict[str, str]:
+    """The token that `$MASKCON_TOKEN` says, as `Access` takes it; nothing where it says none."""
+    token = os.environ.get(TOKEN)
+    return {} if token is None else {"token": token}

@@ -102,14 +102,23 @@ def choose(config: Config, found: Found) -> Choice:
     if size <= SMALL_IMAGE:
         return Choice("quick", f"views of up to {SMALL_IMAGE} px, and no GPU")
     why = f"pictures above {SMALL_IMAGE} px, and no GPU"
-    names = (name for name in PREFERRED if here.found(RECOMMENDED[name].name) is not None)
-    best = next(names, FETCHED if config.download else None)
+    best = ready(download=config.download)
     if best is None:
         return Choice("quick", why, {"image_size": SMALL_IMAGE}, OFFER)
     options: dict[str, Any] = {"backbone": best, "init": "imagenet"}
     if sum(len(part) for part in found.parts.values()) < LARGE_BATCH:
         options["batch_size"] = 0  # as the set has it
     return Choice("frozen", f"{why}; the best whose weights are here", options)
+
+
+def ready(*, download: bool) -> str | None:
+    """The best network that others trained whose weights are here, by its short name.
+
+    Args:
+        download: where none is here, one may be fetched.
+    """
+    names = (name for name in PREFERRED if here.found(RECOMMENDED[name].name) is not None)
+    return next(names, FETCHED if download else None)
 
 
 def expectation(config: Config, found: Found) -> str | None:

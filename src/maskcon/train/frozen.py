@@ -14,8 +14,9 @@ from maskcon.data.images import IMAGENET_STATISTICS
 from maskcon.errors import InputError
 from maskcon.model.backbones import layered, normalisation_of
 from maskcon.model.graph import computing
-from maskcon.model.network import without_head
+from maskcon.model.network import Architecture, Headed, Network, without_head
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.residual_head import VECTORS, HeadShape
 from maskcon.model.saved import save_encoder
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
@@ -74,6 +75,30 @@ def frozen_of(config: Config) -> Frozen:
         config.flip,
         config.seed,
     )
+
+
+def unlearned(config: Config) -> tuple[Network, Preprocessing]:
+    """The frozen backbone of a configuration as an encoder, where there is nothing to learn from.
+
+    Its vectors are those that a head starts from, and has to beat.
+    """
+    frozen = frozen_of(config)
+    shape = HeadShape(
+        parts=frozen.parts, components=0, hidden=config.head_hidden, scale=config.head_scale
+    )
+    bare = Architecture(
+        backbone=VECTORS,
+        stem="small" if config.image_size <= SMALL_IMAGE else "large",
+        heads=(),
+        projection=config.projection,
+        classes=1,
+        head=shape,
+    )
+    network = Network(bare)
+    assert isinstance(network.backbone, Headed)
+    network.backbone.trunk = frozen.backbone
+    network.architecture = replace(bare, backbone=config.backbone, layers=config.layers)
+    return network.eval(), frozen.preprocessing
 
 
 def vectors_of(data: DataSet, config: Config, progress: Progress) -> DataSet:

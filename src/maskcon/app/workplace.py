@@ -1,0 +1,70 @@
+"""A project with all that its page needs: groups, pictures, vectors, map, and what goes on."""
+
+from pathlib import Path
+from typing import Any
+
+from maskcon.app.edits import Edits
+from maskcon.app.ground import ground_of, map_of
+from maskcon.app.live import Live
+from maskcon.app.project import EDITS, Facts, Generation
+from maskcon.app.thumbnails import Photos
+from maskcon.runtime.progress import Progress
+from maskcon.search import file as index_file
+from maskcon.search.index import Index
+
+
+class Workplace:
+    """A project that is open.
+
+    Attributes:
+        folder: of the project.
+        facts: what project.json says.
+        index: of the pictures.
+        live: the groups.
+        photos: the pictures, by their rows.
+        map: where they lie on the map, float32 [N, 2] in little-endian bytes.
+    """
+
+    def __init__(self, folder: Path, facts: Facts, progress: Progress, *, read_only: bool = False):
+        self.folder, self.facts = folder, facts
+        here = Generation(folder, facts.generation)
+        self.index = opened(here, progress)
+        ground = ground_of(self.index, here.number, here.ground, progress)
+        self.map = map_of(self.index, here.map, progress)
+        self.live = Live(ground, Edits(folder / EDITS, read_only=read_only), read_only=read_only)
+        self.photos = Photos(self.index)
+
+    @property
+    def here(self) -> Generation:
+        """The generation that counts."""
+        return Generation(self.folder, self.facts.generation)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the pictures came with coarse labels."""
+        return bool(self.index.rows["coarse"].null_count < len(self.index))
+
+    @property
+    def revision(self) -> int:
+        """It grows with each change that the page must follow."""
+        return self.live.revision
+
+    def busy(self) -> bool:
+        """Whether learning goes on."""
+        return False
+
+    def job(self) -> dict[str, Any]:
+        """How far learning is."""
+        return {"state": "idle"}
+
+    def close(self) -> None:
+        """Close the log."""
+        self.live.edits.close()
+
+
+def opened(here: Generation, progress: Progress) -> Index:
+    """The index of a generation, what there is to say of it told."""
+    index, notes = index_file.read(here.index)
+    for note in notes:
+        progress.note(note)
+    return index
