@@ -9,6 +9,7 @@ import maskcon
 from maskcon import commands
 from maskcon.data import InMemory, from_arrays
 from maskcon.errors import InputError
+from maskcon.model.saved import save_encoder
 from maskcon.vectors.once import embed
 
 
@@ -114,3 +115,62 @@ def test_progress_is_told(encoder, images):
     assert [line.split("  ")[0] for line in lines] == [
         f"embedding: {n} of 23 images" for n in (10, 20, 23)
     ]
+
+
+def test_encode_as_sentence_transformers_users_know_it(encoder, images, tmp_path):
+    expected = encoder.embed(images)
+    np.testing.assert_array_equal(encoder.encode(images, batch_size=256), expected)
+    tensor = encoder.encode(images, convert_to_tensor=True, convert_to_numpy=False)
+    assert tensor.device.type == encoder.device.type
+    np.testing.assert_array_equal(tensor.cpu().numpy(), expected)
+    each = encoder.encode(images, convert_to_numpy=False)
+    assert isinstance(each, list)
+    np.testing.assert_array_equal(torch.stack(each).cpu().numpy(), expected)
+    features = encoder.encode(images, normalize_embeddings=False)
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.ptp(lengths) > 1e-3
+    np.testing.assert_allclose(features / lengths, expected, atol=1e-6)
+    with torch.no_grad(), encoder.precision.autocast():
+        squares = torch.from_numpy(images).permute(0, 3, 1, 2).to(encoder.device)
+        said = encoder.network(encoder.preprocessing.normalise(squares)).feature.float().cpu()
+    np.testing.assert_allclose(features, said.numpy(), atol=1e-5 * float(lengths.max()), rtol=2e-2)
+
+
+def test_one_picture_has_one_vector(encoder, images, tmp_path):
+    expected = encoder.embed(images[:1])[0]
+    Image.fromarray(images[0]).save(tmp_path / "one.png")
+    content = (tmp_path / "one.png").read_bytes()
+    tensor = torch.from_numpy(images[0]).permute(2, 0, 1)
+    for one in (images[0], tensor, Image.fromarray(images[0]), content, tmp_path / "one.png"):
+        assert encoder.encode(one).shape == (encoder.width,)
+        np.testing.assert_allclose(encoder.encode(one), expected, atol=1e-5)
+    assert encoder.encode([images[0]]).shape == (1, encoder.width)
+    assert encoder.encode(images[0], convert_to_tensor=True).shape == (encoder.width,)
+    assert encoder.encode(images[0], convert_to_numpy=False).shape == (encoder.width,)
+
+
+def test_features_are_not_made_of_vectors(encoder, images, folder, tmp_path):
+    for row in (0, 1):
+        Image.fromarray(images[row]).save(tmp_path / f"{row}.png")
+    commands.embed(folder, tmp_path, out=tmp_path / "x.parquet")
+    assert encoder.encode(tmp_path / "x.parquet").shape == (2, encoder.width)
+    with pytest.raises(InputError, match="vectors of unit length"):
+        encoder.encode(tmp_path / "x.parquet", normalize_embeddings=False)
+
+
+def test_its_network_learns(folder, images, tmp_path):
+    """As docs/python.md does it: one step of plain PyTorch, and what follows is of new weights."""
+    encoder = maskcon.Encoder.load(folder, device="cpu", precision="fp32")
+    before, identity = encoder.embed(images), encoder.identity
+    optimizer = torch.optim.SGD(encoder.network.parameters(), lr=1.0)
+    squares = torch.from_numpy(images).permute(0, 3, 1, 2)
+    feature = encoder.network(encoder.preprocessing.normalise(squares)).feature
+    feature.square().mean().backward()
+    own = dict(encoder.network.backbone.named_parameters())
+    assert all(parameter.grad is not None for parameter in own.values())
+    optimizer.step()
+    assert encoder.identity != identity
+    assert np.abs(encoder.embed(images) - before).max() > 1e-4
+    save_encoder(tmp_path, encoder.network, encoder.preprocessing.described())
+    again = maskcon.Encoder.load(tmp_path, device="cpu", precision="fp32")
+    np.testing.assert_allclose(again.embed(images), encoder.embed(images), atol=1e-6)

@@ -14,7 +14,7 @@ from maskcon.config import Config
 from maskcon.data import Features, Found, computed_of, features_of, find, is_set
 from maskcon.data.pictures import Files, Joined, Pictures, is_picture
 from maskcon.data.readers import folder
-from maskcon.data.readers.arrays import CONTENT, one_or_several
+from maskcon.data.readers.arrays import CONTENT, is_one, one_or_several
 from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
 from maskcon.model import hub
@@ -57,7 +57,8 @@ class Encoder:
         vectors = encoder.embed(["a.jpg", "b.jpg"])  # float32 [2, F], unit length
 
     Attributes:
-        network: the torch module.
+        network: the torch module, in evaluation mode: `network(preprocessing.normalise(images))`
+            of uint8 [N, 3, S, S] has gradients, and "feature" [N, F].
         preprocessing: size and normalisation of its input.
         width: F, of a vector.
         device: where it computes.
@@ -147,10 +148,66 @@ class Encoder:
             InputError: there are no pictures, or some cannot be read; the message names them.
         """
         pictures = self._given_vectors(images) or _pictures(images)
-        with screen() if progress is True else nullcontext(progress or Silent()) as shown:
-            made = self.embed_readable(
-                pictures, batch_size=batch_size, progress=shown, workers=workers
+        return self._all(pictures, batch_size, progress, workers)
+
+    def encode(
+        self,
+        images: Any,
+        *,
+        batch_size: int = BATCH,
+        show_progress_bar: bool = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        normalize_embeddings: bool = True,
+    ) -> np.ndarray | Tensor | list[Tensor]:
+        """`embed`, with the arguments of sentence-transformers' `encode`.
+
+        Args:
+            images: as `embed` takes them; of one picture alone there is one vector, [F].
+            batch_size: pictures that go through the network together.
+            show_progress_bar: show a line on the terminal.
+            convert_to_numpy: an array; otherwise a list with a tensor for each picture.
+            convert_to_tensor: one tensor on `device`, whatever `convert_to_numpy` says.
+            normalize_embeddings: vectors of unit length, as everywhere in maskcon; otherwise
+                the network's features as they are.
+
+        Returns:
+            float32 [n, F], or [F] of one picture.
+
+        Raises:
+            InputError: as `embed`; or features are asked for of a file that has vectors of unit
+                length.
+        """
+        one = is_one(images) or (isinstance(images, str | Path) and is_picture(Path(images)))
+        pictures = self._given_vectors(images) or _pictures(images)
+        if not normalize_embeddings and computed_of(pictures) is not None:
+            raise InputError(
+                f"{images} has vectors of unit length, which features cannot be made of: give "
+                "pictures, or leave normalize_embeddings out"
             )
+        unit = normalize_embeddings
+        found = self._all(pictures, batch_size, show_progress_bar, 0, unit=unit)
+        rows = found[0] if one else found
+        if convert_to_tensor:
+            return torch.from_numpy(rows).to(self.device)
+        if convert_to_numpy:
+            return rows
+        tensors = [*torch.from_numpy(found).to(self.device)]
+        return tensors[0] if one else tensors
+
+    def _all(
+        self,
+        pictures: Pictures,
+        batch_size: int,
+        progress: bool | Progress,
+        workers: int,
+        *,
+        unit: bool = True,
+    ) -> np.ndarray:
+        """Vectors of pictures, all of which must be readable."""
+        how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "unit": unit}
+        with screen() if progress is True else nullcontext(progress or Silent()) as shown:
+            made = self.embed_readable(pictures, progress=shown, **how)
         if made.errors:
             reasons = [why for _, why in made.errors]
             raise unreadable(reasons, len(pictures), "mend or remove them")
@@ -163,13 +220,14 @@ class Encoder:
         batch_size: int = BATCH,
         progress: Progress | None = None,
         workers: int = 0,
+        unit: bool = True,
     ) -> Vectors:
         """Vectors of all pictures that can be read, and why others cannot; as `stream`, at once."""
         vectors = np.empty((len(pictures), self.width), np.float32)
         read = np.zeros(len(pictures), bool)
         errors: list[tuple[int, str]] = []
         for part in self.stream(
-            pictures, batch_size=batch_size, progress=progress, workers=workers
+            pictures, batch_size=batch_size, progress=progress, workers=workers, unit=unit
         ):
             vectors[part.rows] = part.vectors
             read[part.rows] = True
@@ -184,6 +242,7 @@ class Encoder:
         batch_size: int = BATCH,
         progress: Progress | None = None,
         workers: int = 0,
+        unit: bool = True,
     ) -> Iterator[Vectors]:
         """Vectors some at a time; no more than a few batches of pictures are ever in memory.
 
@@ -195,6 +254,7 @@ class Encoder:
             batch_size: pictures that are read together.
             progress: told how far it is.
             workers: threads that read pictures; 0 is one for each core.
+            unit: scale them to unit length; a file's are.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
@@ -209,8 +269,9 @@ class Encoder:
                 raise InputError(
                     "the encoder's vectors are not finite: it has diverged; train it anew"
                 )
-            unit = torch.nn.functional.normalize(made.features, dim=1).view(-1, self.width)
-            yield Vectors(made.rows.numpy(), unit.cpu().numpy(), made.errors, made.kept)
+            x = torch.nn.functional.normalize(made.features, dim=1) if unit else made.features
+            x = x.float().view(-1, self.width).cpu()
+            yield Vectors(made.rows.numpy(), x.numpy(), made.errors, made.kept)
         progress.close()
 
     def _made(

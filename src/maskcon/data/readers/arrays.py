@@ -94,7 +94,7 @@ def one_or_several(images: Any, name: str = "arrays") -> Arrays:
     Raises:
         InputError: something has another type or shape, or may be one picture as well as several.
     """
-    if _is_one(images):
+    if is_one(images):
         return pictures_of([images], name)
     if isinstance(images, np.ndarray) and images.ndim == 3:
         count, height, width = images.shape
@@ -111,7 +111,7 @@ def one_or_several(images: Any, name: str = "arrays") -> Arrays:
 CONTENT = bytes | bytearray | memoryview  # the content of an image file
 
 
-def _is_one(images: Any) -> bool:
+def is_one(images: Any) -> bool:
     """Whether something is one picture, not several."""
     if isinstance(images, CONTENT | Image.Image):
         return True
