@@ -71,6 +71,7 @@ _network = partial(_option, "network")
 _frozen = partial(_option, "frozen")
 _freeze = partial(_frozen, needs="freeze")
 _head = partial(_frozen, needs="vectors")
+_taught = partial(_frozen, None, needs="vectors lots classes")
 _optimisation = partial(_option, "optimisation")
 _hardware = partial(_option, "hardware")
 _output = partial(_option, "output")
@@ -207,6 +208,15 @@ class Config:
     head_hidden: int = _head(2048, "width of a head's hidden layer")
     head_scale: float = _head(
         2.0, "length of the learned half of a head's feature; the other has 1"
+    )
+
+    answers: str | None = _taught(
+        "a table of left, right and same or different pictures, as `maskcon discover --answers` "
+        "writes it: it teaches the head, where answers that are left out agree"
+    )
+    known: str | None = _taught(
+        "a table of pictures and their fine labels, or the groups.csv in which groups were named: "
+        "they teach the head, where labels that are left out agree"
     )
 
     epochs: int = _optimisation(200, "passes over the train images", first=True)
@@ -404,6 +414,16 @@ NEEDS: dict[str, Need] = {
         lambda config, method: method.labels or config.ce_weight > 0,
         "{method} reads no labels",
         "methods that read labels, and --ce-weight",
+    ),
+    "lots": Need(
+        lambda _, method: method.lots,
+        "{method} asks of no two pictures whether they are of one kind",
+        "methods with a rule for labels, such as maskcon",
+    ),
+    "classes": Need(
+        lambda config, _: config.label == "coarse",
+        "training sees the fine labels already",
+        "training on coarse labels",
     ),
     "key": Need(
         lambda _, method: method.key != "none",

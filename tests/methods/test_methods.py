@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from maskcon.errors import InputError
-from maskcon.methods import METHODS, Mixed, Output, Step
+from maskcon.methods import METHODS, Lots, Mixed, Output, Step, targets
 from maskcon.methods.graph import nearest_components
 from maskcon.methods.mixing import of_mixed
 from maskcon.methods.objective import Objective, check_hyper_parameters
@@ -291,6 +291,49 @@ def test_agrees_with_loops(name, hyper, oracle, seed):
     assert METHODS[name].loss(step, **hyper).item() == pytest.approx(
         oracle(step, **hyper), rel=2e-6, abs=1e-5
     )
+
+
+def in_lots(step: Step, relation: list[list[int]], label: list[int], seed: int) -> Step:
+    """A step whose rows are drawn from lots."""
+    random = torch.Generator().manual_seed(seed)
+    drawn = (torch.randint(len(label), (n,), generator=random) for n in (N, M))
+    lots = Lots(torch.tensor(label), torch.tensor(relation, dtype=torch.uint8))
+    return replace(step, lots=lots, **dict(zip(("label", "bank_label"), drawn, strict=True)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["maskcon", "grafit", "supcon"])
+def test_what_a_person_said_agrees_with_loops(name, seed):
+    d, o, s = targets.DIFFERENT, targets.OPEN, targets.SAME
+    relation = [[s, d, o, d], [d, o, s, d], [o, s, s, d], [d, d, d, o]]
+    step = in_lots(make_step(seed), relation, [0, 0, 0, 1], seed)
+
+    def weights(i: int) -> list[float]:
+        known = [relation[int(step.label[i])][int(b)] for b in step.bank_label]
+        near = [float(step.key.z[i].double() @ row.double()) for row in step.bank_z]
+        top = max((x for x, k in zip(near, known, strict=True) if k != d), default=0.0)
+        open_ = (lambda x: math.exp((x - top) / 0.05)) if name == "maskcon" else (lambda x: 1.0)
+        return [
+            1.0 if k == s else 0.0 if k == d else open_(x) for x, k in zip(near, known, strict=True)
+        ]
+
+    hyper = METHODS[name].hyper_parameters
+    found = METHODS[name].loss(step, **hyper).item()
+    assert found == pytest.approx(loop_contrast(step, weights, w=hyper.get("w", 1.0), t=0.1), 2e-6)
+    logits = torch.randn(N, 2, generator=torch.Generator().manual_seed(seed))
+    step = replace(step, query=replace(step.query, logits=logits))
+    coarse = replace(step, label=torch.tensor([0, 0, 0, 1])[step.label], lots=None)
+    assert METHODS["supce"].loss(step).item() == METHODS["supce"].loss(coarse).item()
+
+
+def test_nothing_said_is_the_rule_and_all_said_is_supcon_of_kinds():
+    step = make_step(3)
+    open_ = torch.where(torch.eye(C) > 0, targets.OPEN, targets.DIFFERENT)
+    same = torch.where(torch.eye(C) > 0, targets.SAME, targets.DIFFERENT)
+    for relation, name in ((open_, "maskcon"), (same, "supcon")):
+        lots = Lots(torch.arange(C), relation.to(torch.uint8))
+        taught = METHODS["maskcon"].loss(replace(step, lots=lots))
+        assert taught.item() == pytest.approx(METHODS[name].loss(step).item(), rel=1e-6)
 
 
 def loop_graph_gradient(step: Step, t: float, neighbours: int) -> list[Tensor]:

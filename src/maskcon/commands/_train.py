@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskcon.commands import choice
+from maskcon.commands._teach import taught
 from maskcon.commands.sources import (
     find_set,
     inputs_of,
@@ -97,7 +98,7 @@ def train(
             if choice.is_open(options, recipe):
                 chosen = options
             # of weights, and of a frozen network, that may be chosen
-            later = ("download", "backend") if chosen is not None else ()
+            later = ("download", "backend", "answers", "known") if chosen is not None else ()
             early = {name: value for name, value in options.items() if name not in later}
             refuse_idle(early, config)
             recipes = [recipe] if recipe is not None and Path(recipe).is_file() else []
@@ -129,7 +130,8 @@ def _train(
     if resume:  # what "auto" meant where the run began
         config = replace(config, precision=runs.read(folder)["precision"])
     stored = runs.preprocessing(folder) if begun else None
-    training = Training(config, sets.seen, progress, ranks, stored)
+    lots, lesson = taught(config, *sets[:4], ranks, progress)
+    training = Training(config, sets.seen, progress, ranks, stored, lots)
     run = _record(folder, training, sets.loaded, resume, callbacks)
 
     def record(status: str, **more: Any) -> None:
@@ -162,7 +164,7 @@ def _train(
     results = {**training.last, "best": training.best.results, "pixels": pixels}
     if config.computes_vectors:
         results["frozen"] = pixel_recall(sets.seen.test)
-    outcome["compile_seconds"] = training.compile_seconds
+    outcome |= {**lesson, "compile_seconds": training.compile_seconds}
     record("finished", results=results, training=outcome)
     card.write(folder, run, sets.loaded, features, progress)
     return run

@@ -31,6 +31,7 @@ OPEN = frozenset(
     {
         *("data", *READING_FIELDS, "test_share", "val_share", "image_size", "seed", "device"),
         *("precision", "backend", "compile", "deterministic", "eval_every", "log_every"),
+        *("answers", "known"),
     }
 )
 # For a processor, the first whose weights are here: none of more than 10 GMACs, none that is not

@@ -45,6 +45,7 @@ def inputs_of(config: Config, found: Found | None = None) -> Iterator[str]:
         yield config.features
     if config.init not in ("scratch", "imagenet"):
         yield config.init
+    yield from (table for table in (config.answers, config.known) if table is not None)
     for part in () if found is None else found.parts.values():
         yield from confine.files_of(part.pictures)
 
@@ -64,6 +65,10 @@ def resolved(options: Mapping[str, Any], recipe: str | Path | None) -> Config:
     if config.features is not None:
         features = _whole(config.features)
         config = replace(config, features=features, data=features)
+    if config.answers is not None:
+        config = replace(config, answers=_whole(config.answers))
+    if config.known is not None:
+        config = replace(config, known=_whole(config.known))
     if config.data not in data_sets() and os.path.exists(config.data):  # noqa: PTH110
         config = replace(config, data=_whole(config.data))
     if config.init not in ("scratch", "imagenet"):

@@ -4,6 +4,7 @@
     sameness    how likely the two sides of a merge are different kinds
     questions   what a person is asked, and the groups that follow from the answers
     answers     answers as a table that people and programs write
+    teaching    what answers and names say of pairs of pictures, for training
     spectral    a coarse class as rows in which its groups lie apart, for a number that is given
     kmeans      groups of such rows, some of which may be named already
     number      how many groups a coarse class has, and how sure that is

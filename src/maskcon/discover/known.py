@@ -74,6 +74,8 @@ class Finder:
 def read(path: Path, names: Sequence[str]) -> Known:
     """Read a table of paths and fine labels; rows without a label are passed over.
 
+    It may be a groups.csv: the groups that somebody named are labels then, the others are not.
+
     Args:
         path: of the table, .csv or .tsv, with columns path and fine.
         names: what the pictures are called [N].
@@ -84,7 +86,9 @@ def read(path: Path, names: Sequence[str]) -> Known:
     """
     # "name" is what groups.csv has where pictures are no files
     columns = {"path": (*USUAL["image"], "name"), "fine": (*USUAL["fine"], "label")}
-    rows = [row for row in spreadsheet.read(path, columns) if row["fine"]]
+    columns["group"] = ("group",)  # which groups.csv has; nobody named one that is its own label
+    given = spreadsheet.read(path, columns, ("group",))
+    rows = [row for row in given if row["fine"] and row["fine"] != row["group"]]
     if not rows:
         raise InputError(f"{path} has no fine labels: write some, or leave out --known")
     finder = Finder(names)

@@ -219,6 +219,14 @@ class Questions:
         found[self._coarse[self._now().answered]] = True
         return found
 
+    def merge_of(self, answer: Answer) -> int | None:
+        """The merge, numbered through all classes, of the lots that an answer is about.
+
+        None where its pictures have one place in a tree.
+        """
+        c, a, b = self._class[answer.a], int(self._leaf[answer.a]), int(self._leaf[answer.b])
+        return None if a == b else int(self._first[c]) + self._grown[c].tree.meeting(a, b)
+
     def groups(self, shift: float = 0.0) -> np.ndarray:
         """The group of each picture, numbered through all classes, int64 [N]; -1 for no picture."""
         group, count = np.full(len(self._class), -1), 0
@@ -234,9 +242,8 @@ class Questions:
         """
         found: dict[int, list[Verdict]] = {}
         for a in {frozenset((a.a, a.b)): a for a in self._answers}.values():
-            c, leaves = self._class[a.a], (int(self._leaf[a.a]), int(self._leaf[a.b]))
-            if leaves[0] != leaves[1]:
-                merge = int(self._first[c]) + self._grown[c].tree.meeting(*leaves)
+            merge = self.merge_of(a)
+            if merge is not None:
                 found.setdefault(merge, []).append(a.verdict)
         return found
 

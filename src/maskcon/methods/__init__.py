@@ -19,10 +19,10 @@ a record names its function, which is imported where it is called.
 """
 
 from maskcon.methods.method import Method
-from maskcon.methods.step import Mixed, Output, Step
+from maskcon.methods.step import Lots, Mixed, Output, Step
 from maskcon.runtime.plugins import with_own
 
-__all__ = ["METHODS", "Method", "Mixed", "Output", "Step"]
+__all__ = ["METHODS", "Lots", "Method", "Mixed", "Output", "Step"]
 
 # To add one: a function in family.py, a record here, an oracle in tests/methods/test_methods.py.
 _OURS = {
@@ -31,18 +31,21 @@ _OURS = {
         {"w": 1.0, "tau": 0.05, "t": 0.1},
         key="momentum",
         heads=("z",),
+        lots=True,
     ),
     "grafit": Method(
         "maskcon.methods.family:grafit",
         {"w": 0.8, "t": 0.1},
         key="momentum",
         heads=("z",),
+        lots=True,
     ),
     "supcon": Method(
         "maskcon.methods.family:supcon",
         {"t": 0.1},
         key="momentum",
         heads=("z",),
+        lots=True,
     ),
     "selfcon": Method(
         "maskcon.methods.family:selfcon",

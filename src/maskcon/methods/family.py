@@ -4,7 +4,6 @@ Each takes a `Step` and its hyper-parameters and returns a scalar. Their default
 records of `maskcon.methods.METHODS`.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -18,8 +17,6 @@ from maskcon.methods.losses import batch_keys
 from maskcon.methods.mixing import of_mixed
 from maskcon.methods.ranges import Number
 from maskcon.methods.step import Step, needed
-
-Rule = Callable[[Tensor, Tensor], Tensor]  # (similarity [N, M], same [N, M]) -> weights
 
 
 def selfcon(step: Step, *, t: Number) -> Tensor:
@@ -90,6 +87,8 @@ def coins_original(step: Step, *, w: Number, t_class: Number, t: Number) -> Tens
 def supce(step: Step) -> Tensor:
     """Cross-entropy of a linear classifier on the feature; no keys, no bank. `coins`, w = 1."""
     logits, label = needed(step, "query.logits", "label")
+    if step.lots is not None:
+        label = step.lots.label[label]
     return step.mean(losses.cross_entropy(logits, label))
 
 
@@ -206,7 +205,7 @@ def wcl_crops(step: Step, *, neighbours: Number, t: Number) -> Tensor:
     return _weak(step, int(neighbours), t=t)
 
 
-def _contrast(step: Step, rule: Rule | None, *, w: Number, t: Number) -> Tensor:
+def _contrast(step: Step, rule: targets.Rule | None, *, w: Number, t: Number) -> Tensor:
     """`losses.contrast` of a step, the weights given by a rule (none: all zero)."""
     ranges.share(w=w)
     ranges.temperature(t=t)
@@ -214,7 +213,12 @@ def _contrast(step: Step, rule: Rule | None, *, w: Number, t: Number) -> Tensor:
     weights = None
     if rule is not None:
         label, bank_label = needed(step, "label", "bank_label")
-        weights = rule(_similarity(key, bank), label[:, None] == bank_label)
+        similarity = _similarity(key, bank)
+        if step.lots is None:
+            weights = rule(similarity, label[:, None] == bank_label)
+        else:
+            relation = step.lots.relation[label][:, bank_label]
+            weights = targets.taught(rule, similarity, relation)
     return step.mean(losses.contrast(query, key, bank, weights, w=w, t=t))
 
 

@@ -65,6 +65,7 @@ class Method:
             encoder itself, with gradient) or "none".
         heads: names in `maskcon.model.heads.HEADS` of what the loss reads besides the feature.
         labels: whether the loss reads labels.
+        lots: whether it reads `Step.lots`: what a person said of kinds.
         mixes: whether it reads `Step.mixed`.
         crops: whether the bank holds the `graph` of small crops in place of keys.
         projection_layers: of its projectors; from three on they have batch norm, as SimCLR's.
@@ -75,6 +76,7 @@ class Method:
     key: Literal["momentum", "shared", "none"] = "momentum"
     heads: tuple[str, ...] = ("z",)
     labels: bool = True
+    lots: bool = False
     mixes: bool = False
     crops: bool = False
     projection_layers: int = 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from maskcon.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -53,6 +54,24 @@ class Mixed:
 
 
 @dataclass(frozen=True)
+class Lots:
+    """What a person said of kinds: classes in lots, and what is known of any two of these.
+
+    Attributes:
+        label: class of each lot [L].
+        relation: of any two lots, uint8 [L, L]: `targets.DIFFERENT` kinds, which lots of two
+            classes always are, `targets.SAME` kind, or `targets.OPEN`.
+    """
+
+    label: Tensor
+    relation: Tensor
+
+    def to(self, device: torch.device) -> Lots:
+        """The same on a device."""
+        return Lots(self.label.to(device), self.relation.to(device))
+
+
+@dataclass(frozen=True)
 class Step:
     """What a method may look at.
 
@@ -69,6 +88,7 @@ class Step:
         prototypes: rows of a classifier on the projection, one for each class [C, D].
         mixed: queries of mixed images, for methods that want them.
         weight: of each row's loss in the mean over N [N]; by default 1.
+        lots: what is known of kinds; where it is there, every label is that of a lot.
     """
 
     query: Output
@@ -82,6 +102,7 @@ class Step:
     prototypes: Tensor | None = None
     mixed: Mixed | None = None
     weight: Tensor | None = None
+    lots: Lots | None = None
 
     def mean(self, rows: Tensor) -> Tensor:
         """The mean of a loss of each row [N], weighted by `weight`."""

@@ -13,13 +13,17 @@ agree, to weights in [0, 1]:
     rule(similarity [N, M], same [N, M] bool) -> weights [N, M]
 
 A weight of 1 makes a bank row as positive as the query's own key; a weight of 0
-makes it a negative.
+makes it a negative. `taught` gives a rule what a person said of some of the rows.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+Rule = Callable[[Tensor, Tensor], Tensor]  # (similarity [N, M], same [N, M]) -> weights
+DIFFERENT, OPEN, SAME = 0, 1, 2  # kinds of two rows: known, not known though of one class, known
 
 
 def same_class(similarity: Tensor, same: Tensor) -> Tensor:
@@ -45,6 +49,23 @@ def nearest_same_class(similarity: Tensor, same: Tensor, *, tau: float | Tensor)
     nearest = similarity.amax(1, keepdim=True)  # [N, 1], -inf where the class is absent
     nearest = nearest.masked_fill(nearest.isneginf(), 0.0)
     return similarity.sub_(nearest).div_(tau).exp_()  # of a tensor of its own
+
+
+def taught(rule: Rule, similarity: Tensor, relation: Tensor) -> Tensor:
+    """A rule, where a person said of some rows whether they are of the query's kind.
+
+        weights = 1 where the kind is known to be the same, 0 where it is known to be another,
+                  rule(s, relation != DIFFERENT) elsewhere
+
+    Where a person said nothing it is the rule; where all is known, `same_class` of the kinds.
+
+    Args:
+        rule: for the rows of the class of which nothing is known.
+        similarity: of the keys to the bank [N, M].
+        relation: `DIFFERENT`, `OPEN` or `SAME`, uint8 [N, M]; of two classes `DIFFERENT`.
+    """
+    weights = rule(similarity, relation != DIFFERENT)
+    return weights.masked_fill(relation == SAME, 1.0)
 
 
 def softmax_over_bank(similarity: Tensor, *, tau: float | Tensor) -> Tensor:

@@ -47,6 +47,11 @@ def own_bank(folder: Path, run: Mapping[str, Any], train: Part | None, notify: P
             "the data have no train images with fine labels, which the rows of the run's bank are "
             "compared with: give the data that the run was trained on"
         )
+    if "answers" in state:
+        raise InputError(
+            f"the run in {folder} was taught by answers or names, which its bank has in place of "
+            "labels: give a run without --answers and --known"
+        )
     z, label = state["bank"]["z"].float(), state["bank"]["label"]
     rows = _rows(run, len(train), len(label), state["steps"])
     seen = train.fine if run["config"]["label"] == "fine" else train.coarse

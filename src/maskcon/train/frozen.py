@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcon.config import SMALL_IMAGE, Config
+from maskcon.config import SMALL_IMAGE, Config, refuse_idle
 from maskcon.data import DataSet, Split
 from maskcon.data.augment import VIEWS
 from maskcon.data.images import IMAGENET_STATISTICS
@@ -45,6 +45,10 @@ def check(config: Config) -> None:
             "--freeze keeps what the backbone already knows, and --init scratch is a backbone that "
             "knows nothing: give --init imagenet or a weights file"
         )
+    refuse_idle({"answers": config.answers, "known": config.known}, config)  # of a recipe, too
+    for table in filter(None, (config.answers, config.known)):
+        if not Path(table).is_file():
+            raise InputError(f"there is no table {table}")
 
 
 def input_size(config: Config) -> int:

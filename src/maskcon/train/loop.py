@@ -117,6 +117,15 @@ def fit(
     return {**clock.summary(), "stopped": _stopped(training, progress)}
 
 
+def fit_silently(training: Training) -> None:
+    """Train to the end, and nothing else: no evaluation, no file, no answer to a signal."""
+    with shared_by(training.threads):
+        training.fill_bank()
+        while training.steps < training.total_steps:
+            training.step(training.batch())
+    training.close()
+
+
 def _stopped(training: Training, progress: Progress) -> int | None:
     """The epoch after which training ended early, which is told; None if it did not."""
     if training.steps == training.total_steps:

@@ -9,8 +9,10 @@ from torch import Tensor
 from maskcon.config import Config
 from maskcon.data import DataSet, Images, Split
 from maskcon.data.images import InOrder, of_tensor
+from maskcon.data.pictures import content_hash
 from maskcon.errors import DivergedError, InputError
 from maskcon.eval.recall import recall_of
+from maskcon.methods import Lots
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.schedules import learning_rate, scheduled
 from maskcon.model.network import Network
@@ -49,13 +51,15 @@ class Training:
         notify: told what a person should know.
         ranks: who share a batch.
         stored: how images become the input, where a run goes on that has begun.
+        lots: that people's answers make of classes, and the lot of each train image [N].
 
     Attributes:
         encoder: the query encoder.
         pair: the query and key encoder; None for methods without keys.
         encoders: both, as a step uses them.
         bank: earlier keys; None for methods without keys.
-        label: that training sees of each image [N].
+        label: that training sees of each image [N]; with `lots`, its lot.
+        lots: what people said of kinds; None where they said nothing.
         batches: what the steps see.
         hyper: hyper-parameters; those that change are tensors, which a CUDA graph reads anew.
         steps: optimizer steps done.
@@ -66,6 +70,8 @@ class Training:
         best: the best epoch so far.
     """
 
+    lots: Lots | None
+
     def __init__(
         self,
         config: Config,
@@ -73,6 +79,7 @@ class Training:
         notify: Progress | None = None,
         ranks: Ranks = ALONE,
         stored: Preprocessing | None = None,
+        lots: tuple[Lots, Tensor] | None = None,
     ):
         reuse_memory()
         images = data.train.images
@@ -82,8 +89,9 @@ class Training:
         self.method = self.objective.method
         self.device = pick_device(config.device)
         self.precision = Precision.pick(config.precision, self.device)
-        self.fingerprints = _fingerprints(data)
+        self.fingerprints = _fingerprints(data, lots)
         label, names = build.labels_of(config, data)
+        self.lots, label = (None, label) if lots is None else (lots[0].to(self.device), lots[1])
         built = build.network_of(config, self.objective, len(names), data, stored)
         network, self.preprocessing = built
         check_activations(network, config, ranks)
@@ -100,10 +108,8 @@ class Training:
         )
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.pair: EncoderPair | None = None
+        self.pair = EncoderPair(self.encoder, config.ema) if self.method.key == "momentum" else None
         self.bank: MemoryBank | None = None
-        if self.method.key == "momentum":
-            self.pair = EncoderPair(self.encoder, config.ema)
         if self.method.bank:
             self.bank = build.bank_of(config, len(images), self._notify).to(self.device)
         self.schedules = scheduled(config.hyper)
@@ -314,13 +320,10 @@ class Training:
                 f"the checkpoint has format {state.get('format')}, this version of maskcon reads "
                 f"{CHECKPOINT_FORMAT}: resume with the version that wrote it"
             )
-        for name, now in self.fingerprints.items():
-            if state.get(name, now) != now:  # 0.1 noted nothing of the test split
-                raise InputError(
-                    "the data set is not the one that the run was started with: its images or "
-                    f"labels differ{'' if name == 'data' else f' in the {name} split'}. Give "
-                    "--data-dir with the same files, or start a new run"
-                )
+        for name, now in {"answers": None, **self.fingerprints}.items():
+            before = state.get(name, now if name != "answers" else None)
+            if before != now:  # 0.1 noted nothing of the test split
+                raise InputError(_changed(name))
         saved = {**_frozen(self.encoder), **state["encoder"]}
         _check_parts(self.encoder.state_dict(), saved, self.config.method)
         self.encoder.load_state_dict(saved)
@@ -338,10 +341,28 @@ class Training:
         self._losses.restore(state["losses"])
 
 
-def _fingerprints(data: DataSet) -> dict[str, str]:
-    """What tells the images and labels of a run from others."""
+def _fingerprints(data: DataSet, lots: tuple[Lots, Tensor] | None) -> dict[str, str]:
+    """What tells the images and labels of a run, and what people said of them, from others."""
     splits = {"data": data.train, "test": data.test, "validation": data.validation}
-    return {name: split.fingerprint() for name, split in splits.items() if split is not None}
+    found = {name: split.fingerprint() for name, split in splits.items() if split is not None}
+    if lots is not None:
+        said = (lots[0].relation, lots[1])
+        found["answers"] = "".join(content_hash(part.numpy()).hex() for part in said)
+    return found
+
+
+def _changed(name: str) -> str:
+    """What to say where a fingerprint is another one."""
+    if name == "answers":
+        return (
+            "the answers and names are not those that the run was started with: put the tables "
+            "back as they were, or start a new run"
+        )
+    return (
+        "the data set is not the one that the run was started with: its images or labels differ"
+        f"{'' if name == 'data' else f' in the {name} split'}. Give --data-dir with the same "
+        "files, or start a new run"
+    )
 
 
 def _check_parts(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], method: str) -> None:

@@ -75,6 +75,7 @@ def step(run: "Training", batch: Batch) -> Tensor:
         own=run.own_rows,
         prototypes=run.encoder.prototypes,
         mixed=batch.mixed(others),
+        lots=run.lots,
     )
     if method.key == "shared":  # each row is compared with all others of the batch
         seen = of_whole_batch(seen, ranks, count, run.objective.heads)
