@@ -1,13 +1,19 @@
 """The page that a person works in: its files, and the whole road in a real browser."""
 
+import json
 import re
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from maskcon.app import page
-from tests.conftest import Outline
+from maskcon import commands
+from maskcon.app import page, project
+from maskcon.data.sets import glyphs
+from tests.conftest import FAST, Outline, picture_tree, wait
 
 FILES = {name: content.decode() for name, content in page.files().items()}
 MODULES = sorted(
@@ -74,3 +80,320 @@ def test_every_id_that_modules_ask_for_is_on_the_page():
     for module in MODULES:
         asked = set(re.findall(r'byId\("([\w-]+)"\)', FILES[module]))
         assert asked <= {*ids, *made}, module
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of drawn digits and letters by coarse class, and the set that it was made of."""
+    place = tmp_path_factory.mktemp("explore")
+    data = glyphs.make(train=240, test=4)
+    picture_tree(place / "photos", data.train, side=48)
+    folder = place / "photos.maskcon"
+    facts = project.begin(folder, project.Facts("photos", str(place / "photos")))
+    # trained already, as explore leaves it, but in seconds
+    run = project.Generation(folder, facts.generation).run
+    run.parent.mkdir()
+    commands.train(data=str(place / "photos"), out=run, **FAST)
+    return place / "photos", data.train
+
+
+@contextmanager
+def explored(photos, *more):
+    """The address of a server of the project; it is killed at the end, at whatever it does."""
+    command = [sys.executable, "-m", "maskcon", "explore", str(photos), "--no-open", *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said = ""
+            while "token=" not in said:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            yield re.search(r"http://\S+token=\S+", said)[0]
+        finally:
+            process.kill()
+
+
+ROW = 'document.querySelector(`#side [data-group="${arguments[0]}"]`)'
+
+
+class Person:
+    """What a person does in a browser, with words for it."""
+
+    def __init__(self, browser, address):
+        from selenium.webdriver.common.keys import Keys
+
+        self.browser, self.keys = browser, Keys
+        browser.get("about:blank")  # a page before this one may have lost its server
+        browser.get_log("browser")
+        browser.get(address)
+        self.wait("document.documentElement.dataset.ready")
+
+    def wait(self, script, *words):
+        return wait(self.browser, script, *words)
+
+    def ask(self, script, *words):
+        return self.browser.execute_script(f"return {script}", *words)
+
+    def api(self, path):
+        script = "const [path, done] = arguments; fetch(path).then((r) => r.json()).then(done)"
+        return self.browser.execute_async_script(script, f"api/{path}")
+
+    def go(self, place):
+        """To a view, by its address."""
+        self.browser.execute_script("location.hash = arguments[0]", f"#{place}")
+        name = place.split("=")[0]
+        self.wait("!document.getElementById(arguments[0]).hidden", f"view-{name}")
+
+    def press(self, *keys):
+        """Type where the focus is."""
+        self.browser.switch_to.active_element.send_keys(*keys)
+
+    def text(self, id_):
+        return self.ask("document.getElementById(arguments[0]).textContent", id_)
+
+    def told(self, words):
+        """Wait until the page has said some words."""
+        self.wait("document.getElementById('toast').textContent.includes(arguments[0])", words)
+
+    def element(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def errors(self):
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+
+def fine_of(person, data, picture):
+    """The kind of a picture, which nobody but its file's name tells."""
+    name = person.api(f"picture?id={picture}")["name"]
+    return int(data.fine[int(re.search(r"(\d+)\.png$", name)[1])])
+
+
+def answer_some(person, data, most):
+    """Answer questions by the keys, from the fine labels; how many were answered."""
+    person.go("questions")
+    for given in range(most):
+        person.wait(
+            "document.getElementById('asking').textContent.startsWith(arguments[0])",
+            f"{given} answer",
+        )
+        question = person.api("question")["question"]
+        if question is None:
+            return given
+        kinds = [fine_of(person, data, question[side][0]) for side in ("left", "right")]
+        person.element("body").send_keys("s" if kinds[0] == kinds[1] else "d")
+    person.wait(
+        "document.getElementById('asking').textContent.startsWith(arguments[0])", f"{most} answer"
+    )
+    return most
+
+
+def name_some(person, names):
+    """Name the first groups, going on by Enter; the ids that they have then.
+
+    What is named tells kinds apart, too, so that groups may be cut anew.
+    """
+    person.go("groups")
+    fields = "[...document.querySelectorAll('.name-field')].filter((f) => f.offsetParent)"
+    person.wait(f"{fields}.length > 2")
+    person.browser.execute_script(f"{fields}[0].focus()")
+    for name in names:
+        person.press(name, person.keys.ENTER)
+    person.wait(
+        "document.getElementById('facts').textContent.includes(arguments[0])",
+        f"{len(names)} named",
+    )
+    found = {group["name"]: group["id"] for group in person.api("groups")["groups"]}
+    assert person.ask("document.activeElement.className") == "name-field"  # that of the next
+    return [found[name] for name in names]
+
+
+def move_some(person, group, name):
+    """Move the first two pictures of a group to a new one by the keys; which they are."""
+    person.go(f"group={group}")
+    person.wait("document.querySelectorAll('#group-pictures .tile').length > 2")
+    person.browser.execute_script("document.querySelector('#group-pictures .tile').focus()")
+    person.press(" ", person.keys.SHIFT, person.keys.ARROW_RIGHT)
+    assert person.text("picked") == "2 pictures picked"
+    person.press("m")
+    person.press(name, person.keys.ENTER)
+    person.told(f"is now “{name}”")
+    (made,) = [one for one in person.api("groups")["groups"] if one["name"] == name]
+    assert made["count"] == 2
+    return made["id"], person.api(f"group?id={made['id']}")["pictures"]
+
+
+@pytest.mark.heavy
+def test_the_whole_road(browser, photos):
+    """Answers, names, moves, undoing, search by a file; killed, started again, all is there."""
+    folder, data = photos
+    with explored(folder) as address:
+        person = Person(browser, address)
+        answered = answer_some(person, data, 5)
+        assert answered > 0
+        ids = name_some(person, ["zero", "one <b>", "two"])
+        made, pair = move_some(person, ids[0], "apart")
+        person.element("body").send_keys("z", "z")  # its name, then the move
+        person.wait(f"!{ROW}", made)
+        person.element("body").send_keys("Z")
+        person.told("Done again")
+        assert sorted(person.api(f"group?id={made}")["pictures"]) == sorted(pair)
+
+        person.go("search")
+        name = person.api(f"picture?id={pair[0]}")["name"]
+        (file,) = folder.rglob(name.split("/")[-1])
+        person.element("#file").send_keys(str(file))
+        person.wait("document.querySelectorAll('#found .tile').length")
+        assert int(person.element("#found .tile").get_attribute("data-id")) == pair[0]
+        assert person.element("#found .caption").text.startswith("1.00")
+
+        drop_on(person, ids[1], pair[1])
+        assert pair[1] in person.api(f"group?id={ids[1]}&limit=500")["pictures"]
+        history = person.api("edits")["edits"]
+        groups = person.api("groups")["groups"]
+        assert person.errors() == []
+    with explored(folder) as address:
+        person = Person(browser, address)
+        assert person.api("groups")["groups"] == groups
+        assert person.api("edits")["edits"] == history
+        person.go("history")
+        person.wait("document.querySelectorAll('#log li').length === arguments[0]", len(history))
+        person.element("#log li button").click()  # the last move is taken back
+        person.told("Taken back")
+        assert pair[1] in person.api(f"group?id={made}")["pictures"]
+        assert person.errors() == []
+
+
+def drop_on(person, group, picture):
+    """Drag a picture of the search onto a group of the list beside it."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    tile = person.element(f"#found .tile[data-id='{picture}']")
+    row = person.element(f"#side [data-group='{group}']")
+    person.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", tile)
+    person.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
+    ActionChains(person.browser).drag_and_drop(tile, row).perform()
+    person.told("1 picture moved to")
+
+
+@pytest.fixture(scope="module")
+def looking(browser, photos):
+    """A person before the page of a project."""
+    with explored(photos[0]) as address:
+        yield Person(browser, address)
+
+
+@pytest.mark.heavy
+def test_the_map_and_its_lasso(looking):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    looking.go("map")
+    looking.wait("window.maskconMap?.canvas.dataset.drawn === '240'")
+    canvas = looking.element("#canvas")
+    width, height = looking.ask("[maskconMap.width, maskconMap.height]")
+    mouse = ActionChains(looking.browser).key_down(looking.keys.SHIFT)
+    mouse.move_to_element_with_offset(canvas, -width // 2 + 4, -height // 2 + 4).click_and_hold()
+    for dx, dy in ((width // 2, 0), (0, height - 8), (-width // 2, 0)):
+        mouse.move_by_offset(dx, dy)
+    mouse.release().key_up(looking.keys.SHIFT).perform()
+    on_the_left = "maskconMap.at(i)[0] < maskconMap.width / 2 + 4"
+    left = looking.ask(f"[...maskconMap.x.keys()].filter((i) => {on_the_left}).length")
+    assert looking.text("picked") == f"{left} pictures picked"
+    canvas.send_keys(looking.keys.ESCAPE)
+    looking.wait("document.getElementById('bar').hidden")
+    canvas.send_keys(looking.keys.ARROW_RIGHT, *"++++++++")
+    looking.wait("Number(maskconMap.canvas.dataset.pictures) > 0")
+    looking.wait("document.querySelector('#details img.large')?.complete")
+    looking.element("#coarse input").click()
+    count = looking.api("project")["coarse"][0]["count"]
+    looking.wait("maskconMap.canvas.dataset.drawn === arguments[0]", str(240 - count))
+    looking.element("#all").click()
+    looking.element("#words").send_keys("c1 1")
+    one = next(g for g in looking.api("groups")["groups"] if g["id"] == "c1 1")
+    looking.wait("maskconMap.canvas.dataset.drawn === arguments[0]", str(one["count"]))
+    looking.element("#words").clear()
+    assert looking.errors() == []
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("width", [400, 1400])
+def test_no_view_is_wider_than_its_window(looking, width):
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    looking.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    group = looking.api("groups")["groups"][0]["id"]
+    views = [
+        link.get_attribute("href").split("#")[1]
+        for link in looking.browser.find_elements("css selector", "#views a")
+    ]
+    for view in [*views, f"group={group}"]:
+        looking.go(view)
+        assert looking.ask("document.documentElement.scrollWidth") <= width, view
+    looking.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert looking.errors() == []
+
+
+@pytest.mark.heavy
+def test_nothing_leaves_and_nothing_inline_runs(looking):
+    looking.browser.get_log("performance")
+    looking.browser.refresh()
+    looking.wait("document.documentElement.dataset.ready")
+    events = [
+        json.loads(entry["message"])["message"] for entry in looking.browser.get_log("performance")
+    ]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"].endswith("WillBeSent")]
+    here = looking.ask("location.origin")
+    assert asked
+    assert all(url.startswith((f"{here}/", "blob:", "data:")) for url in asked)
+    said = looking.browser.execute_async_script(
+        """
+        const done = arguments[0];
+        document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='window.hacked=1'>");
+        setTimeout(() => done(window.hacked ?? "refused"), 300);
+        """
+    )
+    assert said == "refused"
+    looking.errors()
+
+
+@pytest.mark.heavy
+def test_the_keys_lead_everywhere(looking):
+    """Views by number, landmarks, names of all that one can press."""
+    body = looking.element("body")
+    for number, view in enumerate(("map", "groups", "questions", "search"), 1):
+        body.send_keys(str(number))
+        looking.wait("!document.getElementById(arguments[0]).hidden", f"view-{view}")
+    for landmark in ("header", "main", "nav[aria-label]", "aside[aria-label]", "[aria-live]"):
+        assert looking.element(landmark)
+    kinds = "button, a, input, select, [role=option], [role=listbox]"
+    named = "e.textContent.trim() || e.ariaLabel || e.labels?.length || e.ariaLabelledByElements"
+    all_of_them = f"[...document.querySelectorAll('{kinds}')]"
+    bare = looking.ask(f"{all_of_them}.filter((e) => !({named})).map((e) => e.outerHTML)")
+    assert bare == []
+    body.send_keys("?")
+    assert looking.ask("document.getElementById('help').open")
+    looking.press(looking.keys.ESCAPE)
+    assert not looking.ask("document.getElementById('help').open")
+
+
+@pytest.mark.heavy
+def test_two_windows_see_each_others_edits(looking):
+    first = looking.browser.current_window_handle
+    address = looking.browser.current_url
+    looking.browser.switch_to.new_window("window")
+    looking.browser.get(address)
+    looking.wait("document.documentElement.dataset.ready")
+    group = looking.api("groups")["groups"][-1]["id"]
+    looking.browser.execute_script(
+        """
+        const headers = {"Content-Type": "application/json"};
+        fetch("api/edits", {method: "POST", headers, body: JSON.stringify(arguments[0])});
+        """,
+        {"kind": "name", "group": group, "name": "seen by both"},
+    )
+    row = f"{ROW}?.textContent.includes('seen by both')"
+    looking.wait(row, group)
+    looking.browser.close()
+    looking.browser.switch_to.window(first)
+    looking.wait(row, group)

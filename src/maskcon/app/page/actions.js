@@ -1,7 +1,7 @@
 // What can be done with pictures and with groups, from wherever on the page.
 
 import { choose } from "./chooser.js";
-import { edit, groupOf, isNamed, plural, say, state, targets, titleOf, unpick } from "./store.js";
+import { edit, groupOf, isNamed, now, plural, say, state, targets, titleOf, unpick } from "./store.js";
 
 const pictures = (ids) => plural(ids.length, "picture");
 
@@ -20,13 +20,13 @@ async function done(promise) {
 }
 
 export function moveTo(ids, group) {
-  return done(edit({ kind: "move", pictures: ids, group: group.id }, `${pictures(ids)} moved to ${titleOf(group)}`));
+  return done(edit(() => ({ kind: "move", pictures: ids, group: now(group).id }), `${pictures(ids)} moved to ${titleOf(group)}`));
 }
 
 /** Put pictures into a group of their own, perhaps with a name. */
 export async function moveToNew(ids, name = "") {
   if (!ids.length) return;
-  const answer = await edit({ kind: "move", pictures: ids, group: null }, `${pictures(ids)} moved to a new group`);
+  const answer = await edit(() => ({ kind: "move", pictures: ids, group: null }), `${pictures(ids)} moved to a new group`);
   if (!answer) return;
   unpick();
   const group = groupOf(ids[0]);
@@ -57,12 +57,12 @@ export async function chooseGroup(ids) {
 export function markOutlier(ids) {
   if (!ids.length) return;
   const set = !ids.every((id) => state.outliers.has(id));
-  return done(edit({ kind: "outlier", pictures: ids, on: set },
+  return done(edit(() => ({ kind: "outlier", pictures: ids, on: set }),
     set ? `${pictures(ids)} marked as outliers` : `${pictures(ids)} no outliers any more`));
 }
 
 export function relabel(ids, coarse) {
-  return done(edit({ kind: "coarse", pictures: ids, coarse }, `${pictures(ids)} now of ${coarse}`));
+  return done(edit(() => ({ kind: "coarse", pictures: ids, coarse }), `${pictures(ids)} now of ${coarse}`));
 }
 
 export async function chooseCoarse(ids) {
@@ -75,17 +75,17 @@ export async function chooseCoarse(ids) {
 
 export function nameGroup(group, name) {
   const words = name ? `${group.id} is now “${name}”` : `${group.id} has no name any more`;
-  return edit({ kind: "name", group: group.id, name }, words);
+  return edit(() => ({ kind: "name", group: now(group).id, name }), words);
 }
 
 export function merge(groups) {
   const title = titleOf(groups.find(isNamed) ?? groups[0]);
-  return edit({ kind: "merge", groups: groups.map((group) => group.id) },
+  return edit(() => ({ kind: "merge", groups: groups.map((group) => now(group).id) }),
     `${plural(groups.length, "group")} merged into ${title}`);
 }
 
 export function split(group) {
-  return edit({ kind: "split", group: group.id }, `${titleOf(group)} was split`);
+  return edit(() => ({ kind: "split", group: now(group).id }), `${titleOf(group)} was split`);
 }
 
 export function showSimilar(ids) {

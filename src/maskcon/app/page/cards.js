@@ -6,7 +6,7 @@ import { merge, nameGroup, split } from "./actions.js";
 import { takesDrops } from "./dropping.js";
 import { follow } from "./keyed.js";
 import { byClass } from "./side.js";
-import { attempt, edit, isNamed, on, plural, state, titleOf } from "./store.js";
+import { attempt, edit, groupOf, isNamed, now, on, plural, state, titleOf } from "./store.js";
 import { Tiles } from "./tiles.js";
 
 const TYPICAL = 10; // pictures on a card
@@ -21,9 +21,9 @@ export function nameField(group, following) {
   input.setAttribute("aria-label", `Name of ${group.id}`);
   input.dataset.name = group.id;
   const commit = () => {
-    const now = current(group.id);
+    const found = now(group);
     const name = input.value.trim();
-    if (now && name !== (isNamed(now) ? now.name : "")) nameGroup(now, name);
+    if (name !== (isNamed(found) ? found.name : "")) nameGroup(found, name);
   };
   input.addEventListener("change", commit);
   input.addEventListener("keydown", (event) => {
@@ -84,7 +84,7 @@ function makeClass({ name }, place) {
   grain.value = "usual";
   grain.setAttribute("aria-label", `Granularity of ${name}`);
   grain.addEventListener("change", () =>
-    edit({ kind: "granularity", coarse: name, value: grain.value }, `${name}: ${grain.value} groups`));
+    edit(() => ({ kind: "granularity", coarse: name, value: grain.value }), `${name}: ${grain.value} groups`));
   const merging = element("button", { type: "button", className: "merging edits", hidden: true });
   merging.addEventListener("click", async () => {
     const groups = chosenOf(name);
@@ -160,8 +160,27 @@ function branch(node) {
   return element("li", {}, box);
 }
 
+/** What is typed in the field that has the focus, with a picture of its group. */
+function typing() {
+  const field = document.activeElement;
+  const card = field?.closest?.(".card");
+  if (!card || !field.matches(".name-field")) return null;
+  return { field, value: field.value, picture: strips.get(card).ids[0] };
+}
+
+/** Go on typing where the group is now, should it have been cut anew. */
+function typeOn(before) {
+  if (!before || before.field.isConnected) return;
+  const id = groupOf(before.picture)?.id;
+  const field = [...byId("cards").querySelectorAll(".name-field")].find((one) => one.dataset.name === id);
+  if (!field) return;
+  if (before.value) field.value = before.value;
+  field.focus();
+}
+
 function paint() {
   if (byId("view-groups").hidden) return;
+  const before = typing();
   const classes = byClass();
   for (const id of chosen) if (!current(id)) chosen.delete(id);
   const place = new Map(classes.map(({ name }, i) => [name, i]));
@@ -177,6 +196,7 @@ function paint() {
       return jump;
     }, () => {});
   paintMerging();
+  typeOn(before);
 }
 
 export const groupsView = {

@@ -67,7 +67,9 @@ class PickingMap extends PlaceMap {
 
   listen() {
     const begin = (event) => {
-      this.path = event.button === 0 && (this.tool || event.shiftKey) ? [] : null;
+      const { left, top } = this.canvas.getBoundingClientRect();
+      const draws = event.button === 0 && (this.tool || event.shiftKey);
+      this.path = draws ? [[event.clientX - left, event.clientY - top]] : null;
       this.adds = event.ctrlKey || event.metaKey;
     };
     this.canvas.addEventListener("pointerdown", begin, { capture: true });

@@ -72,17 +72,27 @@ export function refresh() {
   return running;
 }
 
+let last = Promise.resolve();
+
 /**
- * One edit, said when it is on the disk.
+ * One edit, said when it is on the disk. Edits go one after the other, each made of the groups as
+ * they are after the one before.
+ * @param body() -> what is sent
  * @returns what the server answered, or null where it refused
  */
-export function edit(body, words, undoable = true) {
-  return attempt(async () => {
-    const answer = await post("edits", body);
+export function edit(body, words) {
+  last = last.then(() => attempt(async () => {
+    const answer = await post("edits", body());
     await refresh();
-    if (words) say(words, undoable);
+    say(words, true);
     return answer;
-  });
+  }));
+  return last;
+}
+
+/** A group as it is now: by its id, else, where it was cut anew, by its most typical picture. */
+export function now(group) {
+  return state.groups.find(({ id }) => id === group.id) ?? groupOf(group.typical[0]) ?? group;
 }
 
 /** Undo, redo, or take back one edit. */
