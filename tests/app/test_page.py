@@ -19,7 +19,7 @@ FILES = {name: content.decode() for name, content in page.files().items()}
 MODULES = sorted(
     name for name, text in FILES.items() if re.search(r"^(import|export) ", text, re.M)
 )
-CLASSIC = ("parts.js", "map.js")  # of the report, which has them in one script
+CLASSIC = ("palette.js", "parts.js", "map.js")  # of the report, which has them in one script
 
 
 def uses_of(name: str, module: str) -> int:

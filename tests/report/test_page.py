@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import threading
+from base64 import b64decode
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
@@ -340,7 +341,16 @@ def test_large_photographs(run, tmp_path):
     (folder / "encoder.json").write_text(json.dumps({**description, "image_size": 96}))
     made = commands.report(folder, map="pca", workers=1)
     assert made["pictures"] == 60
-    assert '"side":64' in (folder / "report.html").read_text()
+    html = (folder / "report.html").read_text()
+    block = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
+    assert block["sheet"]["side"] == 64
+    shown = {int(n) for n in re.findall(r'data-enlarge="(\d+)"', html)}
+    assert sorted(block["large"]) == sorted(shown)  # each of the findings, larger
+    large = block["largeSheet"]
+    assert large["side"] > 64
+    sheets = -(-len(shown) // (large["rows"] * large["columns"]))
+    assert html.count('class="sheet of-large"') == sheets
+    assert np.frombuffer(b64decode(block["ratio"]), "<f4").tolist() == [1.0] * 60
 
 
 @pytest.mark.parametrize(
@@ -475,6 +485,28 @@ def test_hover_shows_the_picture(opened):
 
 
 @pytest.mark.heavy
+def test_pictures_are_enlarged_in_their_own_shape(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    button = opened.find_element("css selector", "#queries [data-enlarge]")
+    index = int(button.get_attribute("data-enlarge"))
+    opened.execute_script("ratio[arguments[0]] = 2; arguments[1].focus()", index, button)
+    button.send_keys(Keys.ENTER)
+    wait(opened, "document.getElementById('enlarged').open")
+    assert opened.execute_script("return data.names[arguments[0]]", index) in text_of(
+        opened, "enlarged"
+    )
+    size = "const c = document.querySelector('#enlarged canvas'); return [c.width, c.height]"
+    assert opened.execute_script(size) == [600, 300]
+    opened.switch_to.active_element.send_keys(Keys.ESCAPE)
+    wait(opened, "!document.getElementById('enlarged').open")
+    assert opened.execute_script("return document.activeElement === arguments[0]", button)
+    button.send_keys(Keys.ENTER)
+    of_id(opened, "enlarged-find").click()
+    assert opened.execute_script("return map.pinned") == index
+
+
+@pytest.mark.heavy
 def test_filters_change_the_map(opened):
     counts = opened.execute_script(
         "const n = new Array(data.coarseNames.length).fill(0);"
@@ -528,7 +560,7 @@ def test_the_keyboard_is_enough(opened):
     assert opened.execute_script("return map.left") < left
     canvas.send_keys("0")
     assert opened.execute_script("return map.scale === map.fit")
-    for _ in range(4):  # the three buttons of the zoom, then the nearest neighbour
+    for _ in range(5):  # the three buttons of the zoom, the picture, then the nearest neighbour
         opened.switch_to.active_element.send_keys(Keys.TAB)
     neighbour = opened.execute_script("return related(map.pinned)[0]")
     opened.switch_to.active_element.send_keys(Keys.ENTER)

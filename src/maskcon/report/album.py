@@ -55,6 +55,11 @@ class Album:
             s if short.count(s) == 1 else n for s, n in zip(short, self.fine_names, strict=True)
         ]
 
+    @property
+    def ratio(self) -> Tensor:
+        """Width over height of each picture, float32 [N]."""
+        return self.images.sizes[:, 1] / self.images.sizes[:, 0]
+
     def pixels(self) -> Tensor:
         """The pictures as uint8 [N, 3, S, S]; those that are not in memory as squares of 32 px."""
         return self.images.raw(self.workers)

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from maskcon.eval.projection import places
 from maskcon.eval.retrieval import Retrieval, nearest_others
-from maskcon.report import sections
+from maskcon.report import palette, sections
 from maskcon.report.album import Album
 from maskcon.report.figures import Figures, figures
 from maskcon.report.findings import Confusion, Query, best_and_worst, confusions
 from maskcon.report.near_duplicates import NearDuplicates, near_duplicates
-from maskcon.report.sprites import Sheets, sheets
+from maskcon.report.sprites import Sheets, large, sheets
 from maskcon.runs.results import without_learning
 from maskcon.runtime import pages
 from maskcon.runtime.progress import Progress
@@ -102,10 +102,14 @@ def build(
     progress.update("making small pictures")
     small = sheets(album.images, rows, album.workers)
     index = {row: number for number, row in enumerate(rows.tolist())}
+    largest = sorted(set(found.rows())) if album.images.side > small.side else []
+    enlarged = large(album.images, torch.tensor(largest, dtype=torch.long), album.workers)
     block = _block(album, judged, near, mapped, rows, spots, small)
+    block["large"] = [index[row] for row in largest]
+    block["largeSheet"] = enlarged.layout()
     shown = sections.Pictures(album, index, len(mapped))
     parts = _parts(run, metrics, data, album, judged, found, shown, near.ids.shape[1])
-    html = assemble(parts, sections.data_block(block), small.uris)
+    html = assemble(parts, sections.data_block(block), small.uris, enlarged.uris)
     return Page(html, len(mapped), len(rows), judged)
 
 
@@ -165,9 +169,9 @@ def _block(
         "coarseNames": list(album.coarse_names),
         "classNames": album.class_names,
         "fine": album.fine is not None,
-        "sheet": {"side": small.side, "cell": small.cell, "columns": small.columns,
-                  "rows": small.rows},
-    }  # fmt: skip
+        "ratio": _column(album.ratio[rows].numpy(), "<f4"),
+        "sheet": small.layout(),
+    }
 
 
 def _beside(album: Album, near: Retrieval, mapped: Tensor) -> Retrieval:
@@ -183,18 +187,26 @@ def _column(values: np.ndarray, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values).astype(kind).tobytes()).decode()
 
 
-def assemble(parts: Mapping[str, str], block: str, uris: Sequence[str]) -> str:
+def assemble(
+    parts: Mapping[str, str], block: str, uris: Sequence[str], enlarged: Sequence[str] = ()
+) -> str:
     """The frame, filled, as a page.
 
     Args:
         parts: HTML, by the frame's names; "title" is text.
         block: JSON without "<".
         uris: of the sheets of pictures.
+        enlarged: of the sheets of larger ones.
     """
     folder = resources.files("maskcon.report")
     style = folder.joinpath("page.css").read_text("utf-8")
-    script = "\n".join(folder.joinpath(name).read_text("utf-8") for name in SCRIPTS)
-    images = "\n".join(f'<img class="sheet" hidden alt="" src="{uri}">' for uri in uris)
+    scripts = [folder.joinpath(name).read_text("utf-8") for name in SCRIPTS]
+    script = "\n".join([palette.script(), *scripts])
+    images = "\n".join(
+        f'<img class="{kind}" hidden alt="" src="{uri}">'
+        for kind, some in (("sheet", uris), ("sheet of-large", enlarged))
+        for uri in some
+    )
     frame = Template(folder.joinpath("page.html").read_text("utf-8"))
     title, shown = parts["title"], {**parts, "title": escape(parts["title"])}
     body = frame.substitute(shown, block=block, images=images)

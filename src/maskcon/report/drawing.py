@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
+from maskcon.report.palette import LINES
+
 WIDTH, HEIGHT = 460, 260
 LEFT, RIGHT, TOP, BOTTOM = 54, 92, 12, 34  # margins; names of the lines stand at the right
 MOST = 400  # points of a line
-COLOURS = 6  # that the style sheet has
+COLOURS = LINES  # that the style sheet has
 LINE = 15  # height of a name
 
 

@@ -30,20 +30,30 @@ function verdict(query, other) {
 // Pictures: each lies on one of the sheets.
 
 let sheets = [];
+let largeSheets = [];
+const ratio = column(data.ratio, Float32Array); // width / height
+const largeOf = new Map(data.large.map((index, place) => [index, place]));
 
+/** A picture, whole and in its own shape, in the middle of a square: its place on a sheet says no shape. */
 function paintPicture(context, index, px, py, side) {
-  const { side: own, cell, columns, rows } = data.sheet;
-  const on = sheets[Math.floor(index / (columns * rows))];
+  paintFrom(context, sheets, data.sheet, index, ratio[index], px, py, side);
+}
+
+function paintFrom(context, from, { side: own, cell, columns, rows }, number, shape, px, py, side) {
+  const on = from[Math.floor(number / (columns * rows))];
   if (!on) return;
-  const place = index % (columns * rows);
+  const place = number % (columns * rows);
   const sx = (place % columns) * cell;
   const sy = Math.floor(place / columns) * cell;
-  context.drawImage(on, sx, sy, own, own, px, py, side, side);
+  const wide = side * Math.min(1, shape);
+  const high = side * Math.min(1, 1 / shape);
+  context.drawImage(on, sx, sy, own, own, px + (side - wide) / 2, py + (side - high) / 2, wide, high);
 }
 
 function paintCanvas(canvas, index) {
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
+  context.clearRect(0, 0, canvas.width, canvas.height);
   paintPicture(context, index, 0, 0, canvas.width);
   canvas.dataset.painted = index;
 }
@@ -57,15 +67,56 @@ function pictureOf(index, size) {
 }
 
 async function loadSheets() {
-  const images = [...document.querySelectorAll("img.sheet")];
   // A bitmap stays decoded; an image may be decoded anew in the midst of a drag.
-  sheets = await Promise.all(images.map(async (image) => {
+  const bitmap = async (image) => {
     await image.decode();
     return createImageBitmap(image);
-  }));
+  };
+  const load = (chosen) => Promise.all([...document.querySelectorAll(chosen)].map(bitmap));
+  sheets = await load("img.sheet:not(.of-large)");
+  largeSheets = await load("img.of-large");
   for (const canvas of document.querySelectorAll("canvas[data-picture]")) {
     paintCanvas(canvas, Number(canvas.dataset.picture));
   }
+}
+
+// A picture enlarged, over the page.
+
+const enlarged = byId("enlarged");
+let enlargedIndex = -1;
+
+function enlarge(index) {
+  enlargedIndex = index;
+  const canvas = enlarged.querySelector("canvas");
+  const size = 600;
+  canvas.width = Math.round(size * Math.min(1, ratio[index]));
+  canvas.height = Math.round(size * Math.min(1, 1 / ratio[index]));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  const left = (canvas.width - size) / 2;
+  const top = (canvas.height - size) / 2;
+  if (largeOf.has(index)) {
+    paintFrom(context, largeSheets, data.largeSheet, largeOf.get(index), ratio[index], left, top, size);
+  } else paintPicture(context, index, left, top, size);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `${classOf(index)}, ${data.names[index]}`);
+  enlarged.querySelector("div").replaceChildren(element("b", {}, named(classOf(index))), " ",
+    ...(data.fine ? [named(coarseOf(index)), " "] : []), element("small", {}, named(data.names[index])));
+  byId("enlarged-find").hidden = index >= points;
+  enlarged.showModal();
+}
+
+function makeEnlarging() {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-enlarge]");
+    if (button) enlarge(Number(button.dataset.enlarge));
+    else if (event.target === enlarged) enlarged.close(); // beside the picture
+  });
+  byId("enlarged-close").addEventListener("click", () => enlarged.close());
+  byId("enlarged-find").addEventListener("click", () => {
+    enlarged.close();
+    goToMap(() => select(enlargedIndex));
+  });
 }
 
 // Colours.
@@ -123,8 +174,9 @@ function show(index) {
     button.addEventListener("click", () => select(other, true));
     list.append(element("li", {}, button));
   });
-  const large = pictureOf(index, 160);
-  large.className = "large";
+  const large = element("button", { type: "button", className: "enlarge", title: "enlarge" },
+    Object.assign(pictureOf(index, 160), { className: "large" }));
+  large.dataset.enlarge = index;
   panel.replaceChildren(large, facts, element("h3", { textContent: "Nearest on the map" }), list);
 }
 
@@ -314,20 +366,26 @@ function makeTable() {
 
 // Buttons elsewhere on the page that lead to the map.
 
+function goToMap(show) {
+  show();
+  byId("map").scrollIntoView();
+  map.canvas.focus({ preventScroll: true });
+}
+
 function makeLinks() {
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-select], [data-classes]");
     if (!button) return;
-    if (button.dataset.select) select(Number(button.dataset.select));
-    else {
-      for (const box of boxes) box.checked = true;
-      byId("search").value = "";
-      onlyClasses = new Set(button.dataset.classes.split(" ").map(Number));
-      filter();
-      map.whole();
-    }
-    byId("map").scrollIntoView();
-    map.canvas.focus({ preventScroll: true });
+    goToMap(() => {
+      if (button.dataset.select) select(Number(button.dataset.select));
+      else {
+        for (const box of boxes) box.checked = true;
+        byId("search").value = "";
+        onlyClasses = new Set(button.dataset.classes.split(" ").map(Number));
+        filter();
+        map.whole();
+      }
+    });
   });
   for (const [id, act] of [
     ["closer", () => map.zoom(1.5)], ["farther", () => map.zoom(1 / 1.5)], ["whole", () => map.whole()],
@@ -347,6 +405,7 @@ const map = new PlaceMap(byId("canvas"), x, y, {
 makeFilters();
 makeTable();
 makeLinks();
+makeEnlarging();
 recolour();
 filter();
 scheme.addEventListener("change", (event) => {

@@ -21,9 +21,8 @@ const scheme = window.matchMedia("(prefers-color-scheme: dark)");
 let dark = scheme.matches; // kept: reading it again would swallow the event of a change
 
 function colourOf(number) {
-  const hue = (number * 137.508 + 20) % 360; // neighbours in number are far apart in hue
-  const light = (dark ? 66 : 46) + [0, 9, -9][Math.floor(number / 7) % 3];
-  return `hsl(${hue.toFixed(1)} ${dark ? 65 : 62}% ${light}%)`;
+  const colours = PALETTE[dark ? "dark" : "light"]; // of palette.py
+  return colours[number % colours.length];
 }
 
 function inkOf() {

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskcon.data import DataSet
+from maskcon.data import DataSet, Split
 from maskcon.eval.projection import places
 from maskcon.eval.retrieval import nearest_others
+from maskcon.report import palette
 from maskcon.runs.results import without_learning
 from maskcon.runtime.files import replacing
 from maskcon.runtime.progress import printable
@@ -43,16 +43,17 @@ def curves(run: Mapping[str, Any], folder: Path) -> Any:
     level = "coarse" if any("recall@1/coarse" in line for line in evaluations) else "fine"
     figure = _figure(10, 3.6)
     axes = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
-    axes[0].plot(*zip(*loss, strict=True), color="#30507a")
+    axes[0].plot(*zip(*loss, strict=True), color=palette.colour(0))
     axes[0].set(xlabel="step", ylabel="loss", title="training loss")
     if evaluations:
         beside, known = next(iter(without_learning(run).items()))
-        for name in (key for key in evaluations[0] if key.startswith("recall@")):
+        names = [key for key in evaluations[0] if key.startswith("recall@")]
+        for place, name in enumerate(names):
             points = [(line["step"], 100 * line[name]) for line in evaluations]
-            drawn = axes[1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-            axes[1].axhline(
-                100 * known[name], color=drawn[0].get_color(), linestyle=":", linewidth=1
-            )
+            colour = palette.colour(place)
+            how: dict[str, Any] = {"marker": "o", "markersize": 3, "color": colour}
+            axes[1].plot(*zip(*points, strict=True), label=name, **how)
+            axes[1].axhline(100 * known[name], color=colour, linestyle=":", linewidth=1)
         axes[1].plot([], [], color="grey", linestyle=":", linewidth=1, label=beside)
         axes[1].set(
             xlabel="step", ylabel="per cent", title=f"recall of {level} classes, test images"
@@ -73,13 +74,12 @@ def label_distances(results: Mapping[str, Any]) -> Any:
     """
     figure = _figure(7.5, 4.2)
     ax = figure.subplots()
-    colours = matplotlib.colormaps["viridis"]
     curves = {name: curve for name, curve in results.items() if name.startswith("over_tau/")}
     for place, (name, curve) in enumerate(curves.items()):
         points = [(float(tau), 100 * value) for tau, value in curve.items()]
         label = f"maskcon, {name.partition('/')[2].replace('=', ' ')}"
-        colour = colours(0.85 * place / max(len(curves) - 1, 1))
-        ax.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label, color=colour)
+        how: dict[str, Any] = {"marker": "o", "markersize": 3, "color": palette.colour(place)}
+        ax.plot(*zip(*points, strict=True), label=label, **how)
     for name, style in (
         ("selfcon", ":"),
         ("coins", (0, (1, 4))),
@@ -119,11 +119,10 @@ def tsne_map(run: Mapping[str, Any], data: DataSet, features: Tensor) -> Any:
     coarse = data.test.coarse[drawn].numpy()
     figure = _figure(10, 7)
     ax = figure.subplots()
-    colours = matplotlib.colormaps["tab20" if len(data.coarse_names) > 10 else "tab10"]
     there, counts = np.unique(coarse, return_counts=True)
     named = set(there[np.argsort(-counts, kind="stable")[:NAMED]].tolist())
     for index in there.tolist():
-        mine, colour = points[coarse == index], colours(index % colours.N)
+        mine, colour = points[coarse == index], palette.colour(index)
         label = _shown(data.coarse_names[index]) if index in named else None
         ax.scatter(*mine.T, s=9, color=colour, label=label, linewidths=0)
     ax.set(xticks=[], yticks=[], title=f"{len(drawn):,} test images, coloured by coarse class")
@@ -179,7 +178,7 @@ def neighbours(data: DataSet, features: Tensor) -> Any:
     figure = _figure(1.0 * (count + 1.6), 1.12 * len(queries) + 0.5)
     ax = figure.subplots()  # one for all: a hundred of them take seconds to lay out
     for row, query in enumerate(queries):
-        _picture(ax, row, 0, split.images.picture(query, THUMBNAIL), "black", 1)
+        _picture(ax, (row, 0), split, query, "black", 1)
         ax.text(-0.05, row, _name(data, query), ha="right", va="center", fontsize=8)
         for column, neighbour in enumerate(found[query].tolist(), 1):
             same_coarse = bool(split.coarse[neighbour] == split.coarse[query])
@@ -189,8 +188,7 @@ def neighbours(data: DataSet, features: Tensor) -> Any:
                 mark, colour = "✓", RIGHT
             else:
                 mark, colour = ("~", NEAR) if same_coarse else ("✗", WRONG)
-            picture = split.images.picture(neighbour, THUMBNAIL)
-            _picture(ax, row, column, picture, colour, 2.5)
+            _picture(ax, (row, column), split, neighbour, colour, 2.5)
             name = f"{mark} {_name(data, neighbour)}"
             at = (column + 0.47, row - 0.45)
             ax.text(*at, name, ha="center", va="bottom", fontsize=6.5, color=colour)
@@ -214,13 +212,19 @@ def _spread(coarse: Tensor, count: int) -> list[int]:
     return order[torch.argsort(rank, stable=True)][:count].tolist()
 
 
-def _picture(ax: Any, row: int, column: int, image: Tensor, colour: str, width: float) -> None:
-    """A picture in its place of the grid, with a frame."""
+def _picture(
+    ax: Any, place: tuple[int, int], split: Split, index: int, colour: str, width: float
+) -> None:
+    """A picture, whole and in its own shape, in its place (row, column) of the grid, framed."""
     from matplotlib.patches import Rectangle
 
-    left, right, bottom, top = column, column + 0.94, row + 0.42, row - 0.42
-    extent = (left, right, bottom, top)
-    ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", extent=extent)
+    row, column = place
+    sides = split.images.sizes[index]
+    high, wide = (sides / sides.max()).tolist()
+    left, top = column + 0.47 * (1 - wide), row - 0.42 * high
+    right, bottom = left + 0.94 * wide, row + 0.42 * high
+    image = split.images.picture(index, THUMBNAIL).permute(1, 2, 0).numpy()
+    ax.imshow(image, interpolation="nearest", extent=(left, right, bottom, top))
     size = (right - left, top - bottom)
     ax.add_patch(Rectangle((left, bottom), *size, fill=False, color=colour, linewidth=width))
 

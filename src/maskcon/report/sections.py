@@ -51,9 +51,10 @@ class Pictures:
         mark = f'<span class="mark">{MARKS[verdict]}</span> ' if verdict else ""
         said = f"{verdict}: {about}" if verdict else about
         return (
-            f'<figure class="small {verdict}"><canvas width="64" height="64" '
-            f'data-picture="{self.index[row]}" role="img" aria-label="{escape(said)}" '
-            f'title="{escape(about)}"></canvas>'
+            f'<figure class="small {verdict}"><button type="button" class="enlarge" '
+            f'data-enlarge="{self.index[row]}" aria-label="enlarge {escape(said)}" '
+            f'title="{escape(about)}"><canvas width="152" height="152" '
+            f'data-picture="{self.index[row]}"></canvas></button>'
             f"<figcaption>{mark}{text(self.class_of(row))}</figcaption></figure>"
         )
 

@@ -1,4 +1,7 @@
-"""Small pictures, thousands in one file, as data URIs."""
+"""Small pictures, thousands in one file, as data URIs.
+
+Each is a whole picture, made a square: a page gives it its own shape again.
+"""
 
 import io
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from maskcon.runtime.pages import data_uri
 
 LARGE, SMALL = 64, 32  # sides of thumbnails, of up to FEW pictures and of more
 FEW = 2000
+ENLARGED = 240  # of those that can be enlarged to more
 BLOCK = 16  # of a JPEG, in pixels: thumbnails on its grid do not run into each other
 SHEET = 2048  # side of a sheet, in pixels
 QUALITY = 85
@@ -37,6 +41,10 @@ class Sheets:
     rows: int
     uris: tuple[str, ...]
 
+    def layout(self) -> dict[str, int]:
+        """What a script needs to find a thumbnail by its number."""
+        return {"side": self.side, "cell": self.cell, "columns": self.columns, "rows": self.rows}
+
 
 def sheets(images: Images, rows: Tensor, workers: int) -> Sheets:
     """Thumbnails of some pictures, in that order.
@@ -48,6 +56,13 @@ def sheets(images: Images, rows: Tensor, workers: int) -> Sheets:
     """
     side = min(LARGE if len(rows) <= FEW else SMALL, images.side)
     return packed(thumbnails(images, rows, side, workers))
+
+
+def large(images: Images, rows: Tensor, workers: int) -> Sheets:
+    """The same, of a side that is worth a look of its own."""
+    if not len(rows):
+        return Sheets(ENLARGED, ENLARGED, 1, 1, ())
+    return packed(thumbnails(images, rows, min(ENLARGED, images.side), workers))
 
 
 def thumbnails(images: Images, rows: Tensor, side: int, workers: int) -> Tensor:

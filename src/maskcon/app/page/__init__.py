@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from maskcon.report import palette
+
 KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -34,6 +36,7 @@ def files() -> dict[str, bytes]:
         for file in own.iterdir()
         if PurePosixPath(file.name).suffix in KINDS
     }
+    found["palette.js"] = palette.script().encode()
     return found | {
         name: report.joinpath(there).read_bytes() for name, there in OF_THE_REPORT.items()
     }
