@@ -64,7 +64,7 @@ def test_a_tree_is_a_linkage_and_its_cuts_are_those_of_scipy():
     assert (np.diff(tree.merges[:, 2]) >= 0).all()
     for number in (1, 2, 3, 7, 65, 90):
         group = np.empty(65, int)
-        for i, node in enumerate(tree.into(number)):
+        for i, node in enumerate(tree.into(number, np.zeros(tree.leaves - 1, bool))):
             group[tree.beneath(node)] = i
         assert same_groups(group, fcluster(tree.merges, number, "maxclust"))
     for m, (a, b) in enumerate(tree.joined):
@@ -107,7 +107,7 @@ def test_a_class_larger_than_its_tree(monkeypatch):
     coarse = torch.zeros(120, dtype=torch.long)
     (g,) = grow(torch.from_numpy(x), coarse)
     assert g.tree.leaves == 50
-    assert same_groups(g.groups(g.tree.into(2)), label)
+    assert same_groups(g.groups(g.tree.into(2, np.zeros(g.tree.leaves - 1, bool))), label)
     questions = Questions.of(torch.from_numpy(x), coarse)
     question = questions.next()
     assert len(question.left) + len(question.right) <= 120
@@ -255,6 +255,43 @@ def test_no_group_holds_two_names(seed):
             inside = label[division.rows[division.group == group]]
             assert len(np.unique(inside[inside >= 0])) < 2
     assert discover(features, coarse, named=np.full(len(fine), -1))[0].found.how == "estimated"
+
+
+@pytest.mark.parametrize("asked", ["groups", "granularity", "known"])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_group_holds_two_names_however_groups_are_asked_for(seed, asked):
+    """As many as are asked for, or as many as there are names."""
+    x, coarse, _ = kinds(classes=2, count=2, each=25, seed=seed)
+    random = np.random.default_rng(seed)
+    for number in (1, 3, 6):
+        rows = random.choice(50, 4, replace=False)  # of one class, which has two kinds
+        named = np.full(len(x), -1)
+        named[rows] = 3 + np.arange(4)
+        known = torch.full((len(x),), -1)
+        known[int(random.choice(np.setdiff1d(np.arange(50), rows)))] = 0
+        how = {
+            "groups": {"numbers": {0: number}},
+            "granularity": {"granularity": {0: number}},
+            "known": {"known": known},
+        }[asked]
+        first, second = discover(x, coarse, named=named, **how)
+        assert len({first.group[row] for row in rows}) == 4
+        if asked != "known":
+            assert first.number >= max(number, 4)
+            assert asked == "granularity" or first.number == max(number, 4)
+        else:
+            assert first.names.count(0) == 1
+            assert set(first.names) == {0, -1}  # names of groups are given to them later
+        assert second.number == discover(x, coarse)[1].number
+
+
+def test_the_name_of_known_pictures_is_the_same_name():
+    x, coarse, fine = kinds(classes=1, count=2, each=30, spread=0.3)
+    known, named = torch.full((len(x),), -1), np.full(len(x), -1)
+    known[0], named[1], named[40] = 0, 0, 1
+    (found,) = discover(x, coarse, known=known, named=named)
+    assert found.number == 2
+    assert same_groups(found.group, fine)
 
 
 def test_one_name_of_two_groups_is_a_word_for_one_kind():

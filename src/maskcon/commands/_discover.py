@@ -119,7 +119,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
         seen = _seen(encoder, found, known, config, progress)
         called = [seen.pictures.name(row) for row in range(len(seen.pictures))]
         earlier = identity.read(folder / place.TABLE, called) if continued else None
-        named = _beside(earlier, names, called)
+        named = _beside(earlier, names, called, seen.told.names if seen.told else ())
         told = _answers(seen, called, named, answers, ask, seed, progress)
         divisions = divide(
             seen.x,
@@ -178,13 +178,16 @@ def _check_continued(folder: Path, overwrite: bool, continued: bool) -> None:
 
 
 def _beside(
-    earlier: identity.Earlier | None, names: str | Path | None, called: list[str]
+    earlier: identity.Earlier | None,
+    names: str | Path | None,
+    called: list[str],
+    known: Sequence[str],
 ) -> np.ndarray | None:
     """Names beside typical pictures, of earlier groups and of a table, whose word counts."""
     found = {} if earlier is None else earlier.beside
     if names is not None:
         found |= naming.beside(Path(names), called)
-    return naming.coded(found, len(called)) if found else None
+    return naming.coded(found, len(called), known) if found else None
 
 
 def _check(

@@ -86,7 +86,8 @@ def discover(
         known: fine label of each image where it is known, `UNKNOWN` (-1) elsewhere [N]. A group
             is made for each that occurs in a coarse class, so there are at least as many.
         named: the name beside each image that somebody named a group by, `UNKNOWN` elsewhere,
-            int64 [N]. Names are answers, and no part of a tree holds two of them.
+            int64 [N], a number that `known` has being the same name. Names are answers, and no
+            group holds two of them.
         answers: of a person, on pairs of images.
         granularity: by coarse label, "finer" or "coarser", or the number of the tree's groups.
         seed: of all that is drawn.
@@ -110,13 +111,17 @@ def discover(
         questions.name(named, apart=True)
     for a in answers:
         questions.tell(a.a, a.b, a.verdict)
-    return _divisions(features, grown, labels, numbers or {}, questions, granularity or {}, seed)
+    names = np.full(len(features), UNKNOWN) if named is None else named
+    return _divisions(
+        features, grown, labels, names, numbers or {}, questions, granularity or {}, seed
+    )
 
 
 def _divisions(
     features: Tensor,
     grown: Sequence[Grown],
     labels: np.ndarray,
+    named: np.ndarray,
     numbers: Mapping[int, int],
     questions: Questions,
     granularity: Mapping[int, int | str],
@@ -140,8 +145,9 @@ def _divisions(
         )
         told = labels[g.rows]
         if g.label in numbers or (told != UNKNOWN).any():
-            number = _asked_for(x[g.rows], number, numbers.get(g.label), told)
-            divisions.append(_clustered(g, x[g.rows], number, told, seed, strength[c]))
+            seeds = np.where(told == UNKNOWN, named[g.rows], told)
+            number = _asked_for(x[g.rows], number, numbers.get(g.label), seeds)
+            divisions.append(_clustered(g, x[g.rows], number, told, seeds, seed, strength[c]))
         else:
             divisions.append(_cut(g, x[g.rows], number, nodes, strength[c]))
     return tuple(divisions)
@@ -163,7 +169,7 @@ def nodes_of(
     for c, g in enumerate(grown):
         wanted = granularity.get(g.label, "usual")
         if isinstance(wanted, int):
-            found.append(g.tree.into(wanted))
+            found.append(questions.into(wanted, c))
         elif _whole(g, asked[c]):
             found.append(np.array([2 * g.tree.leaves - 2]))
         else:
@@ -176,9 +182,9 @@ def _whole(grown: Grown, asked: bool) -> bool:
     return len(grown.rows) < FEWEST and not asked
 
 
-def _asked_for(x: np.ndarray, found: Number, given: int | None, told: np.ndarray) -> Number:
+def _asked_for(x: np.ndarray, found: Number, given: int | None, seeds: np.ndarray) -> Number:
     """The number that was given, or no fewer than there are names."""
-    different, names = len(np.unique(x, axis=0)), len(np.unique(told[told != UNKNOWN]))
+    different, names = len(np.unique(x, axis=0)), len(np.unique(seeds[seeds != UNKNOWN]))
     if given is not None:
         number = min(given, different)
         found = Number(number, number, number, None, "given")
@@ -215,21 +221,28 @@ def _cut(
 
 
 def _clustered(
-    grown: Grown, x: np.ndarray, number: Number, told: np.ndarray, seed: int, strength: np.ndarray
+    grown: Grown,
+    x: np.ndarray,
+    number: Number,
+    told: np.ndarray,
+    seeds: np.ndarray,
+    seed: int,
+    strength: np.ndarray,
 ) -> Division:
-    """One coarse class in so many groups, some of them known."""
+    """One coarse class in so many groups, some of which have seeds: images of a known name."""
     k = number.number
     z = spectral(x, k, seed=seed)
-    names = np.unique(told[told != UNKNOWN])
-    known = np.where(told == UNKNOWN, UNKNOWN, np.searchsorted(names, told))
+    names = np.unique(seeds[seeds != UNKNOWN])
+    known = np.where(seeds == UNKNOWN, UNKNOWN, np.searchsorted(names, seeds))
     found = grouped(z, k, known=known, seed=seed)
     sizes = np.bincount(found.group, minlength=k)
     order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
     place = np.full(k, UNKNOWN)
     place[order] = np.arange(len(order))
-    right, tested = left_out(z, k, known, seed)
+    right, tested = left_out(z, k, known, told != UNKNOWN, seed)
     made = _division(grown, x, number, place[found.group], found.confidence, strength)
-    called = tuple(int(names[g]) if g < len(names) else UNKNOWN for g in order)
+    labels = np.isin(names, told)
+    called = tuple(int(names[g]) if g < len(names) and labels[g] else UNKNOWN for g in order)
     return replace(made, names=called, tested=tested, right=right)
 
 
@@ -286,7 +299,9 @@ def typical(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rank, outlier
 
 
-def left_out(z: np.ndarray, number: int, known: np.ndarray, seed: int) -> tuple[int, int]:
+def left_out(
+    z: np.ndarray, number: int, known: np.ndarray, tested: np.ndarray, seed: int
+) -> tuple[int, int]:
     """How many known rows come into the group of their name when their own name is not told.
 
     Of each name's rows a fifth at a time is left out and grouped anew with all others. A name
@@ -296,6 +311,7 @@ def left_out(z: np.ndarray, number: int, known: np.ndarray, seed: int) -> tuple[
         z: rows as `grouped` takes them [N, D].
         number: of groups.
         known: group of each row, `UNKNOWN` elsewhere [N].
+        tested: known rows that are left out, bool [N]; the others are told all the time.
         seed: of the folds and the groups.
 
     Returns:
@@ -304,7 +320,7 @@ def left_out(z: np.ndarray, number: int, known: np.ndarray, seed: int) -> tuple[
     random = np.random.default_rng(seed)
     fold = np.full(len(known), UNKNOWN)
     for name in range(known.max(initial=UNKNOWN) + 1):
-        rows = random.permutation(np.flatnonzero(known == name))
+        rows = random.permutation(np.flatnonzero((known == name) & tested))
         if len(rows) > 1:
             fold[rows] = np.arange(len(rows)) % min(FOLDS, len(rows))
     right = 0

@@ -75,9 +75,12 @@ def beside(path: Path, names: Sequence[str]) -> dict[int, str]:
     return found
 
 
-def coded(names: Mapping[int, str], count: int) -> np.ndarray:
-    """A number for the name of each row, `UNKNOWN` where it has none, int64 [count]."""
-    label, codes = np.full(count, UNKNOWN), dict[str, int]()
+def coded(names: Mapping[int, str], count: int, known: Sequence[str] = ()) -> np.ndarray:
+    """A number for the name of each row, `UNKNOWN` where it has none, int64 [count].
+
+    Names that are known already have the numbers of their places.
+    """
+    label, codes = np.full(count, UNKNOWN), {name: code for code, name in enumerate(known)}
     for row, name in names.items():
         label[row] = codes.setdefault(name, len(codes))
     return label

@@ -207,6 +207,14 @@ class Questions:
             for g, p, must in zip(self._grown, self.different(shift), apart, strict=True)
         ]
 
+    def into(self, number: int, place: int) -> np.ndarray:
+        """The nodes of the cut of one class, by its place, into so many groups.
+
+        More where names that must be apart are in so many parts of the tree.
+        """
+        held = self._apart[self._first[place] : self._first[place + 1]]
+        return self._grown[place].tree.into(number, held)
+
     def different(self, shift: float = 0.0) -> list[np.ndarray]:
         """How likely each merge of each class joins different kinds, less what caution takes."""
         state = self._now()

@@ -83,11 +83,18 @@ class Tree:
     def _meetings(self) -> "_Meetings":
         return _Meetings(self.merges, self.start, self.stop)
 
-    def into(self, number: int) -> np.ndarray:
-        """The nodes of the cut into so many groups: the highest merges are undone."""
-        n = self.leaves
-        undone = np.arange(max(0, n - min(number, n)), n - 1)[::-1]
-        return self.nodes(np.isin(np.arange(n - 1), undone))
+    def into(self, number: int, must: np.ndarray) -> np.ndarray:
+        """The nodes of the cut into so many groups: the highest merges are undone.
+
+        Those that must be undone, bool [n - 1], are, and all above them; that may be more groups.
+        """
+        n, undone = self.leaves, must.copy()
+        for m, sides in enumerate(self.joined):
+            undone[m] |= undone[sides[sides >= n] - n].any()
+        rest = np.flatnonzero(~undone)
+        wanted = n - number  # merges that would be left
+        undone[rest[max(wanted, 0) :]] = True
+        return self.nodes(undone)
 
     def nodes(self, undone: np.ndarray) -> np.ndarray:
         """The nodes that are left when merges, bool [n - 1], are undone from the top."""
