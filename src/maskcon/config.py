@@ -83,14 +83,14 @@ class Config:
 
     data: str = _data(
         "glyphs",
-        "a data set's name (see `maskcon datasets`), folder or table",
+        "a data set's name (see `maskcon datasets`), folder or table; hf:OWNER/NAME of the hub",
         needs="pictures",
         first=True,
     )
     data_dir: str | None = _named(None, "where a named data set lies [~/.cache/maskcon/NAME]")
     download: bool = _data(
         False,
-        "fetch a named data set, or weights of --init, that are not there",
+        "fetch a named data set, weights of --init, or what is called hf:OWNER/NAME, if not there",
         needs="fetched",
     )
     image_column: str | None = _column("a table's column of images [image, img, path...]")

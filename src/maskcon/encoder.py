@@ -17,13 +17,14 @@ from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import CONTENT, is_one, one_or_several
 from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
-from maskcon.model import hub
 from maskcon.model.graph import computing
+from maskcon.model.hub import located
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import identity_of, load_encoder
 from maskcon.runtime.device import Precision
 from maskcon.runtime.files import parse_json
+from maskcon.runtime.hub import is_of_hub
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.vectors import as_data
 from maskcon.vectors import file as embeddings
@@ -62,6 +63,7 @@ class Encoder:
         preprocessing: size and normalisation of its input.
         width: F, of a vector.
         device: where it computes.
+        source: the folder that it was loaded from, or hf:OWNER/NAME@COMMIT.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Encoder:
         self.network, self.store = network.to(precision.device).eval(), store
         self.preprocessing, self.precision = preprocessing, precision
         self.width, self.device = network.width, precision.device
+        self.source = ""
 
     @classmethod
     def load(
@@ -103,16 +106,15 @@ class Encoder:
         Raises:
             InputError: there is no encoder, or it is damaged.
         """
-        of_hub = str(path).startswith(hub.PREFIX)
-        if download and not of_hub:
+        if download and not is_of_hub(path):
             raise InputError(f"download has no effect: {path} is no hf:OWNER/NAME; leave it out")
-        folder = hub.folder_of(str(path), download=download) if of_hub else Path(path)
-        if folder.suffix == ".safetensors":
-            folder = folder.parent
-        network, description = load_encoder(folder)
-        own, own_backend = _trained_in(folder)
+        place = located(path, download=download)
+        network, description = load_encoder(place.folder)
+        own, own_backend = _trained_in(place.folder)
         numbers = computing(own, precision, device, backend, own_backend=own_backend)
-        return cls(network, Preprocessing.of(description), numbers, store)
+        made = cls(network, Preprocessing.of(description), numbers, store)
+        made.source = place.name
+        return made
 
     @property
     def identity(self) -> str:

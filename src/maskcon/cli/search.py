@@ -23,6 +23,7 @@ SHOWN = 20  # queries that are printed
 @click.option("--keep-self", is_flag=True, help="do not leave the query out of its own hits")
 @click.option("--skip-unreadable", is_flag=True, help="go on without queries that cannot be read")
 @click.option("--workers", type=int, help="threads that read pictures [one for each core]")
+@click.option("--download", is_flag=True, help="fetch an encoder of the hub that is not here")
 @encoder_options
 @json_option(own=True)
 def search(index: Path, queries: tuple[Path, ...], **options: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from maskcon.commands._discover import MACHINE
-from maskcon.commands._embed import all_readable, folder_of
+from maskcon.commands._embed import all_readable
 from maskcon.commands.labelled import labelled
 from maskcon.data import Found
 from maskcon.data.pictures import Files, Pictures
@@ -15,6 +15,7 @@ from maskcon.discover import place, spreadsheet
 from maskcon.discover.placing import placed
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
+from maskcon.model.hub import located
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.vectors.store import Store
@@ -42,7 +43,7 @@ def assign(
     the groups of that class alone.
 
     Args:
-        run: a run folder, or the encoder.safetensors in it.
+        run: a run folder, the encoder.safetensors in it, or hf:OWNER/NAME[@REVISION].
         data: pictures, with coarse labels or without.
         groups: the folder that `discover` wrote; nothing in it is changed.
         out: a table, .csv: path, coarse, fine (the group's name; "" where it is new), nearest
@@ -69,8 +70,9 @@ def assign(
         )
         paths, coarse_of, name_of, group = _groups(table)
         machine = {k: options.pop(k) for k in MACHINE if options.get(k) is not None}
-        encoder = Encoder.load(run, store=Store(), **machine)
-        given = labelled(data, folder_of(run), split, options, progress)
+        at = located(run, download=options.get("download") or False)
+        encoder = Encoder.load(at.name, store=Store(), **machine)
+        given = labelled(data, at.folder, split, options, progress)
         files.check_apart([out], given.inputs)
         skip, workers = given.config.skip_unreadable, given.config.workers
 

@@ -29,6 +29,7 @@ from maskcon.discover.outliers import outliers
 from maskcon.discover.questions import Verdict
 from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
+from maskcon.model.hub import located
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, follower
 from maskcon.vectors.store import Store
@@ -110,8 +111,9 @@ def discover(  # longer than a screen for the sake of what it says of its option
             # no other process may take back a question meanwhile
             stack.enter_context(files.locked(_shown(answers), f"the questions of {answers}"))
         machine = {name: options.pop(name) for name in MACHINE if options.get(name) is not None}
-        encoder = Encoder.load(run, store=Store(), **machine)
-        found, config = chosen_set(Path(run), data, options, progress)
+        at = located(run, download=options.get("download") or False)
+        encoder = Encoder.load(at.name, store=Store(), **machine)
+        found, config = chosen_set(at.folder, data, options, progress)
         files.check_apart([folder], inputs_of(config, found))
         found = of_split(found, split)
         numbers = _numbers(groups, found.coarse_names)
@@ -132,7 +134,12 @@ def discover(  # longer than a screen for the sake of what it says of its option
             seed=seed,
             progress=progress,
         )
-        facts = {"run": str(run), "split": split, "seed": seed, "encoder": encoder.identity}
+        facts = {
+            "run": at.name if at.of_hub else str(run),
+            "split": split,
+            "seed": seed,
+            "encoder": encoder.identity,
+        }
         result = place.Discovery(
             name=found.name,
             pictures=seen.pictures,

@@ -14,6 +14,7 @@ from maskcon.data import Found
 from maskcon.data.pictures import choose
 from maskcon.encoder import BATCH, Encoder, Vectors
 from maskcon.errors import InputError, unreadable
+from maskcon.model.hub import located
 from maskcon.runs import folder as runs
 from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
@@ -45,7 +46,7 @@ def embed(
     broken off, or another saw some of the pictures, nothing of that is computed again.
 
     Args:
-        run: a run folder, or the encoder.safetensors in it.
+        run: a run folder, the encoder.safetensors in it, or hf:OWNER/NAME[@REVISION].
         data: a data set's name or path, a folder of pictures without labels, a picture, or
             arrays; by default the run's own data, split as it was in training.
         out: the file, .parquet, .npz or .csv.
@@ -70,32 +71,32 @@ def embed(
     """
     with distributed.process_group() as ranks, ExitStack() as stack:
         told = follower(progress) if ranks.is_main else Silent()
+        place = located(run, download=options.get("download") or False)
 
         def claim() -> None:
             file = Path(out)
-            place = output(
+            free = output(
                 file,
                 suffixes=embeddings.SUFFIXES,
                 earlier=embeddings.written(file),
                 overwrite=overwrite,
-                inputs=runs.written(folder_of(run)),
+                inputs=runs.written(place.folder),
             )
-            stack.enter_context(place)
+            stack.enter_context(free)
 
         ranks.main_only(claim)
         encoder = Encoder.load(
-            run, device=device, precision=precision, backend=backend, store=Store()
+            place.name, device=device, precision=precision, backend=backend, store=Store()
         )
-        given = labelled(data, folder_of(run), split, options, told)
+        given = labelled(data, place.folder, split, options, told)
         ranks.main_only(lambda: check_apart(embeddings.written(Path(out)), given.inputs))
-        return _embed(Path(out), encoder, given, folder_of(run), batch_size, ranks, told)
+        return _embed(Path(out), encoder, given, batch_size, ranks, told)
 
 
 def _embed(
     out: Path,
     encoder: Encoder,
     given: Labelled,
-    run: Path,
     batch_size: int,
     ranks: Ranks,
     progress: Progress,
@@ -127,7 +128,7 @@ def _embed(
             "width": encoder.width,
             "image_size": encoder.preprocessing.image_size,
             "maskcon": __version__,
-            "run": str(run),
+            "run": encoder.source,
             "data": given.name,
             "rows": len(rows),
         }
@@ -166,9 +167,3 @@ def all_readable(errors: Sequence[tuple[str, str]], count: int, skip: bool, kept
             count,
             f"mend or remove them, or go on without them with --skip-unreadable{kept}",
         )
-
-
-def folder_of(run: str | Path) -> Path:
-    """The folder of a run, or of an encoder.safetensors."""
-    path = Path(run)
-    return (path.parent if path.suffix == ".safetensors" else path).absolute()

@@ -13,6 +13,7 @@ from maskcon.eval.few_shot import LEAST
 from maskcon.eval.protocols import TAUGHT, Subject, check_protocols, judge
 from maskcon.eval.soft_labels import Bank
 from maskcon.model.graph import computing
+from maskcon.model.hub import Located, located
 from maskcon.model.network import without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
@@ -42,7 +43,7 @@ def eval(
     """Judge a run's encoder on the fine labels of a test split, and note it in its run.json.
 
     Args:
-        run: a run folder.
+        run: a run folder; or hf:OWNER/NAME[@REVISION], where nothing is noted.
         data: a data set's name or path, or arrays; by default the run's own. All of its images
             are tested with where it has no test split.
         protocol: of `maskcon.eval.protocols.PROTOCOLS`: recall, knn, linear,
@@ -66,8 +67,8 @@ def eval(
     """
     with distributed.process_group() as ranks, ExitStack() as stack:
         told = follower(progress) if ranks.is_main else Silent()
-        folder = Path(run)
-        own = runs.written(folder)
+        place = located(run, download=options.get("download") or False)
+        own = runs.written(place.folder)
         written = {"--json": json, "--picture": picture}
 
         def claim() -> None:
@@ -78,11 +79,11 @@ def eval(
                     stack.enter_context(output(file, option, **how))
 
         ranks.main_only(claim)
-        return _eval(folder, data, protocol, written, options, ranks, told)
+        return _eval(place, data, protocol, written, options, ranks, told)
 
 
 def _eval(
-    folder: Path,
+    place: Located,
     data: str | Path | Found | None,
     protocol: str | Sequence[str],
     written: Mapping[str, str | Path | None],
@@ -91,7 +92,7 @@ def _eval(
     progress: Progress,
 ) -> dict[str, Any]:
     """As `eval`; nothing of processes that are not the first: they share the embedding."""
-    trained = runs.read(folder)
+    folder, trained = place.folder, runs.read(place.folder)
     names = protocol.split(",") if isinstance(protocol, str) else list(protocol)
     names = [name.strip() for name in names]
     check_protocols(names)
@@ -139,7 +140,8 @@ def _eval(
         write_json(Path(path), results)
     if (path := written["--picture"]) is not None:
         draw(label_distances(results), Path(path))
-    runs.note_evaluation(folder, found.name, results, trained)
+    if not place.of_hub:  # whose cache nobody else writes to
+        runs.note_evaluation(folder, found.name, results, trained)
     return results
 
 

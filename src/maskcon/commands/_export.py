@@ -25,6 +25,7 @@ from maskcon.data.sets import glyphs
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export import Request, Target, labels, place, targets
+from maskcon.model.hub import located, writable
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart
 from maskcon.runtime.progress import Progress, follower
@@ -49,7 +50,8 @@ def export(
     data's test split; on drawn characters where it cannot be found.
 
     Args:
-        run: a run folder, or any folder with encoder.safetensors and encoder.json; the folder
+        run: a run folder, hf:OWNER/NAME[@REVISION], or any folder with encoder.safetensors and
+            encoder.json; the folder
             that `discover` wrote for "label-studio", "cvat" and "fiftyone".
         to: "onnx", "safetensors", "hf", "timm", "atlas", "label-studio", "cvat", "fiftyone", or
             what an installed package adds: see `maskcon.export.targets`.
@@ -79,7 +81,8 @@ def export(
         return _hand_over(to, target, Path(run), asked, overwrite, own, data, options)
     compared = target.of == "encoder"
     device = None if compared else own.pop("device", "auto")
-    encoder, folder = _encoder(Path(run), device)
+    at = located(run, download=options.get("download") or False)
+    encoder, folder = _encoder(writable(at, out, "an export"), device)
     with ExitStack() as stack:
         stack.callback(progress.close)
         paths = stack.enter_context(place.settled(target, folder, asked, overwrite=overwrite))
@@ -126,9 +129,8 @@ def _hand_over(
     return {"to": to, "out": str(paths[0]), **said}
 
 
-def _encoder(run: Path, device: str | None) -> tuple[Encoder, Path]:
+def _encoder(folder: Path, device: str | None) -> tuple[Encoder, Path]:
     """The encoder, on a device in its own precision or in float32 on a processor; its folder."""
-    folder = run.parent if run.suffix == ".safetensors" else run
     if device is None:
         encoder = Encoder.load(folder, device="cpu", precision="fp32")
     else:

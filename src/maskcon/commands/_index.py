@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from maskcon import __version__
-from maskcon.commands._embed import all_readable, folder_of
+from maskcon.commands._embed import all_readable
 from maskcon.commands.labelled import labelled
 from maskcon.commands.sources import resolved
 from maskcon.config import reading
@@ -20,8 +20,10 @@ from maskcon.data.scan import each
 from maskcon.data.thumbnails import SIDE, Seen
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
+from maskcon.model.hub import located
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart, locked, output
+from maskcon.runtime.hub import is_of_hub
 from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
@@ -61,7 +63,8 @@ def index(  # longer than a screen for the sake of what it says of its options
         index("shop.index")
 
     Args:
-        source: a run folder, or the encoder.safetensors in it; or an index.
+        source: a run folder, the encoder.safetensors in it, or hf:OWNER/NAME[@REVISION]; or an
+            index.
         data: as `embed` takes it, or a file that `embed` wrote, of the same encoder.
         out: the index; by default `source`, if that is one.
         split: the pictures to take: "all", or those of "train", "test" or "validation".
@@ -106,18 +109,19 @@ def index(  # longer than a screen for the sake of what it says of its options
             )
         if is_index and (not add or file != there):
             raise InputError(f"{source} is an index: give --add, and no --out, to add to it")
-        own = [] if is_index or add else runs.written(folder_of(there))
+        at = None if is_index else located(source, download=options.get("download") or False)
+        own = [] if at is None or add else runs.written(at.folder)
         place = output(file, overwrite=overwrite or add, instead="--add to add to it", inputs=own)
         stack.enter_context(place)
         before = opened(file, progress) if add else None
-        run = before.about.run if before is not None and is_index else there
+        run = at.name if at is not None else str(before and before.about.run)
         if is_index and data is None:
             raise InputError(f"there is nothing to add: maskcon index {source} DATA --add")
         encoder = Encoder.load(
             run, device=device, precision=precision, backend=backend, store=Store()
         )
         about = About(
-            encoder.identity, str(folder_of(run)), encoder.preprocessing.image_size, __version__
+            encoder.identity, encoder.source, encoder.preprocessing.image_size, __version__
         )
         if before is not None:
             same_encoder(before.about, about, file)
@@ -160,6 +164,10 @@ def _is_index(source: Path, *, named: bool) -> bool:
     Raises:
         InputError: it is neither, or an index to make has no name.
     """
+    if is_of_hub(source):
+        if not named:
+            raise InputError(f"what is made of {source} needs a name: give --out shop.index")
+        return False
     found = index_file.there(source)
     if source.is_file() and source.suffix != ".safetensors" and not found:
         raise InputError(

@@ -14,6 +14,7 @@ from maskcon.errors import InputError
 from maskcon.eval.projection import MAPS
 from maskcon.eval.recall import recall_of
 from maskcon.model.graph import computing
+from maskcon.model.hub import located, writable
 from maskcon.model.network import Network, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import load_encoder
@@ -43,7 +44,7 @@ def report(  # longer than a screen for the sake of what it says of its options
     """Write one HTML file about a run that needs no network: curves, recall, a map, findings.
 
     Args:
-        run: a run folder.
+        run: a run folder, or hf:OWNER/NAME[@REVISION].
         data: a data set's name or path, or arrays; by default the run's own. All of its images
             are judged where it has no test split.
         out: the file, .html; by default report.html in the run folder, which is replaced.
@@ -63,7 +64,8 @@ def report(  # longer than a screen for the sake of what it says of its options
         TrainingError: the file cannot be written.
     """
     progress = follower(progress)
-    folder = Path(run)
+    at = located(run, download=options.get("download") or False)
+    folder = writable(at, out, "the page")
     trained = runs.read(folder)
     path = Path(out) if out is not None else folder / "report.html"
     _check(points, map)

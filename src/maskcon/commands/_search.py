@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maskcon import __version__
-from maskcon.commands._embed import all_readable, folder_of
+from maskcon.commands._embed import all_readable
 from maskcon.commands._index import opened, same_encoder
 from maskcon.data import confine
 from maskcon.data.pictures import Files, Pictures
@@ -21,8 +21,10 @@ from maskcon.data.readers.arrays import one_or_several
 from maskcon.data.thumbnails import Seen, thumbnail
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
+from maskcon.model.hub import located
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart, output, write, write_json
+from maskcon.runtime.hub import is_of_hub
 from maskcon.runtime.progress import Progress, follower
 from maskcon.search import sheet
 from maskcon.search.index import About, Index
@@ -46,6 +48,7 @@ def search(  # longer than a screen for the sake of what it says of its options
     precision: str | None = None,
     backend: str | None = None,
     workers: int = 0,
+    download: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The k pictures of an index that are nearest to each query.
@@ -58,7 +61,8 @@ def search(  # longer than a screen for the sake of what it says of its options
         queries: a picture's path, a folder (all pictures below it), several of either; or arrays
             or Pillow images, as `Encoder.embed` takes them.
         k: hits of each query; all pictures of an index that holds fewer.
-        run: the run folder with the encoder; by default the one that the index was made with.
+        run: the run folder with the encoder, or hf:OWNER/NAME[@REVISION]; by default the one that
+            the index was made with.
         keep_self: do not leave the query out.
         html: a page with thumbnails to write.
         json: a file to write the result to.
@@ -68,6 +72,7 @@ def search(  # longer than a screen for the sake of what it says of its options
         precision: as `Encoder.load` takes it.
         backend: as `Encoder.load` takes it.
         workers: threads that read pictures; 0 is one for each core.
+        download: fetch the encoder, hf:OWNER/NAME, where it is not on this machine.
         progress: told how it goes.
 
     Returns:
@@ -89,11 +94,12 @@ def search(  # longer than a screen for the sake of what it says of its options
         there = opened(Path(index), progress)
         k = there.bounded(k)
         asked = _queries(queries)
-        own = runs.written(folder_of(run or there.about.run))
+        own = _files_of(run or there.about.run)
         shown = there.rows["path"].to_pylist() if outputs else []  # of which hits are pictures
         for option, file in outputs.items():
             check_apart([file], [*confine.files_of(asked), *own, *shown], option)
-        machine = {"device": device, "precision": precision, "backend": backend}
+        machine: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
+        machine["download"] = download
         encoder = encoder_of(there, Path(index), run, machine)
         known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
         all_readable(known.skipped, len(asked), skip_unreadable)
@@ -119,6 +125,11 @@ def search(  # longer than a screen for the sake of what it says of its options
             page = _page(there, known, hits, result, progress)
             write(Path(html), page.encode())
         return result
+
+
+def _files_of(run: str | Path) -> list[Path]:
+    """What a run writes; of one of the hub, which nothing is written to, none."""
+    return [] if is_of_hub(run) else runs.written(located(run).folder)
 
 
 @dataclass(frozen=True)
@@ -171,12 +182,15 @@ def encoder_of(
         if run is not None or (Path(index.about.run) / "encoder.json").exists():
             raise
         raise InputError(
-            f"{file} was made with the encoder of {index.about.run}, which is not there: give the "
-            "folder where it is now with --run"
+            f"{file} was made with the encoder of {index.about.run}, which is not there: "
+            + (
+                "say --download to fetch it, or give its folder with --run"
+                if is_of_hub(index.about.run)
+                else "give the folder where it is now with --run"
+            )
         ) from error
     size = encoder.preprocessing.image_size
-    where = str(folder_of(run or index.about.run))
-    same_encoder(index.about, About(encoder.identity, where, size, __version__), file)
+    same_encoder(index.about, About(encoder.identity, encoder.source, size, __version__), file)
     return encoder
 
 

@@ -5,6 +5,7 @@ there are; `load` makes of it what training works with.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from maskcon.data.sets.named import DATA_SETS, NamedSet, data_sets
 from maskcon.data.table import DataSet, Found, Part, Split
 from maskcon.errors import InputError, MainProcessError, unreadable
 from maskcon.runtime.distributed import ALONE, Ranks
+from maskcon.runtime.hub import is_of_hub, snapshot
 from maskcon.runtime.progress import Progress, Silent
 
 __all__ = [
@@ -51,6 +53,11 @@ __all__ = [
 
 SAMPLE = 200  # pictures whose sizes say at what size to train
 IMAGE_SIZES = (32, 64, 128, 224)  # to choose from
+# Of a set of the hub: tables and pictures, and nothing that runs.
+HUB_FILES = tuple(
+    f"*.{end}"
+    for end in ("parquet", "arrow", "csv", "tsv", "jsonl", "json", "jpg", "jpeg", "png", "webp")
+)
 
 
 def data_home() -> Path:
@@ -73,11 +80,12 @@ def find(
     """The pictures and labels of a data set; no picture is read yet.
 
     Args:
-        data: a name in `data_sets()`; the path of a folder or file in one of
-            `LAYOUTS`;
-            or arrays, as `from_arrays` takes them.
+        data: a name in `data_sets()`; the path of a folder or file in one of `LAYOUTS`;
+            hf:OWNER/NAME[@REVISION], a set of the Hugging Face hub in one of them; or arrays, as
+            `from_arrays` takes them.
         data_dir: the folder of a named set; by default NAME under `data_home()`.
-        download: fetch a named set that is not there. Nothing is fetched otherwise.
+        download: fetch a set with a name, or of the hub, that is not there. Nothing is fetched
+            otherwise.
         columns: names of a table's columns.
         coarse_level: which folder of a tree is the coarse label, 1 for the first; 0 is 1, and
             refuses a tree that is deeper than coarse/fine.
@@ -103,8 +111,9 @@ def find(
         path = data_dir or data_home() / data
         found = named.find(data, path, download=download, progress=progress)
     else:
-        path = _existing(data)
+        path = _existing(data, download)
         found = layouts.read(path, columns, coarse_level)
+        found = replace(found, name=data) if is_of_hub(data) else found
     return settled(found, path, max_pixels=max_pixels, known=known, confine=confine)
 
 
@@ -117,7 +126,9 @@ def settled(
     return _confined(found, path) if confine else found
 
 
-def _existing(data: str) -> Path:
+def _existing(data: str, download: bool) -> Path:
+    if is_of_hub(data):
+        return snapshot(data, "dataset", files=HUB_FILES, download=download)[1]
     path = Path(data)
     try:
         if path.exists():

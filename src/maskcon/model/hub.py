@@ -1,42 +1,54 @@
-"""Encoders of the Hugging Face hub: in its cache here, or fetched where a person asks."""
+"""Where a run is: a folder of this machine, or one of the Hugging Face hub."""
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from maskcon.errors import InputError
 from maskcon.model.saved import DESCRIPTION, WEIGHTS
+from maskcon.runtime import hub
 
-PREFIX = "hf:"
 FILES = (WEIGHTS, DESCRIPTION, "run.json")  # no other is fetched, and none that runs code
 
 
-def folder_of(name: str, *, download: bool) -> Path:
-    """The folder of an encoder of the hub; it is called as the commit that it is of.
+@dataclass(frozen=True)
+class Located:
+    """Where a run is.
+
+    Attributes:
+        name: what to note of it: its folder, or hf:OWNER/NAME@COMMIT, which is found again.
+        folder: its files.
+        of_hub: nothing may be written to the folder, which is the hub's cache.
+    """
+
+    name: str
+    folder: Path
+    of_hub: bool = False
+
+
+def located(run: str | Path, *, download: bool = False) -> Located:
+    """The place of a run folder, of an encoder.safetensors in one, or of a run of the hub.
 
     Args:
-        name: hf:OWNER/NAME, perhaps with @REVISION: a branch, a tag or a commit.
+        run: its path, or hf:OWNER/NAME, perhaps with @REVISION: a branch, a tag or a commit.
         download: fetch what is not on this machine, or has changed since.
 
     Raises:
-        InputError: it is no such name, not on this machine, or cannot be fetched.
+        InputError: a run of the hub is not on this machine, or cannot be fetched.
     """
-    found = re.fullmatch(rf"{PREFIX}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", name)
-    if found is None:
-        raise InputError(f"{name!r} names no encoder of the hub: expected hf:OWNER/NAME[@REVISION]")
-    from huggingface_hub import snapshot_download
+    if hub.is_of_hub(run):
+        name, folder = hub.snapshot(str(run), "model", files=FILES, download=download)
+        return Located(name, folder, of_hub=True)
+    path = Path(run)
+    folder = path.parent if path.suffix == ".safetensors" else path
+    return Located(str(folder.absolute()), folder)
 
-    try:
-        folder = snapshot_download(
-            found[1],
-            revision=found[2],
-            allow_patterns=[*FILES],
-            local_files_only=not download,
-        )
-    except Exception as error:  # of the hub, the network or the disk
-        if not download:
-            raise InputError(
-                f"{name} is not in the hub's cache on this machine: say download=True to fetch it"
-            ) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name} cannot be fetched: {reason}") from error
-    return Path(folder)
+
+def writable(place: Located, out: object, what: str) -> Path:
+    """The folder of a run that something is written to, if no other place was given.
+
+    Raises:
+        InputError: it is the hub's cache.
+    """
+    if place.of_hub and out is None:
+        raise InputError(f"{what} of {place.name} needs a place of its own: give --out")
+    return place.folder
