@@ -9,7 +9,9 @@ import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from maskcon.app import exporting
 from maskcon.app.actions import LONGEST_NAME, MOST_GROUPS
+from maskcon.app.learning import Learning
 from maskcon.app.operations import JSON, Asked, Operation, Refused, Schema
 from maskcon.app.state import Group, State
 from maskcon.app.thumbnails import ID
@@ -56,9 +58,9 @@ EDIT: Schema = {
 }
 
 
-def operations(work: Workplace) -> list[Operation]:
+def operations(work: Workplace, learning: Learning) -> list[Operation]:
     """What can be asked of a project that is open, and what can be changed."""
-    return [*_whole(work), *_parts(work), *_changes(work)]
+    return [*_whole(work), *_parts(work), *_changes(work), *_steps(work, learning)]
 
 
 def _in_thread(act: Callable[[Asked], _T]) -> Callable[[Asked], Any]:
@@ -113,14 +115,6 @@ def _whole(work: Workplace) -> list[Operation]:
         ),
         _get("/api/question", "what is best asked next", lambda asked: question(work.live.state)),
         _get("/api/edits", "the history", lambda asked: {"edits": work.live.history()}),
-        _get("/api/job", "how far learning is", lambda asked: work.job()),
-        Operation(
-            "GET",
-            "/api/changes",
-            f"waits up to {PATIENCE:.0f} seconds for a revision after the one that is known",
-            lambda asked: changes(work, asked.values["after"]),
-            {"after": {"type": "integer", "minimum": -1, "maximum": 2**53, "default": -1}},
-        ),
     ]
 
 
@@ -182,6 +176,45 @@ def _changes(work: Workplace) -> list[Operation]:
             "undo one edit, whenever it was made",
             edited(lambda asked: work.live.take_back(asked.values["id"])),
             parameters={"id": number},
+        ),
+    ]
+
+
+def _steps(work: Workplace, learning: Learning) -> list[Operation]:
+    """Learning and exports: what takes longer, or writes more than an edit."""
+
+    def post(path: str, does: str, act: Callable[[Asked], Any], **more: Any) -> Operation:
+        work_of = _in_thread(act)
+        return Operation("POST", path, does, work_of, changes=True, refusals=(409,), **more)
+
+    kinds = {"type": "string", "enum": [*exporting.KINDS]}
+    body = {
+        "type": "object",
+        "properties": {"kind": kinds},
+        "required": ["kind"],
+        "additionalProperties": False,
+    }
+    return [
+        _get("/api/job", "how far learning is", lambda asked: learning.job()),
+        Operation(
+            "GET",
+            "/api/changes",
+            f"waits up to {PATIENCE:.0f} seconds for a revision other than the one that is known",
+            lambda asked: changes(work, learning, asked.values["after"]),
+            {"after": {"type": "integer", "minimum": -1, "maximum": 2**53, "default": -1}},
+        ),
+        post(
+            "/api/learn",
+            "learn again, with names and answers",
+            lambda asked: {"job": learning.start()},
+        ),
+        post("/api/learn/keep", "go on with what was learned", lambda asked: learning.keep()),
+        post("/api/learn/discard", "forget what was learned", lambda asked: learning.discard()),
+        post(
+            "/api/export",
+            "write the groups for other programs, into the project's folder",
+            lambda asked: {"path": str(exporting.export(work, asked.body["kind"]))},
+            body={JSON: body},
         ),
     ]
 
@@ -346,12 +379,12 @@ def question(state: State) -> dict[str, Any]:
     }
 
 
-async def changes(work: Workplace, after: int) -> dict[str, Any]:
+async def changes(work: Workplace, learning: Learning, after: int) -> dict[str, Any]:
     """Wait until something has changed, or long enough."""
     until = time.monotonic() + PATIENCE
-    job = work.busy()
-    while work.revision == after and not job and time.monotonic() < until:
+    job = learning.job()
+    while work.revision == after and not learning.busy() and time.monotonic() < until:
         await asyncio.sleep(OFTEN)
-        if work.busy() != job:
-            job = True
-    return {"revision": work.revision, "job": job}
+        if learning.job() is not job:
+            return {"revision": work.revision, "job": True}
+    return {"revision": work.revision, "job": learning.busy()}

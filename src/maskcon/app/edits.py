@@ -19,6 +19,7 @@ from maskcon.runtime.files import parse_json
 
 VERSION = 1  # of the tables
 UNDO, REDO = "undo", "redo"  # kinds of lines that are about another line
+LEARN = "learn"  # the kind of a line that says from where on another encoder's trees count
 KINDS = ("answer", "name", "move", "merge", "split", "outlier", "coarse", "granularity")
 WAIT = 10.0  # seconds for another program that looks into the file
 SCHEMA = """
@@ -47,9 +48,9 @@ class Edit:
     Attributes:
         id: 1 for the first; a later line has a higher one.
         time: when it was made, UTC, as ISO 8601 has it.
-        kind: one of `KINDS`, or "undo" or "redo".
+        kind: one of `KINDS`, or "undo", "redo" or "learn".
         content: what `maskcon.app.state.folded` reads of this kind; of "undo" and "redo" the
-            "edit" that they are about.
+            "edit" that they are about, of "learn" the "generation".
     """
 
     id: int

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from maskcon.app.actions import content_of
-from maskcon.app.edits import REDO, UNDO, Edit, Edits, effective, to_redo, to_undo, undone
+from maskcon.app.edits import (
+    KINDS,
+    LEARN,
+    REDO,
+    UNDO,
+    Edit,
+    Edits,
+    effective,
+    to_redo,
+    to_undo,
+    undone,
+)
 from maskcon.app.state import Ground, Group, State, folded
 from maskcon.discover.groups import typical
 from maskcon.discover.outliers import MOST, NEAREST
@@ -105,6 +116,15 @@ class Live:
         if self.read_only:
             raise InputError("the project was opened with --read-only: nothing can be changed")
 
+    def turn_to(self, ground: Ground) -> None:
+        """Go on with other trees, whose groups have their numbers already; it is a line, too."""
+        with self._lock:
+            self._refuse()
+            self.state = self._settled(ground)
+            words = "kept what was learned"
+            edit = self.edits.planned(LEARN, {"generation": ground.generation, "words": words})
+            self.edits.append(edit, ground.generation, {})
+
     def history(self) -> list[dict[str, Any]]:
         """Every edit, the last one first."""
         lines = self.edits.lines
@@ -118,7 +138,7 @@ class Live:
                 "undone": line.id in gone,
             }
             for line in reversed(lines)
-            if line.kind not in (UNDO, REDO)
+            if line.kind in KINDS
         ]
 
     def order(self, group: Group) -> tuple[np.ndarray, np.ndarray]:

@@ -122,6 +122,10 @@ class Searcher:
             self._uploads = Uploads(encoder.preprocessing.image_size)
             self._uploads.start()
 
+    def turn_to(self, index: Index, encoder: Encoder) -> None:
+        """Go on with another index of the same pictures, and its encoder of the same input."""
+        self.index, self.encoder = index, encoder
+
     async def like(self, row: int, count: int) -> list[tuple[int, float]]:
         """Rows that are nearest to one of the index, which is left out, and their similarities."""
         return await self._searches.ask(Query(np.array(self.index.vectors[row]), count, row))

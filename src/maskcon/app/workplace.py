@@ -1,13 +1,14 @@
 """A project with all that its page needs: groups, pictures, vectors, map, and what goes on."""
 
 from pathlib import Path
-from typing import Any
 
 from maskcon.app.edits import Edits
 from maskcon.app.ground import ground_of, map_of
 from maskcon.app.live import Live
 from maskcon.app.project import EDITS, Facts, Generation
+from maskcon.app.state import Ground
 from maskcon.app.thumbnails import Photos
+from maskcon.data.table import ALL
 from maskcon.runtime.progress import Progress
 from maskcon.search import file as index_file
 from maskcon.search.index import Index
@@ -42,20 +43,23 @@ class Workplace:
     @property
     def labelled(self) -> bool:
         """Whether the pictures came with coarse labels."""
-        return bool(self.index.rows["coarse"].null_count < len(self.index))
+        return {*self.index.rows["coarse"].to_pylist()} not in ({None}, {ALL})
+
+    @property
+    def paths(self) -> list[str] | None:
+        """The files of the pictures, absolute; None where they are none of their own."""
+        paths: list[str] = self.index.rows["path"].to_pylist()
+        return paths if all(Path(path).is_absolute() for path in paths) else None
 
     @property
     def revision(self) -> int:
         """It grows with each change that the page must follow."""
         return self.live.revision
 
-    def busy(self) -> bool:
-        """Whether learning goes on."""
-        return False
-
-    def job(self) -> dict[str, Any]:
-        """How far learning is."""
-        return {"state": "idle"}
+    def turn_to(self, facts: Facts, index: Index, ground: Ground, spots: bytes) -> None:
+        """Go on with the vectors and trees of another generation."""
+        self.facts, self.index, self.map = facts, index, spots
+        self.live.turn_to(ground)
 
     def close(self) -> None:
         """Close the log."""

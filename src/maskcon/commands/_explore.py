@@ -14,7 +14,7 @@ from maskcon.config import Config, reading
 from maskcon.data import Found, data_sets, fitting_size
 from maskcon.errors import InputError
 from maskcon.model.fetching import fetching
-from maskcon.model.saved import save_encoder
+from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
 from maskcon.runtime import files
@@ -245,20 +245,26 @@ def made(work: Any, access: Any, progress: Progress) -> Any:
         progress: told how it goes.
     """
     from maskcon.app import api, page, searching, thumbnails
+    from maskcon.app.learning import Learning
     from maskcon.app.server import application
     from maskcon.encoder import Encoder
 
-    encoder = Encoder.load(work.here.run)
-    searcher = searching.Searcher(work.index, encoder)
+    searcher = searching.Searcher(work.index, Encoder.load(work.here.run))
+
+    def kept(now: Any) -> None:
+        searcher.turn_to(now.index, Encoder.load(now.here.run))
+
+    learning = Learning(work, _teachable(work.here.run, len(work.index)), kept)
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         yield
+        learning.close()
         searcher.close()
 
     return application(
         [
-            *api.operations(work),
+            *api.operations(work, learning),
             *searching.operations(searcher, work.photos),
             *thumbnails.operations(work.photos),
         ],
@@ -267,3 +273,15 @@ def made(work: Any, access: Any, progress: Progress) -> Any:
         more=page.routes(),
         lifespan=lifespan,
     )
+
+
+def _teachable(run: Path, count: int) -> list[str] | None:
+    """Words of `train` that say which frozen network learns: the run's own, or the best here."""
+    _, about = load_encoder(run)
+    architecture = about["architecture"]
+    own = architecture["backbone"] if architecture.get("head") else None
+    backbone = own or choice.ready(download=False)
+    if backbone is None:
+        return None
+    words = ["--recipe", "frozen", "--backbone", backbone, "--init", "imagenet"]
+    return words + (["--batch-size", "0"] if count < choice.LARGE_BATCH else [])

@@ -228,6 +228,32 @@ def replacing_folder(folder: Path, ours: Callable[[str], object] = bool) -> Iter
         shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A new folder, of folders and links too, which gets its name when it is whole.
+
+    Args:
+        folder: where; there is nothing of this name, and it is this process's alone (`locked`).
+
+    Raises:
+        TrainingError: it cannot be written; there is nothing of its name then.
+    """
+    beside = _unused(folder)
+    try:
+        clear_left(folder)
+        beside.mkdir()
+        yield beside
+        for path in (*beside.rglob("*"), beside):
+            if path.is_dir() and not path.is_symlink():
+                flush_folder(path)
+        os.replace(beside, folder)
+        flush_folder(folder.parent)
+    except OSError as error:
+        raise TrainingError(f"{folder} could not be written: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def _bring(old: Path, folder: Path, ours: Callable[[str], object]) -> None:
     """Move what is not ours from a folder's earlier state to the new one, and delete the rest."""
     if not os.path.lexists(folder):  # a process was killed between the two names

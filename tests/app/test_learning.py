@@ -1,0 +1,128 @@
+"""Learning again, in the background: kept, discarded, stopped."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from maskcon.app import project
+from maskcon.app.edits import effective
+from maskcon.app.learning import carried, measures
+from maskcon.app.state import Ground, folded
+from maskcon.discover.tree import grow
+from tests.app.places import a_project, client_of, work_of
+from tests.app.test_state import GROUND, Log
+
+
+def other_trees(seed=0):
+    """The pictures of `GROUND` by another encoder: nearly the same vectors."""
+    random = np.random.default_rng(seed)
+    x = GROUND.x + random.normal(scale=0.02, size=GROUND.x.shape).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    grown = grow(torch.from_numpy(x), torch.from_numpy(GROUND.coarse))
+    return Ground(x, GROUND.coarse, GROUND.names, grown, 1, GROUND.votes)
+
+
+def test_groups_keep_their_numbers_and_names_in_other_trees():
+    log = Log()
+    first = log.state.groups[0]
+    log.add(kind="name", group=first.id, name="Wren")
+    log.add(kind="move", pictures=first.rows[:2].tolist(), group=None)
+    made = log.group_of(first.rows[0]).id
+    gone = log.add(kind="move", pictures=first.rows[3:5].tolist(), group=None)
+    lost = log.group_of(first.rows[3]).id
+    log.undo(gone)
+    edits, ground = effective(log.lines), other_trees()
+    numbers = carried(log.state, ground, edits)
+    after = folded(ground, edits, numbers)
+    assert dict(after.numbers) == numbers
+    assert after.by_id[made].rows.tolist() == log.state.by_id[made].rows.tolist()
+    same = 0
+    for group in after.groups:
+        before = log.state.by_id.get(group.id)
+        if before is not None:
+            shared = len({*group.rows.tolist()} & {*before.rows.tolist()})
+            assert 2 * shared >= min(len(group.rows), len(before.rows))
+            same += shared
+    assert same > 0.8 * len(GROUND)
+    assert [g.name for g in after.groups if first.rows[8] in g.rows] == ["Wren"]
+    assert lost not in after.by_id
+    assert len({*numbers.values()}) <= len(numbers)
+    for c in range(3):
+        used = [number for (of, node), number in numbers.items() if of == c and node > -(2**40)]
+        assert len(used) == len(set(used))
+
+
+def test_measures_by_hand():
+    log = Log()
+    a, b = log.state.groups[:2]
+    assert measures(log.state) == {"groups": len(log.state.groups)}
+    log.add(kind="name", group=a.id, name="Wren")
+    log.add(kind="name", group=b.id, name="Tit")
+    rows = sorted([*a.rows, *b.rows])
+    of = {row: "Wren" if row in a.rows else "Tit" for row in rows}
+    right = 0
+    for row in rows:
+        others = [other for other in rows if other != row]
+        nearest = max(others, key=lambda other: GROUND.x[row] @ GROUND.x[other])
+        right += of[nearest] == of[row]
+    share = measures(log.state)["named pictures whose nearest named one has their name"]
+    assert share == pytest.approx(right / len(rows))
+
+
+def test_what_cannot_learn_says_so(tmp_path):
+    work = work_of(a_project(tmp_path, train=24))
+    with client_of(work) as client:
+        assert client.get("/api/job").json() == {"state": "idle"}
+        for step in ("keep", "discard"):
+            answer = client.post(f"/api/learn/{step}", json={})
+            assert answer.status_code == 422
+            assert "nothing was learned" in answer.json()["error"]
+    work.close()
+
+
+def waited(client, seconds=400):
+    until = time.monotonic() + seconds
+    while (job := client.get("/api/job").json())["state"] == "running":
+        assert time.monotonic() < until, job
+        assert 0 <= job["fraction"] <= 1
+        time.sleep(0.3)
+    return job
+
+
+@pytest.mark.heavy
+def test_learning_from_what_was_said_is_kept_and_goes_on(tmp_path):
+    folder = a_project(tmp_path, train=60)
+    work = work_of(folder)
+    state = work.live.state
+    first, second = (np.flatnonzero(state.coarse == c) for c in (0, 1))
+    work.live.do({"kind": "move", "pictures": first[:4].tolist(), "group": None})
+    work.live.do({"kind": "name", "group": work.live.state.groups[-1].id, "name": "one"})
+    work.live.do({"kind": "name", "group": work.live.state.groups[0].id, "name": "another"})
+    for left, right in ((second[0], second[1]), (second[0], second[2])):
+        body = {"left": int(left), "right": int(right), "verdict": "different"}
+        work.live.do({"kind": "answer", **body})
+    with client_of(work) as client:
+        before = client.get("/api/groups").json()
+        assert client.post("/api/learn", json={}).json()["job"]["state"] == "running"
+        assert client.post("/api/learn", json={}).status_code == 422
+        job = waited(client)
+        assert job["state"] == "done", job
+        assert job["before"].keys() == job["after"].keys()
+        assert client.get("/api/groups").json() == before  # until it is kept
+        assert client.post("/api/learn/keep", json={}).json()["revision"] > before["revision"]
+        assert client.get("/api/project").json()["learned"]
+        after = client.get("/api/groups").json()
+        named = {g["name"] for g in before["groups"] if g["named"]}
+        assert {g["name"] for g in after["groups"] if g["named"]} == named
+        assert client.post("/api/search", json={"picture": 3, "count": 5}).status_code == 200
+        assert client.post("/api/learn", json={}).status_code == 200
+    work.close()  # with the second learning, which ends with the server
+    assert project.read(folder).generation == 1
+    again = work_of(folder)
+    with client_of(again) as client:
+        assert client.get("/api/groups").json() == after
+        assert client.get("/api/job").json() == {"state": "idle"}
+        assert not (folder / "2").exists()
+    again.close()
