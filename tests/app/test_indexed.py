@@ -1,8 +1,10 @@
 """An index over HTTP: what `search` finds is found, and strangers' pictures break nothing."""
 
 import hashlib
+import multiprocessing
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -79,6 +81,12 @@ def test_by_id_as_the_command_finds_it(asking, shop):
             [hit["score"] for hit in expected], abs=1e-5
         )
         assert [names[one["id"]] for one in answer] == [one["name"] for one in answer]
+
+
+def test_count_may_stand_in_the_address(asking):
+    for query, body, count in (("?count=2", {}, 2), ("?count=2", {"count": 3}, 3), ("", {}, 9)):
+        answer = asking.post(f"/api/search{query}", json={"picture": 1, **body})
+        assert len(answer.json().get("found", [])) == count, answer.text
 
 
 def test_by_upload_as_the_command_finds_it(asking, shop, tmp_path):
@@ -184,14 +192,33 @@ def test_deleted_and_changed_photos(run, tmp_path):
         assert client.post("/api/search", content=b"x", headers=kind).status_code == 409
 
 
-def test_a_decoder_that_takes_too_long_is_ended(monkeypatch, asking):
-    monkeypatch.setattr(uploads, "SECONDS", 0.0)
+def decoder() -> int:
+    """The process that decodes."""
+    (found,) = [one.pid for one in multiprocessing.active_children() if one.name == "uploads"]
+    return found
+
+
+def test_a_decoder_that_takes_too_long_or_ends_is_replaced(monkeypatch, asking):
     kind = {"Content-Type": "image/png"}
+
+    def status() -> int:
+        return asking.post("/api/search", content=png(pixels(1)), headers=kind).status_code
+
+    assert status() == 200
+    first = decoder()
+    os.kill(first, signal.SIGSTOP)
+    monkeypatch.setattr(uploads, "SECONDS", 0.1)
     answer = asking.post("/api/search", content=png(pixels(1)), headers=kind)
     assert answer.status_code == 422
     assert "not decoded in" in answer.json()["error"]
     monkeypatch.setattr(uploads, "SECONDS", 60.0)
-    assert asking.post("/api/search", content=png(pixels(1)), headers=kind).status_code == 200
+    assert status() == 200
+    second = decoder()
+    assert second != first
+    os.kill(second, signal.SIGKILL)
+    assert {status(), status()} <= {200, 422}  # the first may still have met with the one that died
+    assert status() == 200
+    assert decoder() != second
 
 
 def test_what_the_decoder_may_not_do(tmp_path):
@@ -305,6 +332,27 @@ def test_a_real_server(served, shop):
     assert process.wait(60) == 130
     after = {path: hashlib.sha256(path.read_bytes()).digest() for path in shop.parent.rglob("*.*")}
     assert after == before
+
+
+def test_a_project_is_served_by_its_index(shop, tmp_path, monkeypatch):
+    from maskcon.app import project, server
+
+    place = project.begin(tmp_path / "photos.maskcon", project.Facts("photos", str(shop.parent)))
+    here = project.Generation(tmp_path / "photos.maskcon", place.generation)
+    here.home.mkdir(exist_ok=True)
+    here.index.write_bytes(shop.read_bytes())
+    index, _ = index_file.read(shop)
+    here.run.symlink_to(index.about.run)
+    told = []
+
+    def run(app, access, *, ready):  # it would serve until somebody ends it
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            bearer = {"Authorization": f"Bearer {access.token}"}
+            told.append(client.get("/", headers=bearer).json())
+
+    monkeypatch.setattr(server, "run", run)
+    commands.serve(tmp_path / "photos.maskcon")
+    assert (told[0]["name"], told[0]["pictures"]) == ("photos.maskcon", 10)
 
 
 def test_what_cannot_be_served(shop, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -67,22 +68,25 @@ class Access:
         A page of a stranger can have a name of its own lead to this machine (DNS rebinding), but
         no number. So numbers are known, and of the names this machine's own alone.
         """
-        name = name.strip("[]").lower()
-        names = {"localhost", self.host.lower()}
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            own = socket.gethostname().lower()
-            return name in names or (not self.local and name in (own, own.partition(".")[0]))
-        return not self.local or address.is_loopback
+        return _is_known(name.strip("[]").lower(), self.host.lower(), self.local)
 
-    @property
+    @cached_property
     def local(self) -> bool:
         """Whether this machine alone can ask."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host.lower() == "localhost"
+
+
+@lru_cache(maxsize=256)  # asked with every request
+def _is_known(name: str, host: str, local: bool) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        own = socket.gethostname().lower()
+        return name in ("localhost", host) or (not local and name in (own, own.partition(".")[0]))
+    return not local or address.is_loopback
 
 
 class Guard:

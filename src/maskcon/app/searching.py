@@ -204,12 +204,8 @@ def operations(searcher: Searcher, photos: Photos) -> list[Operation]:
 
     async def search(asked: Asked) -> Any:
         if asked.body is not None:
-            if "count" in asked.request.query_params:
-                raise Refused(
-                    422, "count is given in the address: give it in the body, with picture"
-                )
             row = photos.check(asked.body["picture"])
-            found = await searcher.like(row, asked.body.get("count", 10))
+            found = await searcher.like(row, asked.body.get("count", asked.values["count"]))
         else:
             found = await searcher.like_upload(lambda: _content(asked), asked.values["count"])
         return {
@@ -225,7 +221,13 @@ def operations(searcher: Searcher, photos: Photos) -> list[Operation]:
             "/api/search",
             "the pictures that are most like one: of the index, or sent",
             search,
-            {"count": {**COUNT, "default": 10}},
+            {
+                "count": {
+                    **COUNT,
+                    "default": 10,
+                    "description": "pictures to find; a JSON body's own count goes before it",
+                }
+            },
             {
                 JSON: {
                     "type": "object",
@@ -250,7 +252,7 @@ async def _content(asked: Asked) -> bytes:
     request = asked.request
     if not request.headers["content-type"].lower().startswith("multipart/"):
         return await request.body()
-    async with request.form(max_files=1, max_fields=0) as form:
+    async with request.form(max_files=2, max_fields=8) as form:
         files = [value for value in form.values() if isinstance(value, UploadFile)]
         if len(files) != 1:
             raise Refused(422, f"the form has {len(files)} files: expected one, the picture")

@@ -1,4 +1,4 @@
-"""An index over HTTP."""
+"""An index, or that of a project, over HTTP."""
 
 import os
 from collections.abc import Callable
@@ -29,7 +29,8 @@ def serve(
     Nothing can be changed. Each request shows a token: that of `$MASKCON_TOKEN`, or a random one.
 
     Args:
-        source: a file of `index`.
+        source: a file of `index`; or a project of `explore`, of which the index is served, and
+            not the page.
         run: the run folder with the encoder; by default the one that the index was made with.
         host: where to listen; 127.0.0.1 lets nobody but this machine ask.
         port: where to listen; 0 is any that is free.
@@ -43,7 +44,7 @@ def serve(
         InputError: something given cannot be used, or the extra `app` is not installed.
     """
     try:
-        from maskcon.app import uploads
+        from maskcon.app import project, uploads
         from maskcon.app.guard import Access
         from maskcon.app.indexed import serving
         from maskcon.app.server import run as run_server
@@ -54,10 +55,14 @@ def serve(
         ) from error
     progress = follower(progress)
     access = Access(host, port, read_only=True, **token_given())
-    index = opened(Path(source), progress)
+    file = Path(source)
+    if project.is_project(file):
+        here = project.Generation(file, project.read(file).generation)
+        file, run = here.index, run or here.run
+    index = opened(file, progress)
     index.bounded(1)
     machine = {"device": device, "precision": precision, "backend": backend}
-    encoder = encoder_of(index, Path(source), run, machine)
+    encoder = encoder_of(index, file, run, machine)
     progress.close()
     uploads.prepare()
     run_server(serving(index, encoder, access, Path(source).name), access, ready=ready)
