@@ -2,22 +2,26 @@
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from scipy.cluster.hierarchy import fcluster, is_valid_linkage
 
 from maskcon import commands
 from maskcon.cli import cli
-from maskcon.discover import Questions, answers, discover
+from maskcon.data.pictures import Arrays, Files
+from maskcon.discover import Questions, answers, discover, place
 from maskcon.discover.questions import undone
 from maskcon.discover.sameness import USUAL, learned
 from maskcon.discover.spectral import unit
 from maskcon.discover.tree import grow, near_duplicates, tree_of
 from maskcon.errors import InputError
+from maskcon.runtime.progress import Silent
 from tests.conftest import wait
 from tests.discover.test_discover import blobs, photos, run, same_groups  # noqa: F401 - fixtures
 
@@ -255,6 +259,54 @@ def test_no_group_holds_two_names(seed):
             inside = label[division.rows[division.group == group]]
             assert len(np.unique(inside[inside >= 0])) < 2
     assert discover(features, coarse, named=np.full(len(fine), -1))[0].found.how == "estimated"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bursts_are_what_a_loop_over_pairs_finds(seed):
+    """Pictures that look alike, taken within seconds of each other, are one."""
+    random = np.random.default_rng(seed)
+    views = random.normal(size=(12, 6))[random.integers(12, size=40)]
+    x = unit(views + 0.18 * random.normal(size=(40, 6))).astype(np.float32)
+    taken = 1e9 + random.integers(0, 60, 40)
+    taken = np.where(random.random(40) < 0.2, np.nan, taken)
+    radius = np.linalg.norm(x - x.mean(0), axis=1).mean()
+    lot = np.arange(40)
+    for i in range(40):
+        for j in range(i):
+            far = np.linalg.norm(x[i] - x[j]) / radius
+            if far < 0.15 or (far < 0.5 and abs(taken[i] - taken[j]) <= 5):
+                lot[lot == lot[i]] = lot[j]
+    assert same_groups(near_duplicates(x, taken), lot)
+    assert len(set(lot)) <= len(set(near_duplicates(x).tolist()))
+
+
+def test_pictures_of_a_burst_count_once_and_their_times_are_those_of_exif(tmp_path):
+    """A burst of one view of two kinds beside each other: one picture, with times alone."""
+    x, _, _ = kinds(classes=1, count=2, each=30)
+    times = np.full(60, np.nan)
+    times[:10] = 1e9 + np.arange(10)
+    x[1:10] = torch.nn.functional.normalize(x[0] + 0.05 * torch.randn(9, x.shape[1]), dim=1)
+    once = [tree_of(x.numpy(), taken=t).once[-1] for t in (None, times)]
+    assert once[1] == 51 < once[0]
+    image = Image.new("RGB", (16, 16))
+    exif = Image.Exif()
+    exif[0x0132] = "2024:05:06 07:08:09"
+    image.save(tmp_path / "changed.jpg", exif=exif)
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:06 07:08:03"
+    exif.get_ifd(0x8769)[0x9291] = "25"
+    image.save(tmp_path / "taken.jpg", exif=exif)
+    image.save(tmp_path / "taken.png", exif=exif)
+    image.save(tmp_path / "none.jpg")
+    exif.get_ifd(0x8769)[0x9003] = "soon"
+    image.save(tmp_path / "wrong.jpg", exif=exif)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    names = ("changed.jpg", "taken.jpg", "taken.png", "none.jpg", "wrong.jpg", "broken.jpg", "no")
+    found = place.taken(Files([tmp_path / name for name in names]), 2, Silent())
+    start = datetime(2024, 5, 6, 7, 8, tzinfo=UTC).timestamp()
+    expected = np.array([9, 3.25, 3.25, *[np.nan] * 4])
+    np.testing.assert_allclose(found - start, expected)
+    arrays = Arrays(torch.zeros(3, 3, 8, 8, dtype=torch.uint8))
+    assert np.isnan(place.taken(arrays, 1, Silent())).all()
 
 
 @pytest.mark.parametrize("asked", ["groups", "granularity", "known"])

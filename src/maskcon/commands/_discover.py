@@ -126,6 +126,7 @@ def discover(  # longer than a screen for the sake of what it says of its option
         divisions = divide(
             seen.x,
             seen.coarse,
+            taken=seen.taken,
             numbers=numbers,
             known=None if seen.told is None else seen.told.label,
             named=named,
@@ -217,6 +218,7 @@ class _Seen(NamedTuple):
     Attributes:
         pictures: N of them.
         x: their features [N, F].
+        taken: when they were taken, in seconds, NaN where nothing says so [N].
         coarse: labels, int64 [N].
         fine: labels, int64 [N], which only judge; None where the data have none.
         split: of each [N].
@@ -225,6 +227,7 @@ class _Seen(NamedTuple):
 
     pictures: Pictures
     x: Tensor
+    taken: np.ndarray
     coarse: Tensor
     fine: Tensor | None
     split: list[str]
@@ -251,9 +254,11 @@ def _seen(
         f"{found.name}: {len(rows):,} images in {len(coarse[rows].unique())} coarse classes"
         + ("; its fine labels are only used to judge" if fine is not None else "")
     )
+    pictures = choose(whole, rows)
     return _Seen(
-        pictures=choose(whole, rows),
+        pictures=pictures,
         x=x,
+        taken=place.taken(pictures, config.readers, progress),
         coarse=coarse[rows],
         fine=None if fine is None else fine[rows],
         split=[splits[row] for row in rows],
@@ -375,7 +380,7 @@ def _questions(
     seen: _Seen, named: np.ndarray | None, answers: Sequence[Answer], seed: int
 ) -> Questions:
     """The questions after names, labels and answers."""
-    questions = Questions.of(seen.x, seen.coarse, seed=seed)
+    questions = Questions.of(seen.x, seen.coarse, taken=seen.taken, seed=seed)
     if seen.told is not None:
         questions.name(seen.told.label.numpy())
     if named is not None:

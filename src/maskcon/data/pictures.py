@@ -5,6 +5,7 @@ are. None of them keeps a picture in memory that nobody asked for.
 """
 
 import hashlib
+import math
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -56,6 +58,7 @@ _MAGIC_HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTAL
 _MAGIC_JXL = re.compile(rb"\0\0\0\x0cJXL |\xff\x0a")
 _JPEGS = ("JPEG", "MPO")  # that can be decoded at a part of their size
 _ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
+_EXIF, _TAKEN, _TAKEN_PART, _CHANGED = 0x8769, 0x9003, 0x9291, 0x0132  # local times
 _TIFF_SIZE = (256, 257)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -630,13 +633,39 @@ def _mistaken(name: str) -> str:
     return ""
 
 
-def _orientation(file: Image.Image) -> int:
-    """1 to 8, as EXIF says; 1 where it says nothing, or nothing that can be understood."""
+def taken(path: str | Path) -> float:
+    """When a photograph was taken, in seconds from any beginning, as its EXIF says; NaN elsewhere.
+
+    Of a file that cannot be read, too: whoever decodes it tells that.
+    """
+    try:
+        return _opened(Path(path), str(path), _taken)
+    except InputError:
+        return math.nan
+
+
+def _taken(file: Image.Image) -> float:
+    with suppress(Exception):  # what a camera wrote, or whoever wrote it after that
+        exif = _exif(file)
+        inside = exif.get_ifd(_EXIF)
+        text = inside.get(_TAKEN) or exif.get(_CHANGED)
+        at = datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
+        part = str(inside.get(_TAKEN_PART, "")).strip("\0 ")
+        return at.timestamp() + (float(f"0.{part}") if part.isdecimal() else 0.0)
+    return math.nan
+
+
+def _exif(file: Image.Image) -> Image.Exif:
     # Pillow would decode a whole PNG to look for EXIF behind its pixels, where hardly any has it.
     if file.format == "GIF" or (file.format == "PNG" and "exif" not in file.info):
-        return 1
+        return Image.Exif()
+    return file.getexif()
+
+
+def _orientation(file: Image.Image) -> int:
+    """1 to 8, as EXIF says; 1 where it says nothing, or nothing that can be understood."""
     try:
-        value = file.getexif().get(_ORIENTATION, 1)
+        value = _exif(file).get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF can raise anything
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -66,6 +66,7 @@ def discover(
     features: Tensor,
     coarse: Tensor,
     *,
+    taken: np.ndarray | None = None,
     numbers: Mapping[int, int] | None = None,
     known: Tensor | None = None,
     named: np.ndarray | None = None,
@@ -82,6 +83,7 @@ def discover(
     Args:
         features: [N, F] of unit length.
         coarse: coarse label of each image [N].
+        taken: when each was taken, in seconds, NaN where nobody knows [N]: bursts count once.
         numbers: of groups, by coarse label, in place of an estimate.
         known: fine label of each image where it is known, `UNKNOWN` (-1) elsewhere [N]. A group
             is made for each that occurs in a coarse class, so there are at least as many.
@@ -103,7 +105,7 @@ def discover(
     for number in (*(numbers or {}).values(), *(granularity or {}).values()):
         if isinstance(number, int) and number < 1:
             raise InputError(f"{number} groups were asked for; give one or more")
-    grown = grow(features, coarse, seed=seed, progress=progress)
+    grown = grow(features, coarse, taken=taken, seed=seed, progress=progress)
     labels = np.full(len(features), UNKNOWN) if known is None else known.cpu().numpy()
     questions = Questions(grown)
     questions.name(labels)

@@ -1,6 +1,7 @@
 """The folder of groups: groups.csv, which trains and labels, and summary.json."""
 
 import io
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from maskcon.data.pictures import Chosen, Files, Joined, Pictures
+from maskcon.data.pictures import taken as taken_at
 from maskcon.data.scan import each
 from maskcon.discover import spreadsheet
 from maskcon.discover.groups import Division
@@ -82,6 +84,17 @@ def path_of(pictures: Pictures, row: int) -> str | None:
         lot = int(np.searchsorted(pictures.starts, row, side="right")) - 1
         return path_of(pictures.lots[lot], row - int(pictures.starts[lot]))
     return None
+
+
+def taken(pictures: Pictures, workers: int, progress: Progress) -> np.ndarray:
+    """When pictures that are files were taken, in seconds, NaN where nothing says so [N]."""
+
+    def when(row: int) -> float:
+        path = path_of(pictures, row)
+        return math.nan if path is None else taken_at(path)
+
+    read = each(when, len(pictures), workers, progress, "looking when pictures were taken")
+    return np.array([at for _, at in read], np.float64)
 
 
 def table(found: Discovery, paths: Sequence[str] | None) -> bytes:

@@ -94,13 +94,20 @@ class Questions:
         self._state: _State | None = None
 
     @classmethod
-    def of(cls, features: Tensor, coarse: Tensor, *, seed: int = 0) -> "Questions":
-        """Questions about features [N, F] of unit length with coarse labels [N].
+    def of(
+        cls,
+        features: Tensor,
+        coarse: Tensor,
+        *,
+        taken: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> "Questions":
+        """Questions about features [N, F] of unit length with coarse labels [N], as `grow` has it.
 
         Raises:
             InputError: features or labels that cannot be judged.
         """
-        return cls(grow(features, coarse, seed=seed))
+        return cls(grow(features, coarse, taken=taken, seed=seed))
 
     @property
     def answers(self) -> tuple[Answer, ...]:

@@ -23,6 +23,7 @@ from maskcon.runtime.progress import Progress, Silent
 
 WIDTH = 64  # principal components that the tree looks at
 NEAR = 0.15  # distance of near duplicates, as a share of the mean distance from the class's middle
+BURST, SECONDS = 0.5, 5.0  # the same of pictures that were taken within so many seconds
 NEIGHBOURS = 10  # of each picture, whose crossings of a merge are counted
 LOT, APART = 5, -2.0  # pictures of a lot that lies apart, and the crossing below which it does
 LARGEST = 5_000  # pictures that make the tree; more are placed beside their nearest among these
@@ -140,13 +141,19 @@ class Grown:
 
 
 def grow(
-    features: Tensor, coarse: Tensor, *, seed: int = 0, progress: Progress | None = None
+    features: Tensor,
+    coarse: Tensor,
+    *,
+    taken: np.ndarray | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[Grown]:
     """The tree of each coarse class, in the order of their labels.
 
     Args:
         features: [N, F] of unit length.
         coarse: coarse label of each image [N].
+        taken: when each was taken, in seconds, NaN where nobody knows [N].
         seed: of the sample that is taken of more than `LARGEST` images.
         progress: told how far it is.
 
@@ -158,6 +165,7 @@ def grow(
     x = features.detach().cpu().float().numpy()
     classes = [members.numpy() for members in by_class(coarse.cpu())]
     scale, grown = between_classes(x, classes), []
+    when = np.full(len(x), np.nan) if taken is None else taken
     for i, rows in enumerate(classes, 1):
         say(f"trees of coarse classes: {i} of {len(classes)}, {len(rows):,} images")
         leaf, chosen = np.arange(len(rows)), np.arange(len(rows))
@@ -167,7 +175,7 @@ def grow(
             for part in np.array_split(leaf, -(-len(rows) // 1000)):
                 leaf[part] = (x[rows[part]] @ x[rows[chosen]].T).argmax(1)
             leaf[chosen] = np.arange(LARGEST)
-        tree = tree_of(x[rows[chosen]], scale)
+        tree = tree_of(x[rows[chosen]], scale, when[rows[chosen]])
         grown.append(Grown(int(coarse[int(rows[0])]), rows, leaf, tree, rows[chosen]))
     return grown
 
@@ -186,16 +194,17 @@ def between_classes(x: np.ndarray, classes: Sequence[np.ndarray]) -> float:
     return max(float(np.median(distance.min(1))), 1e-6)
 
 
-def tree_of(x: np.ndarray, scale: float = 1.0) -> Tree:
+def tree_of(x: np.ndarray, scale: float = 1.0, taken: np.ndarray | None = None) -> Tree:
     """The tree of a coarse class of no more than `LARGEST` pictures.
 
     Args:
         x: float32 [n, F] of unit length, n of one or more.
         scale: the distance between coarse classes that are near, which distances are told by.
+        taken: when each picture was taken, as `near_duplicates` has it.
     """
     n = len(x)
     z = reduced(x, min(WIDTH, n)) if n > 1 else np.zeros((1, 1))
-    copy = near_duplicates(x)
+    copy = near_duplicates(x, taken)
     merges = _merges(z, copy)
     order = leaves_list(merges) if n > 1 else np.zeros(1, np.int64)
     start, stop = _spans(merges, order)
@@ -209,10 +218,15 @@ def tree_of(x: np.ndarray, scale: float = 1.0) -> Tree:
     return Tree(merges, order.astype(np.int64), start, stop, counted, features, middle.nearest())
 
 
-def near_duplicates(x: np.ndarray) -> np.ndarray:
+def near_duplicates(x: np.ndarray, taken: np.ndarray | None = None) -> np.ndarray:
     """The lot of near duplicates of each row, int64 [n]; most rows are a lot of their own.
 
-    Rows are joined when they are much nearer than rows of the class are to its middle.
+    Rows are joined when they are much nearer than rows of the class are to its middle; those of
+    pictures that were taken within seconds of each other, a burst, already when they are nearer.
+
+    Args:
+        x: float32 [n, F] of unit length.
+        taken: when each picture was taken, in seconds, NaN where nobody knows [n].
     """
     rows, same = np.unique(x, axis=0, return_inverse=True)
     if len(rows) < 2:
@@ -222,8 +236,29 @@ def near_duplicates(x: np.ndarray) -> np.ndarray:
     a = np.repeat(np.arange(len(rows)), found.ids.shape[1])
     b = found.ids.numpy().ravel()
     close = np.linalg.norm(rows[a] - rows[b], axis=1) < NEAR * radius
-    joined = coo_array((np.ones(close.sum()), (a[close], b[close])), shape=(len(rows), len(rows)))
-    return connected_components(joined, directed=False)[1].astype(np.int64)[same.ravel()]
+    joined = [(a[close], b[close])]
+    if taken is not None:
+        first, second = together(taken)
+        close = np.linalg.norm(x[first] - x[second], axis=1) < BURST * radius
+        joined.append((same.ravel()[first[close]], same.ravel()[second[close]]))
+    a, b = (np.concatenate(side) for side in zip(*joined, strict=True))
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(rows), len(rows)))
+    return connected_components(graph, directed=False)[1].astype(np.int64)[same.ravel()]
+
+
+def together(taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of pictures that were taken within `SECONDS`; of each the next ten at most.
+
+    Args:
+        taken: when, in seconds, NaN where nobody knows [n].
+    """
+    order = np.argsort(taken, kind="stable")[: np.count_nonzero(~np.isnan(taken))]
+    pairs = [np.empty((2, 0), np.int64)]
+    for ahead in range(1, min(NEIGHBOURS, len(order) - 1) + 1):
+        pair = np.stack([order[:-ahead], order[ahead:]])
+        pairs.append(pair[:, taken[pair[1]] - taken[pair[0]] <= SECONDS])
+    first, second = np.concatenate(pairs, 1)
+    return first, second
 
 
 def _merges(z: np.ndarray, copy: np.ndarray) -> np.ndarray:
