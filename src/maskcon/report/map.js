@@ -227,10 +227,11 @@ class PlaceMap {
     context.lineWidth = 4;
     const taken = [];
     for (const { text, x, y } of this.labels()) {
-      const px = x * this.scale + this.left;
+      const at = x * this.scale + this.left;
       const py = y * this.scale + this.top;
-      if (px < 0 || py < 0 || px > this.width || py > this.height) continue;
+      if (at < 0 || py < 0 || at > this.width || py > this.height) continue;
       const half = context.measureText(text).width / 2 + 4;
+      const px = Math.min(Math.max(at, half), Math.max(half, this.width - half)); // whole words
       const box = [px - half, py - 9, px + half, py + 9];
       if (taken.some((b) => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])) continue;
       taken.push(box);

@@ -315,10 +315,15 @@ async function choose(id) {
   byId("live").textContent = `${group ? titleOf(group) : "no group"}, ${facts.coarse ?? ""}, ${facts.name}`;
 }
 
+/** Where all pictures lie: x and y. */
+async function places() {
+  const found = await numbers("map", Float32Array);
+  const x = Float32Array.from({ length: found.length / 2 }, (_, i) => found[2 * i] * SIDE);
+  return [x, Float32Array.from(x, (_, i) => found[2 * i + 1] * SIDE)];
+}
+
 async function start() {
-  const places = await numbers("map", Float32Array);
-  const x = Float32Array.from({ length: places.length / 2 }, (_, i) => places[2 * i] * SIDE);
-  const y = Float32Array.from(x, (_, i) => places[2 * i + 1] * SIDE);
+  const [x, y] = await places();
   map = new PickingMap(byId("canvas"), x, y, {
     paint: (i) => keys[i], styles: style, ink: inkOf(), picture: paintPicture, related: () => [],
     labels: () => (byId("written").checked ? labels : []), hovered: hover, chosen: choose,
@@ -340,6 +345,10 @@ async function start() {
     recolour();
   });
   on("groups", update);
+  on("encoder", () => attempt(async () => {
+    [map.x, map.y] = await places();
+    update();
+  }));
   on("picked", () => {
     if (byId("only").value === "picked") filter();
     map.queue();

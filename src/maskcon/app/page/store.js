@@ -13,7 +13,8 @@ export const state = {
   focused: -1, // the picture that keys act on where none is picked
 };
 
-// "groups": groups, members or outliers changed; "picked": the picks did; "job": learning goes on.
+// "groups": groups, members or outliers changed; "picked": the picks did; "job": learning goes on;
+// "encoder": another network is kept, so all pictures lie elsewhere on the map.
 const happened = new EventTarget();
 export const on = (name, act) => happened.addEventListener(name, act);
 export const tell = (name) => happened.dispatchEvent(new Event(name));
@@ -55,11 +56,13 @@ export function refresh() {
     return running;
   }
   running = (async () => {
+    let moved = false;
     do {
       again = false;
       const [project, groups, members, outliers] = await Promise.all([
         get("project"), get("groups"), numbers("members", Int32Array), get("outliers"),
       ]);
+      moved ||= Boolean(state.project) && state.project.encoder !== project.encoder;
       state.project = project;
       state.groups = groups.groups;
       state.revision = groups.revision;
@@ -68,6 +71,7 @@ export function refresh() {
       if (project.revision > groups.revision) again = true; // somebody was faster
     } while (again);
     tell("groups");
+    if (moved) tell("encoder");
   })().finally(() => { running = null; });
   return running;
 }
