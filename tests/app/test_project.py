@@ -155,6 +155,14 @@ def test_a_second_server_is_refused(tmp_path):
         pass
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    with (
+        pytest.raises(TrainingError, match="Give --project a folder"),
+        project.held(tmp_path / "none" / "photos.maskcon"),
+    ):
+        pass
+
+
 def test_a_project_of_an_older_version_opens(tmp_path):
     """As the first format was written, with what later versions do not know."""
     content = {"maskcon project": 1, "name": "x", "data": "/photos", "colour": "blue"}

@@ -8,13 +8,13 @@ edits.sqlite     every edit
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from maskcon import __version__
-from maskcon.errors import InputError, brief
+from maskcon.errors import InputError, TrainingError, brief
 from maskcon.runtime import files
 from maskcon.search import file as index_file
 
@@ -152,7 +152,14 @@ def held(folder: Path, *, read_only: bool = False) -> Iterator[None]:
     if read_only:
         yield
         return
-    with files.locked(folder, f"the project {folder}"):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(folder, f"the project {folder}"))
+        except TrainingError as error:
+            raise TrainingError(
+                f"{error}. Give --project a folder on a disk that can be written; a project that "
+                "is there can be looked at with --read-only"
+            ) from error
         yield
 
 

@@ -53,7 +53,7 @@ def write(labels: Labels, out: Path, *, root: Path | None = None) -> dict[str, A
         ElementTree.SubElement(tag, "attribute", name=ATTRIBUTE).text = labels.coarse[row]
     ElementTree.indent(top)
     with files.replacing_folder(out, ours=WRITTEN.__contains__) as folder:
-        (folder / MARK).touch()
+        files.write(folder / MARK, b"")
         xml = ElementTree.tostring(top, encoding="utf-8", xml_declaration=True)
         files.write(folder / ANNOTATIONS, xml + b"\n")
         files.write_json(folder / LABELS, [_label(name) for name in labels.names])

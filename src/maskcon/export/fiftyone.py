@@ -47,7 +47,7 @@ def write(labels: Labels, out: Path) -> dict[str, Any]:
             label["confidence"] = float(labels.confidence[row])
         told[name] = {**label, "attributes": {"coarse": labels.coarse[row]}}
     with files.replacing_folder(out, ours=WRITTEN.__contains__) as folder:
-        (folder / MARK).touch()
+        files.write(folder / MARK, b"")
         files.write_json(folder / DATA, data)
         files.write_json(folder / LABELS, {"classes": list(labels.names), "labels": told})
     return {

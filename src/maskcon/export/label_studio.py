@@ -40,7 +40,7 @@ def write(labels: Labels, out: Path, *, root: Path | None = None) -> dict[str, A
     places = labels.inside(root)
     tasks = [_task(f"{SERVED}{quote(place)}", labels, row) for row, place in enumerate(places)]
     with files.replacing_folder(out, ours=WRITTEN.__contains__) as folder:
-        (folder / MARK).touch()
+        files.write(folder / MARK, b"")
         files.write_json(folder / TASKS, tasks)
         files.write(folder / INTERFACE, _interface(labels.names))
     home = shlex.quote(labels.paths[0][: -len(places[0]) - 1])
