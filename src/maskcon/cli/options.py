@@ -10,7 +10,7 @@ from typing import Any
 
 import rich_click as click
 
-from maskcon.cli.complete import FIELDS
+from maskcon.cli.complete import FIELDS, LOG
 from maskcon.config import OPTION_GROUPS, READING_FIELDS, Config, option_type
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
@@ -122,6 +122,21 @@ def option(field: Field) -> Callable:
         default=None,
         help=text,
     )
+
+
+def log_option(command: Callable) -> Callable:
+    """The trackers that are told of a run."""
+    return click.option(
+        "--log",
+        type=LOG,
+        help="write the curves for tensorboard, wandb, mlflow or trackio, several with commas; "
+        "nothing is sent unless their own settings say so",
+    )(command)
+
+
+def names_in(text: str | None) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",")] if text else []
 
 
 def whole_numbers(text: str) -> list[int]:

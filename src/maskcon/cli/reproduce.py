@@ -9,7 +9,7 @@ import rich_click as click
 from maskcon.cli.as_json import json_option
 from maskcon.cli.complete import DATA, METHOD
 from maskcon.cli.echo import echo
-from maskcon.cli.options import PATH, given, train_options, whole_numbers
+from maskcon.cli.options import PATH, given, log_option, names_in, train_options, whole_numbers
 from maskcon.cli.tables import show
 
 
@@ -21,10 +21,17 @@ from maskcon.cli.tables import show
 @click.option("--upper-bound", help="what supfine trains with, supcon or supce [supcon]")
 @click.option("--resume", is_flag=True, help="go on with runs that were broken off")
 @click.option("--ledger", type=PATH, help="file of finished runs [the source tree's]")
+@log_option
 @partial(train_options, left_out=("hyper", "data", "method", "label", "seed"))
 @json_option(overwrite=True)
 def reproduce(
-    data: str | None, method: str | None, seeds: str, out: Path, resume: bool, **options: Any
+    data: str | None,
+    method: str | None,
+    seeds: str,
+    out: Path,
+    resume: bool,
+    log: str | None,
+    **options: Any,
 ) -> dict[str, Any] | None:
     """Run a published row again.
 
@@ -49,6 +56,7 @@ def reproduce(
             seeds=numbers,
             out=out,
             resume=resume,
+            callbacks=names_in(log),
             progress=progress,
             **given(options),
         )

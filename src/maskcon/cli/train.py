@@ -6,8 +6,8 @@ from typing import Any
 import rich_click as click
 
 from maskcon.cli.as_json import json_option
-from maskcon.cli.complete import LOG, RECIPE
-from maskcon.cli.options import PATH, given, train_options, whole_numbers
+from maskcon.cli.complete import RECIPE
+from maskcon.cli.options import PATH, given, log_option, names_in, train_options, whole_numbers
 from maskcon.cli.results import print_run
 from maskcon.cli.tables import show_each
 
@@ -18,12 +18,7 @@ from maskcon.cli.tables import show_each
 @click.option("--resume", is_flag=True, help="go on from the last checkpoint of --out")
 @click.option("--overwrite", is_flag=True, help="delete the run that is in --out")
 @click.option("--seeds", help="one run each, such as 0,1,2, in OUT/seed-0 and so on")
-@click.option(
-    "--log",
-    type=LOG,
-    help="write the curves for tensorboard, wandb, mlflow or trackio, several with commas; "
-    "nothing is sent unless their own settings say so",
-)
+@log_option
 @train_options
 @json_option()
 def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> Any:
@@ -41,8 +36,7 @@ def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> Any:
 
     numbers = None if seeds is None else whole_numbers(seeds)
     with screen() as progress:
-        callbacks = [name.strip() for name in log.split(",")] if log else []
-        options = {**given(options), "progress": progress, "callbacks": callbacks}
+        options = {**given(options), "progress": progress, "callbacks": names_in(log)}
         if numbers is None:
             run = commands.train(out=out, **options)
         else:

@@ -60,7 +60,7 @@ def export(
         overwrite: replace an earlier export.
         progress: told how it goes.
         options: how to read the data, fields `READING_FIELDS` of Config; device, for "atlas";
-            and those of the form: license ("hf"); projection, neighbours, thumbnail, vectors,
+            and those of the form: license, push ("hf"); projection, neighbours, thumbnail, vectors,
             seed ("atlas"); root ("label-studio", "cvat").
 
     Returns:

@@ -12,6 +12,7 @@ from maskcon.errors import InputError
 from maskcon.runs import folder as runs
 from maskcon.runs import ledger as ledgers
 from maskcon.runs import paper
+from maskcon.runs.callbacks import Callback
 from maskcon.runs.results import own_evaluation
 from maskcon.runtime import distributed
 from maskcon.runtime.progress import Progress, Silent, follower
@@ -26,6 +27,7 @@ def reproduce(
     upper_bound: str = paper.UPPER_BOUND_METHODS[0],
     resume: bool = False,
     ledger: str | Path | None = None,
+    callbacks: Sequence[Callback | str] = (),
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def reproduce(
         resume: go on with runs that were broken off; finished ones are not run again, and those
             that were not begun are begun.
         ledger: file that finished runs are appended to; by default that of the source tree.
+        callbacks: told of each run in turn, as `train` takes them.
         progress: told how it goes.
         options: "w" and "tau" choose the row; others change the recipe, and the comparison says
             so. Initial weights are those of the row, ImageNet's of MaskCon's, unless `init` says
@@ -84,7 +87,7 @@ def reproduce(
         for seed, folder in folders.items():
             given = {**as_published, **options, "seed": seed}
             told.note(f"{row.name} on {data}, seed {seed}: {folder}")
-            done.append(_run(folder, given, row, seed in begun, told))
+            done.append(_run(folder, given, row, seed in begun, callbacks, told))
             ranks.main_only(lambda: ledgers.add(file, done[-1:]))
         told.note(f"the ledger is {file}")
     reasons = [*row.differs, *paper.differences(done[0]["config"], reference)]
@@ -122,10 +125,17 @@ def _published(
 
 
 def _run(
-    folder: Path, given: Mapping[str, Any], row: paper.Row, resume: bool, progress: Progress
+    folder: Path,
+    given: Mapping[str, Any],
+    row: paper.Row,
+    resume: bool,
+    callbacks: Sequence[Callback | str],
+    progress: Progress,
 ) -> dict[str, Any]:
     """Train, go on with a run that is there, or take it as it is where it is finished; judge it."""
-    run = run_or_go_on(folder, given, row.recipe, resume=resume, progress=progress)
+    run = run_or_go_on(
+        folder, given, row.recipe, resume=resume, callbacks=callbacks, progress=progress
+    )
     if row.protocols and not set(row.published) <= set(own_evaluation(run)):
         device = given.get("device", "auto")
         _eval.eval(folder, protocol=row.protocols, device=device, progress=progress)

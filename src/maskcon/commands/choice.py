@@ -9,14 +9,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from maskcon.commands.sources import load_set, resolved
 from maskcon.config import READING_FIELDS, SMALL_IMAGE, Config
-from maskcon.data import Found, fitting_size
+from maskcon.data import DataSet, Features, Found, fitting_size
 from maskcon.errors import InputError
 from maskcon.model import here
 from maskcon.model.recommended import RECOMMENDED
@@ -132,15 +132,20 @@ def expectation(config: Config, found: Found) -> str | None:
         found: its set, split.
     """
     try:
-        seconds = _of_vectors(config, found) if config.freeze else _of_steps(config, found)
+        if config.freeze:
+            vectors, head = _of_head(config, found)
+            count = sum(len(part) for part in found.parts.values())
+            return (
+                f"it will take about {duration(vectors + head)}: {duration(vectors)} for {count:,} "
+                f"vectors, of which those that are known take no time, and {duration(head)} for "
+                f"{config.epochs} epochs of a head (measured on {PICTURES} pictures and {STEPS} "
+                "steps)"
+            )
+        few = _some(found, 2 * config.batch_size, PICTURES)
+        data = load_set(few, replace(config, val_share=0.0), Silent(), ALONE)
+        seconds = _of_steps(config, data, found)
     except InputError:
         return None
-    if config.freeze:
-        count = sum(len(part) for part in found.parts.values())
-        return (
-            f"it will take about {duration(seconds)} until {count:,} vectors are there (measured "
-            f"on {PICTURES} pictures; those that are known take no time); then a head learns"
-        )
     return (
         f"it will take about {duration(seconds)} for {config.epochs} epochs (measured on {STEPS} "
         "steps)"
@@ -157,23 +162,32 @@ def _some(found: Found, train: int, test: int) -> Found:
     return replace(found, parts=parts)
 
 
-def _of_vectors(config: Config, found: Found) -> float:
-    """Seconds for the vectors of a frozen network, of which none is kept."""
+def _of_head(config: Config, found: Found) -> tuple[float, float]:
+    """Seconds for the vectors of a frozen network, of which none is kept, and for a head on them.
+
+    The head's steps see those few vectors again and again, each time with noise: their number and
+    width alone say how long a step takes.
+    """
     data = load_set(_some(found, PICTURES, 2), config, Silent(), ALONE)
     frozen = freezing.frozen_of(config)
     frozen.data_set(data, None, config.readers, Silent())  # which warms up
     start = time.perf_counter()
-    frozen.data_set(data, None, config.readers, Silent())
+    seen = frozen.data_set(data, None, config.readers, Silent())
+    vectors = time.perf_counter() - start
     measured = len(data.train) * config.frozen_views + len(data.test)
     views = {"train": config.frozen_views}
     every = sum(len(part) * views.get(name, 1) for name, part in found.parts.items())
-    return (time.perf_counter() - start) * every / measured
+    rows = torch.arange(2 * max(config.batch_size, config.components)) % len(seen.train)
+    train = seen.train.take(rows)
+    features = cast(Features, train.images)
+    noise = torch.randn(features.values.shape, generator=torch.Generator().manual_seed(0))
+    noisy = (features.values + noise * features.values.float().std()).half()
+    again = replace(seen, train=replace(train, images=replace(features, values=noisy)))
+    return vectors * every / measured, _of_steps(config, again, found)
 
 
-def _of_steps(config: Config, found: Found) -> float:
-    """Seconds for the steps of a run and its evaluations."""
-    few = _some(found, 2 * config.batch_size, PICTURES)
-    data = load_set(few, replace(config, val_share=0.0), Silent(), ALONE)
+def _of_steps(config: Config, data: DataSet, found: Found) -> float:
+    """Seconds for the steps of a run on the whole of a set and its evaluations, by some of it."""
     with torch.random.fork_rng(devices=[]):
         training = Training(replace(config, stop_after=0, compile=False), data, Silent())
         try:

@@ -87,7 +87,7 @@ TARGETS: dict[str, Target] = {
         "hf",
         "a folder as the Hugging Face hub has them, with a card",
         "maskcon.export.hub:write",
-        ("license",),
+        ("license", "push"),
     ),
     "timm": Target(
         "timm.safetensors",

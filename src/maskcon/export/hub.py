@@ -14,7 +14,7 @@ import safetensors.torch
 
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.export import Request, timm_file, weights
+from maskcon.export import Request, timm_file, upload, weights
 from maskcon.export.agreement import Agreement
 from maskcon.export.describe import describe
 from maskcon.export.place import MARK
@@ -22,6 +22,7 @@ from maskcon.model.saved import DESCRIPTION, WEIGHTS, save_encoder
 from maskcon.report import card
 from maskcon.runs import folder as runs
 from maskcon.runtime import files
+from maskcon.runtime.hub import PREFIX
 
 PICTURES = ("curves.png", "map.png", "neighbours.png")
 # What the folder may have; other files in an earlier one stay.
@@ -35,18 +36,21 @@ BILINEAR = 2  # Pillow's number of it, which image processors have
 TASK = "image-feature-extraction"
 
 
-def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
+def write(request: Request, *, license: str = "unknown", push: str | None = None) -> dict[str, Any]:
     """Fill the folder, and see that what it holds gives the encoder's vectors.
 
     Args:
         request: the encoder, pictures to compare on, and the run folder with its card.
         license: of the weights, as the hub calls it, such as "mit" or "cc-by-4.0".
+        push: a repository of the hub, OWNER/NAME, that the folder is uploaded to.
 
     Returns:
-        "agreement", "library" ("timm" or "maskcon"), "files", "load": Python that loads it.
+        "agreement", "library" ("timm" or "maskcon"), "files", "load": Python that loads it; and
+        "pushed", hf:OWNER/NAME@COMMIT, or None.
 
     Raises:
         InputError: the run has not finished, so that there is no card.
+        TrainingError: the folder is written, and could not be uploaded.
     """
     encoder, images, run, out = request.encoder, request.images, request.run, request.out
     record = runs.read(run)
@@ -60,6 +64,8 @@ def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
         raise InputError(
             f"license is {license!r}: expected one of the hub's names, such as mit, or unknown"
         )
+    if push is not None:
+        upload.check_name(push)
     # timm's own networks have no stem for small images: its folders could not be loaded
     model, agreement = None, None
     if not timm_file.small_stem(encoder):
@@ -88,7 +94,12 @@ def write(request: Request, *, license: str = "unknown") -> dict[str, Any]:
         again = Encoder.load(folder, device="cpu", precision="fp32")
         backbone = again.network.backbone
         agreements.append(weights.agreement_of(encoder, backbone, images).check("the folder"))
+    pushed = None
+    if push is not None:
+        request.progress.update(f"uploading to {push}")
+        pushed = f"{PREFIX}{push}@{upload.upload(out, push, WRITTEN - {MARK})}"
     return {
+        "pushed": pushed,
         "agreement": max(agreements, key=lambda found: found.max_difference),
         "library": "maskcon" if model is None else "timm",
         "files": sorted(str(path) for path in out.iterdir() if not path.name.startswith(".")),
