@@ -4,7 +4,6 @@ An `Operation` says its parameters and its body as JSON Schema. What is asked is
 them before the work begins, and /openapi.json shows the same ones.
 """
 
-import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -338,7 +337,7 @@ def routes(operations: Sequence[Operation], title: str) -> list[BaseRoute]:
 
 
 async def told(request: Request, error: Exception) -> Response:
-    """The answer to a request that ended in an error."""
+    """The answer to a request that ended in an error; one of the program itself is logged too."""
     if isinstance(error, Refused):
         return refusal(error.status, str(error))
     if isinstance(error, HTTPException):
@@ -354,7 +353,4 @@ async def told(request: Request, error: Exception) -> Response:
         return refusal(422, str(error))
     if isinstance(error, TrainingError):
         return refusal(409, str(error))
-    logging.getLogger("maskcon.app").error(
-        "%s %s", request.method, request.url.path, exc_info=error
-    )
     return refusal(500, f"the server made a mistake ({type(error).__name__}): its log has more")
