@@ -61,11 +61,11 @@ def taught(
     said = _said(config, called, coarse, progress)
     progress.update("a head without answers, to compare")
     count = len(seen.train)
-    lesson = Lesson(_features(config, seen, splits, ranks), coarse, said, config.seed)
+    lesson = Lesson(features_of(config, seen, splits, ranks), coarse, said, config.seed)
     teach, left_out = lesson.apart()
     before = replace(lesson, said=teach)
     progress.update("a head that is taught, to compare")
-    taught = _features(config, seen, splits, ranks, _of_train(before, count))
+    taught = features_of(config, seen, splits, ranks, of_train(before, count))
     after = replace(before, features=taught)
     shares = [part.agreement(left_out, said) for part in (before, after)]
     agreement = {name: (share, shares[1][name]) for name, share in shares[0].items()}
@@ -74,7 +74,7 @@ def taught(
         progress.note(line)
     facts = {"kept": kept, "answers": len(said.answers), "agreement": agreement}
     facts["named"] = int((said.named != UNKNOWN).sum())
-    return _of_train(lesson, count) if kept else None, {"taught": facts}
+    return of_train(lesson, count) if kept else None, {"taught": facts}
 
 
 WORDS = {
@@ -131,7 +131,7 @@ def _said(config: Config, called: Sequence[str], coarse: Tensor, progress: Progr
     return Said(answers, named)
 
 
-def _features(
+def features_of(
     config: Config,
     seen: DataSet,
     splits: Sequence[Split],
@@ -144,7 +144,7 @@ def _features(
     return torch.cat([training.features(split.images).cpu() for split in splits])
 
 
-def _of_train(lesson: Lesson, count: int) -> Taught:
+def of_train(lesson: Lesson, count: int) -> Taught:
     """The lots, and those of the train images."""
     lot, lots = lesson.lots()
     return lots, torch.from_numpy(lot[:count])

@@ -122,7 +122,7 @@ def _train(
     """Train in a folder that is this run's alone; with `chosen` options all else is chosen."""
     freezing.check(config)
     known = pictures.read(folder) if resume else None
-    config, sets = _read(config, data, not resume, known, ranks, progress, chosen)
+    config, sets = read_sets(config, data, not resume, known, ranks, progress, chosen)
     begun = resume and checkpoint.has_checkpoint(folder)
     whole = not (config.freeze or config.unfreeze or Path(config.init).is_dir())
     if begun and whole:  # all weights are in the checkpoint
@@ -188,7 +188,7 @@ class _Sets(NamedTuple):
     digests: pictures.Digests
 
 
-def _read(
+def read_sets(
     config: Config,
     data: str | Path | Found | None,
     new: bool,
