@@ -581,6 +581,57 @@ def test_the_table_has_what_the_map_has(opened):
     assert opened.execute_script("return map.pinned") == 50
 
 
+MOVED = """
+const done = arguments[arguments.length - 1];
+const n = 30000, random = (i) => (i * 7919) % 65536;
+const x = Uint16Array.from({length: n}, (_, i) => random(i));
+const y = Uint16Array.from({length: n}, (_, i) => random(i * i + 31));
+const box = Object.assign(document.createElement("div"), {id: "many"});
+document.body.append(box);
+const make = () => {
+  const canvas = document.createElement("canvas");
+  canvas.width = 300; canvas.height = 200;
+  box.append(canvas);
+  return new PlaceMap(canvas, x, y, {
+    paint: (i) => i % 3, styles: (k) => ({colour: ["red", "green", "blue"][k], shape: "circle"}),
+    ink: map.ink, picture() {}, related: () => [], labels: () => [], hovered() {}, chosen() {},
+  });
+};
+const seen = (m) => m.context.getImageData(0, 0, m.canvas.width, m.canvas.height).data;
+const same = (a, b) => a.every((v, i) => v === b[i]);
+const later = (ms) => new Promise((go) => setTimeout(go, ms));
+(async () => {
+  const [one, other] = [make(), make()];
+  await later(300);
+  const before = seen(one);
+  let anew = 0;
+  const real = one.drawAnew.bind(one);
+  one.drawAnew = () => { anew++; real(); };
+  one.move(13, 7);
+  one.draw();
+  const moving = [anew, same(seen(one), before)];
+  await later(600);
+  other.move(13, 7);
+  other.changed = true;
+  other.draw();
+  const still = [anew, same(seen(one), seen(other))];
+  one.point(20, 20);
+  one.draw();
+  box.remove();
+  done([moving, still, anew]);
+})();
+"""
+
+
+@pytest.mark.heavy
+def test_many_points_move_as_they_were_drawn_and_are_drawn_anew_soon_after(opened):
+    moving, still, hovered = opened.execute_async_script(MOVED)
+    assert moving == [0, False]
+    assert still == [1, True]
+    assert hovered == 1
+    opened.get_log("browser")  # Chromium has advice for who reads pixels as often as this test
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_zooming_shows_pictures_in_light_and_dark(opened, scheme):

@@ -5,6 +5,8 @@
 
 const RADIUS = 4; // of a point, in CSS pixels
 const REACH = 14; // of the pointer
+const MANY = 5000; // points, whose last drawing stands in for them while the map moves
+const PAUSE = 120; // milliseconds after the last move, until they are drawn anew
 const PICTURE = 20; // side in CSS pixels from which pictures stand in for points
 
 class PlaceMap {
@@ -71,13 +73,13 @@ class PlaceMap {
     this.scale = Math.min(Math.max(this.scale * factor, this.fit / 2), this.fit * 400);
     this.left = px - x * this.scale;
     this.top = py - y * this.scale;
-    this.queue();
+    this.queue(true);
   }
 
   move(dx, dy) {
     this.left += dx;
     this.top += dy;
-    this.queue();
+    this.queue(true);
   }
 
   /** See that a point is on the canvas, not at its very edge. */
@@ -90,7 +92,9 @@ class PlaceMap {
     this.queue();
   }
 
-  queue() {
+  /** Draw before the next frame; where the map alone moved, what was drawn may serve once more. */
+  queue(moved = false) {
+    this.changed ||= !moved;
     this.waiting ||= requestAnimationFrame(() => {
       this.waiting = 0;
       if (this.width && this.height) this.draw(); // else it is hidden
@@ -99,9 +103,19 @@ class PlaceMap {
 
   draw() {
     const began = performance.now();
-    const { context, x, y, shown, scale, left, top, places } = this;
+    const { context } = this;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
+    if (this.changed || !this.drawAgain()) this.drawAnew();
+    this.changed = false;
+    this.drawLabels();
+    this.drawRelations();
+    this.canvas.dataset.milliseconds = (performance.now() - began).toFixed(2);
+  }
+
+  /** Points or pictures, from where they are. */
+  drawAnew() {
+    const { x, y, shown, scale, left, top, places } = this;
     let drawn = 0;
     let seen = 0;
     for (let i = 0; i < x.length; i++) {
@@ -116,12 +130,27 @@ class PlaceMap {
     this.side = room >= PICTURE && (scale > 1.5 * this.fit || drawn < 150) ? Math.min(64, room) : 0;
     if (this.side) this.drawPictures();
     else this.drawPoints();
-    this.drawLabels();
-    this.drawRelations();
     this.canvas.dataset.drawn = drawn;
     this.canvas.dataset.visible = visible.length;
     this.canvas.dataset.pictures = this.side ? visible.length : 0;
-    this.canvas.dataset.milliseconds = (performance.now() - began).toFixed(2);
+  }
+
+  /**
+   * Many points, as they were drawn last, moved and stretched; whether that was done. It is not
+   * where too little of them would be seen. Soon after the last move they are drawn anew.
+   */
+  drawAgain() {
+    const { last } = this;
+    if (!last || this.side || this.visible.length <= MANY) return false;
+    const by = this.scale / last.scale;
+    const px = this.left - last.left * by;
+    const py = this.top - last.top * by;
+    const far = Math.abs(px) > 0.4 * this.width || Math.abs(py) > 0.4 * this.height;
+    if (far || by < 0.6 || by > 1.7) return false;
+    this.context.drawImage(last.canvas, px, py, this.width * by, this.height * by);
+    clearTimeout(this.pausing);
+    if (by !== 1 || px || py) this.pausing = setTimeout(() => this.queue(), PAUSE);
+    return true;
   }
 
   /**
@@ -155,7 +184,11 @@ class PlaceMap {
         pixels[at] = blend(pixels[at], colour, opacity[j]);
       }
     }
-    this.context.putImageData(this.buffer, 0, 0);
+    const { canvas } = (this.last ??= { canvas: document.createElement("canvas") });
+    if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
+    Object.assign(this.last, { scale, left, top });
+    canvas.getContext("2d").putImageData(this.buffer, 0, 0);
+    this.context.drawImage(canvas, 0, 0, this.width, this.height);
   }
 
   /** The bytes of a style's colour, and its shape; kept until styles change. */
@@ -336,7 +369,7 @@ class PlaceMap {
     const index = this.nearest(px, py);
     if (index !== this.hover) {
       this.hover = index;
-      this.queue();
+      this.queue(true);
     }
     this.hovered(index, px, py);
   }
