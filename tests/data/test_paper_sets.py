@@ -28,6 +28,7 @@ from maskcon.data.sets.named import NamedSet
 from maskcon.errors import InputError
 from maskcon.eval.protocols import PROTOCOLS
 from maskcon.runs import ledger, paper
+from maskcon.runs.callbacks import Callback
 from tests.conftest import as_found
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -491,6 +492,11 @@ QUICK = {
 
 @pytest.mark.heavy
 def test_reproduce(tiny_cifar100, tmp_path):
+    class Ends(Callback):
+        def end(self, status, results):
+            ended.append((status, results["recall@1"]))
+
+    ended: list = []
     result = commands.reproduce(
         *("cifar100", "maskcon"),
         tau=0.1,
@@ -498,8 +504,10 @@ def test_reproduce(tiny_cifar100, tmp_path):
         seeds=(0, 1),
         out=tmp_path,
         ledger=tmp_path / "ledger.jsonl",
+        callbacks=[Ends()],
         **QUICK,
     )
+    assert ended == [("finished", run["results"]["recall@1"]) for run in result["runs"]]
     assert result["row"]["published"]["recall@1"] == pytest.approx(0.6252)
     assert [run["config"]["seed"] for run in result["runs"]] == [0, 1]
     assert result["runs"][0]["config"]["tau"] == 0.1
