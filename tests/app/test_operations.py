@@ -82,6 +82,7 @@ def asking():
             "GET", "/row/{id}", "", echo, {"id": WHOLE, "size": {**WHOLE, "default": 5}, "x": WHOLE}
         ),
         Operation("POST", "/edit", "", echo, body={"application/json": EDIT}),
+        Operation("GET", "/edit", "", echo),
         *(Operation("GET", f"/error/{n}", "", raising(error)) for n, error in enumerate(errors)),
     ]
     app = application(operations, Access(token=TOKEN))
@@ -119,8 +120,8 @@ def test_errors_are_words(asking):
     assert [answer.json()["error"] for answer in got[:3]] == ["no", "bad", "full"]
     assert "secret" not in got[3].text
     assert asking.get("/nothing").status_code == 404
-    answer = asking.get("/edit")
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    answer = asking.put("/edit")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
     assert "openapi" in answer.json()["error"]
 
 

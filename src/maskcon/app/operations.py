@@ -12,7 +12,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from maskcon import __version__
 from maskcon.app.guard import refusal
@@ -336,6 +336,13 @@ def routes(operations: Sequence[Operation], title: str) -> list[BaseRoute]:
     return [*(one.route() for one in operations), Route("/openapi.json", answer)]
 
 
+def _known_methods(request: Request) -> list[str]:
+    """The methods of all operations at an address; Starlette names those of the first alone."""
+    there = [route for route in request.app.routes if isinstance(route, Route)]
+    fits = [route for route in there if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in fits for method in route.methods or ()})
+
+
 async def told(request: Request, error: Exception) -> Response:
     """The answer to a request that ended in an error; one of the program itself is logged too."""
     if isinstance(error, Refused):
@@ -348,6 +355,8 @@ async def told(request: Request, error: Exception) -> Response:
             words = f"{request.method} is not known at this address: /openapi.json lists what is"
         response = refusal(error.status_code, words)
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(_known_methods(request))
         return response
     if isinstance(error, InputError):
         return refusal(422, str(error))
