@@ -110,13 +110,13 @@ def export(work: Workplace, kind: str) -> Path:
     """Write one kind of export, in place of an earlier one of this kind.
 
     Returns:
-        the file or folder.
+        the file or folder, absolute.
 
     Raises:
         InputError: the pictures are no files, one is gone, or a report cannot be made.
         TrainingError: the disk is full or read-only.
     """
-    home = work.folder / HOME
+    home = work.folder.absolute() / HOME
     files.make_folder(home)
     out = home / NAMES.get(kind, kind)
     if kind in TREES:  # one for each state of the groups, which stays
