@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -263,6 +264,12 @@ def test_the_whole_road(browser, photos):
         person.element("#log li button").click()  # the last move is taken back
         person.told("Taken back")
         assert pair[1] in person.api(f"group?id={made}")["pictures"]
+        person.go("export")
+        person.element("#kinds button").click()
+        person.wait("document.getElementById('exported').textContent.endsWith('groups.csv')")
+        table = Path(person.text("exported").split(": ", 1)[1]).read_text()
+        assert len(table.splitlines()) == 1 + 240
+        assert "one <b>" in table
         assert person.errors() == []
 
 

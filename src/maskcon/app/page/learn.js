@@ -23,14 +23,17 @@ const send = (path, words) => async () => {
   await paint();
 };
 
-const shown = (value) => (typeof value !== "number" ? String(value ?? "–")
-  : Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(3));
+/** The number of groups, or a share in per cent; a dash where there is none. */
+function shown(name, value) {
+  if (typeof value !== "number") return "–";
+  return name === "groups" ? value.toLocaleString("en") : `${(100 * value).toFixed(1)} %`;
+}
 
 /** What it was and what it is, a row for each measure. */
 function beside(before, after) {
   const rows = Object.keys({ ...before, ...after }).map((name) => element("tr", {},
     element("th", { scope: "row", textContent: name }),
-    element("td", { textContent: shown(before?.[name]) }), element("td", { textContent: shown(after?.[name]) })));
+    element("td", { textContent: shown(name, before?.[name]) }), element("td", { textContent: shown(name, after?.[name]) })));
   const head = ["", "before", "after"].map((text) => element("th", { scope: "col", textContent: text }));
   return element("div", { className: "scroll" }, element("table", {},
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)));
