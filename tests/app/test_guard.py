@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from maskcon.app import guard
 from maskcon.app.guard import Access, Guard
 from maskcon.app.operations import Operation
-from maskcon.app.server import application
+from maskcon.app.server import address, application, listening
 from maskcon.errors import InputError
 
 TOKEN = "a-token-that-is-long-enough"
@@ -174,6 +174,15 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch):
     app = Starlette(routes=[Route("/size", size, methods=["POST"])])
     asyncio.run(Guard(app, Access(token=TOKEN))(scope, receive, send))
     assert sent[0]["status"] == 408
+
+
+def test_any_token_goes_through_the_address_and_the_cookie():
+    access = Access(token='a+b/c=d&e;f"g h,i%2Bj')
+    with listening(access) as at:
+        place = address(access, at)
+    app = Guard(Starlette(routes=[Route("/", hello)]), access)
+    with TestClient(app, base_url="http://127.0.0.1") as asking:
+        assert asking.get("/?" + place.partition("/?")[2]).json() == {"query": ""}
 
 
 def test_a_token_is_long_and_random():

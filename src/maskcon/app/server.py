@@ -5,6 +5,7 @@ import webbrowser
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -78,7 +79,7 @@ def address(access: Access, at: socket.socket) -> str:
     """What a person opens, the token in it."""
     host = access.host if access.host not in ("0.0.0.0", "::") else socket.gethostname()
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{at.getsockname()[1]}/?token={access.token}"
+    return f"http://{host}:{at.getsockname()[1]}/?token={quote(access.token, safe='')}"
 
 
 def run(
