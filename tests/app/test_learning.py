@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from maskcon.app import project
-from maskcon.app.edits import effective
+from maskcon.app.edits import Edits, effective
 from maskcon.app.learning import carried, measures
+from maskcon.app.live import Live
 from maskcon.app.state import Ground, folded
 from maskcon.discover.tree import grow
 from tests.app.places import a_project, client_of, work_of
@@ -52,6 +53,17 @@ def test_groups_keep_their_numbers_and_names_in_other_trees():
     for c in range(3):
         used = [number for (of, node), number in numbers.items() if of == c and node > -(2**40)]
         assert len(used) == len(set(used))
+
+
+def test_what_is_typical_is_so_by_the_vectors_that_count(tmp_path):
+    live = Live(GROUND, Edits(tmp_path / "edits.sqlite"))
+    for group in live.state.groups:
+        live.order(group)
+    live.turn_to(other_trees())
+    again = Live(other_trees(), Edits(tmp_path / "edits.sqlite", read_only=True), read_only=True)
+    assert [g.id for g in live.state.groups] == [g.id for g in again.state.groups]
+    for mine, theirs in zip(live.state.groups, again.state.groups, strict=True):
+        assert live.order(mine)[0].tolist() == again.order(theirs)[0].tolist()
 
 
 def test_measures_by_hand():

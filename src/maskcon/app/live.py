@@ -42,7 +42,7 @@ class Live:
     def __init__(self, ground: Ground, edits: Edits, *, read_only: bool = False):
         self.edits, self.read_only = edits, read_only
         self._lock = threading.RLock()
-        self._orders: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self._orders: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray]] = {}
         self._outliers: tuple[State | None, dict[int, dict[str, Any]]] = None, {}
         self.state = self._settled(ground)
 
@@ -143,10 +143,11 @@ class Live:
 
     def order(self, group: Group) -> tuple[np.ndarray, np.ndarray]:
         """Pictures of a group, the most typical first, and whether each is far from the others."""
-        key = group.rows.tobytes()
+        ground = self.state.ground
+        key = ground.generation, group.rows.tobytes()
         found = self._orders.get(key)
         if found is None:
-            x = self.state.ground.x[group.rows]
+            x = ground.x[group.rows]
             rank, far = typical(np.ascontiguousarray(x), np.zeros(len(x), np.int64))
             order = np.argsort(rank)
             found = group.rows[order], far[order]
