@@ -8,7 +8,6 @@ columns) then test scikit-learn's own validation and not ours; images have tests
 
 import pickle
 import re
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -258,13 +257,3 @@ def test_verbose_says_how_it_goes(fitted, images, coarse, capsys, monkeypatch):
     monkeypatch.setattr("maskcon.runtime.progress.PLAIN_EVERY", 0.0)  # no half minute for these few
     clone(fitted).set_params(verbose=True).fit(images, coarse)
     assert re.search(r"bank: |epoch 1/1  loss ", capsys.readouterr().out)
-
-
-PAGE = Path(__file__).parent.parent / "docs" / "python.md"
-
-
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL))
-@pytest.mark.heavy
-def test_the_page_on_python_runs(block, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    exec(block, {})
