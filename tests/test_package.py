@@ -11,7 +11,7 @@ import pytest
 from maskcon.data.sets import grocery
 
 ROOT = Path(__file__).parent.parent
-READ = (".py", ".toml", ".css", ".js", ".html")  # code, facts and recipes, pages
+READ = (".py", ".toml", ".css", ".js", ".html", ".svg")  # code, facts and recipes, pages
 
 
 @pytest.fixture(scope="module")
