@@ -2,6 +2,7 @@
 
 /* global byId, element */
 import { actionKey, chooseCoarse, chooseGroup, markOutlier, moveToNew, showSimilar } from "./actions.js";
+import { get } from "./api.js";
 import { groupsView } from "./cards.js";
 import { startChooser } from "./chooser.js";
 import { exportView } from "./exporting.js";
@@ -42,6 +43,13 @@ function route() {
   document.title = `${byId(`title-${name}`)?.textContent || name} · ${state.project.name}`;
   byId("main").scrollTop = 0;
   VIEWS[name].show(value);
+}
+
+/** A person who has said nothing yet begins with the questions, where there are any. */
+async function begin() {
+  const { revision, read_only: readOnly } = state.project;
+  if (location.hash || revision || readOnly) return;
+  if ((await get("question")).question) history.replaceState(null, "", "#questions");
 }
 
 function paintTop() {
@@ -121,6 +129,7 @@ async function start() {
   for (const view of Object.values(VIEWS)) view.start?.();
   try {
     await refresh();
+    await begin();
   } catch (error) {
     byId("loading").replaceChildren(element("span", { className: "warning", textContent: error.message }));
     return;
