@@ -35,7 +35,7 @@ def opened(made):
 def client(opened, made):
     """A client of a project whose edits are those of one test alone."""
     work, asks = opened
-    work.close()
+    work.live.edits.close()
     for file in made.glob("edits.sqlite*"):
         file.unlink()
     work.live = Live(work.live.state.ground, Edits(made / "edits.sqlite"))

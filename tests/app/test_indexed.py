@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from maskcon import commands
 from maskcon.app import searching, uploads
 from maskcon.app.guard import BODY, Access
 from maskcon.app.indexed import serving
-from maskcon.app.thumbnails import below
+from maskcon.app.server import application
+from maskcon.app.thumbnails import Photos, below
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
+from maskcon.model.saved import save_encoder
 from maskcon.search import file as index_file
 
 TOKEN = "a-token-that-is-long-enough"
@@ -104,6 +107,35 @@ def test_by_upload_as_the_command_finds_it(asking, shop, tmp_path):
         assert [one["similarity"] for one in found] == pytest.approx(
             [hit["score"] for hit in expected], abs=1e-5
         )
+
+
+def test_by_upload_after_another_encoder_of_another_size(run, shop, tmp_path):
+    first = Encoder.load(run)
+    other = replace(first.preprocessing, image_size=first.preprocessing.image_size + 8)
+    (tmp_path / "run").mkdir()
+    save_encoder(tmp_path / "run", first.network, other.described())
+    commands.index(tmp_path / "run", shop.parent / "photos", out=tmp_path / "other.index")
+    content = png(pixels(78))
+    (tmp_path / "new.png").write_bytes(content)
+    found = commands.search(tmp_path / "other.index", tmp_path / "new.png", k=4)
+    expected = [hit["score"] for hit in found["queries"][0]["hits"]]
+    searcher = searching.Searcher(index_file.read(shop)[0], first)
+    photos = Photos(searcher.index)
+    app = application(searching.operations(searcher, photos), Access(token=TOKEN))
+    with TestClient(app, base_url="http://127.0.0.1", headers=BEARER) as client:
+
+        def scores() -> list[float]:
+            kind = {"Content-Type": "image/png"}
+            answer = client.post("/api/search?count=4", content=content, headers=kind)
+            return [one["similarity"] for one in answer.json()["found"]]
+
+        assert scores() != pytest.approx(expected, abs=1e-5)
+        searcher.turn_to(
+            index_file.read(tmp_path / "other.index")[0], Encoder.load(tmp_path / "run")
+        )
+        assert scores() == pytest.approx(expected, abs=1e-5)
+    searcher.close()
+    photos.close()
 
 
 def bomb() -> bytes:

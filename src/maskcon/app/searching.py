@@ -123,8 +123,10 @@ class Searcher:
             self._uploads.start()
 
     def turn_to(self, index: Index, encoder: Encoder) -> None:
-        """Go on with another index of the same pictures, and its encoder of the same input."""
+        """Go on with another index of the same pictures, and its encoder."""
         self.index, self.encoder = index, encoder
+        if self._uploads is not None:
+            self._uploads.turn_to(encoder.preprocessing.image_size)
 
     async def like(self, row: int, count: int) -> list[tuple[int, float]]:
         """Rows that are nearest to one of the index, which is left out, and their similarities."""

@@ -86,6 +86,10 @@ class Uploads:
         """Have the process ready before the first picture comes."""
         self._thread.submit(self._ready)
 
+    def turn_to(self, size: int) -> None:
+        """Give squares of another size from now on."""
+        self._thread.submit(self._resized, size)
+
     def close(self) -> None:
         """End the process."""
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -114,6 +118,12 @@ class Uploads:
             raise Refused(422, answer[1:].decode("utf-8", "replace"))
         pixels = np.frombuffer(answer, np.uint8, offset=1)
         return pixels.reshape(self.size, self.size, 3)
+
+    def _resized(self, size: int) -> None:
+        if size != self.size:
+            self._end()
+            self.size = size
+            self._ready()
 
     def _ready(self) -> Connection:
         """The pipe to a process that lives."""

@@ -62,7 +62,8 @@ class Workplace:
         self.live.turn_to(ground)
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, and end the threads that decode."""
+        self.photos.close()
         self.live.edits.close()
 
 

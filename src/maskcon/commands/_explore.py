@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from maskcon.app import project as projects
+from maskcon.app.project import Facts, Generation
 from maskcon.commands import choice
 from maskcon.commands._index import index as make_index
 from maskcon.commands._serve import token_given
@@ -20,6 +22,12 @@ from maskcon.runs import folder as runs
 from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, follower
 from maskcon.train import frozen as freezing
+
+if TYPE_CHECKING:  # what the extra `app` brings
+    from starlette.applications import Starlette
+
+    from maskcon.app.guard import Access
+    from maskcon.app.workplace import Workplace
 
 DEMO = "grocery_small"
 
@@ -63,7 +71,6 @@ def explore(
         Interrupted: told to end while it learned; the next start goes on.
     """
     try:
-        from maskcon.app import project as projects
         from maskcon.app.workplace import Workplace
     except ImportError as error:
         raise InputError(
@@ -77,7 +84,7 @@ def explore(
         stack.callback(progress.close)
         stack.enter_context(projects.held(folder, read_only=read_only))
         facts = _facts(folder, given, options, read_only)
-        here = projects.Generation(folder, facts.generation)
+        here = Generation(folder, facts.generation)
         if not here.whole:
             if read_only:
                 raise InputError(
@@ -109,8 +116,6 @@ def _data(data: str | Path | None, demo: bool) -> str:
 
 def _folder(data: str, project: Path | None) -> Path:
     """The project's folder: the one that was given, or beside the pictures."""
-    from maskcon.app import project as projects
-
     if projects.is_project(Path(data)):
         if project is not None and project.absolute() != Path(data).absolute():
             raise InputError(f"{data} is a project already: leave out --project")
@@ -118,10 +123,8 @@ def _folder(data: str, project: Path | None) -> Path:
     return projects.beside(data) if project is None else project
 
 
-def _facts(folder: Path, data: str, options: Mapping[str, Any], read_only: bool) -> Any:
+def _facts(folder: Path, data: str, options: Mapping[str, Any], read_only: bool) -> Facts:
     """What the project is of; a project is made where there is none."""
-    from maskcon.app import project as projects
-
     given = reading(options)
     if projects.is_project(folder) and (read_only or folder == Path(data)):
         facts = projects.read(folder)
@@ -133,7 +136,7 @@ def _facts(folder: Path, data: str, options: Mapping[str, Any], read_only: bool)
             raise InputError(f"{data} is not there: give a folder of pictures, or --demo")
         files.check_apart([folder], inputs_of(config), "--project")
         name = data if data in data_sets() else Path(config.data).name
-        facts = projects.begin(folder, projects.Facts(name, config.data, given))
+        facts = projects.begin(folder, Facts(name, config.data, given))
     changed = [name for name in given if facts.options.get(name) != given[name]]
     if changed:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
@@ -144,7 +147,7 @@ def _facts(folder: Path, data: str, options: Mapping[str, Any], read_only: bool)
     return facts
 
 
-def _make(here: Any, facts: Any, progress: Progress) -> None:
+def _make(here: Generation, facts: Facts, progress: Progress) -> None:
     """The first encoder, and the vectors of all pictures."""
     files.make_folder(here.home)
     config = resolved({"data": facts.data, **facts.options}, None)
@@ -179,7 +182,7 @@ def _learnable(found: Found) -> bool:
     return len(parts["train"].coarse.unique()) > 1
 
 
-def _trained(run: Path, facts: Any, progress: Progress) -> None:
+def _trained(run: Path, facts: Facts, progress: Progress) -> None:
     """Train, or go on with a run that was stopped."""
     if (run / runs.RUN_FILE).is_file():
         if runs.read(run).get("status") == "finished":
@@ -218,7 +221,7 @@ def _unlearned(run: Path, config: Config, found: Found, progress: Progress) -> N
 
 
 def _serve(
-    work: Any,
+    work: "Workplace",
     host: str,
     port: int,
     read_only: bool,
@@ -236,7 +239,7 @@ def _serve(
     run_server(app, access, ready=ready, open_browser=open_browser)
 
 
-def made(work: Any, access: Any, progress: Progress) -> Any:
+def made(work: "Workplace", access: "Access", progress: Progress) -> "Starlette":
     """The application of a project that is open.
 
     Args:
@@ -251,13 +254,13 @@ def made(work: Any, access: Any, progress: Progress) -> Any:
 
     searcher = searching.Searcher(work.index, Encoder.load(work.here.run))
 
-    def kept(now: Any) -> None:
+    def kept(now: "Workplace") -> None:
         searcher.turn_to(now.index, Encoder.load(now.here.run))
 
     learning = Learning(work, _teachable(work.here.run, len(work.index)), kept)
 
     @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
+    async def lifespan(app: "Starlette") -> AsyncIterator[None]:
         yield
         learning.close()
         searcher.close()

@@ -299,6 +299,16 @@ class PlaceMap {
     return found.sort((a, b) => a.spread - b.spread);
   }
 
+  /** Lay a box beside a place of the canvas, on the side where there is room. */
+  beside(box, px, py) {
+    const right = px > this.width / 2;
+    const low = py > this.height / 2;
+    box.style.left = right ? "" : `${px + 16}px`;
+    box.style.right = right ? `${this.width - px + 16}px` : "";
+    box.style.top = low ? "" : `${py + 16}px`;
+    box.style.bottom = low ? `${this.height - py + 16}px` : "";
+  }
+
   /** The drawn point nearest to a place on the canvas, within reach; -1 is none. */
   nearest(px, py, reach = Math.max(REACH, this.side / 2)) {
     let best = -1;

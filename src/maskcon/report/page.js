@@ -217,12 +217,7 @@ function hover(index, px, py) {
       ...(data.fine ? [element("span", {}, named(coarseOf(index)))] : []),
       element("small", {}, named(data.names[index])));
   }
-  const right = px > map.width / 2;
-  const low = py > map.height / 2;
-  tip.style.left = right ? "" : `${px + 16}px`;
-  tip.style.right = right ? `${map.width - px + 16}px` : "";
-  tip.style.top = low ? "" : `${py + 16}px`;
-  tip.style.bottom = low ? `${map.height - py + 16}px` : "";
+  map.beside(tip, px, py);
   if (map.pinned < 0) show(index);
 }
 

@@ -278,12 +278,7 @@ function hover(id, px, py) {
       ...(group ? [element("b", {}, named(titleOf(group))), element("span", {}, named(group.coarse))] : ["no group"]),
       ...(state.outliers.has(id) ? [element("small", { textContent: state.outliers.get(id).reason || "outlier" })] : []));
   }
-  const right = px > map.width / 2;
-  const low = py > map.height / 2;
-  tip.style.left = right ? "" : `${px + 16}px`;
-  tip.style.right = right ? `${map.width - px + 16}px` : "";
-  tip.style.top = low ? "" : `${py + 16}px`;
-  tip.style.bottom = low ? `${map.height - py + 16}px` : "";
+  map.beside(tip, px, py);
 }
 
 async function choose(id) {
