@@ -14,7 +14,10 @@ from maskcon.app.live import Live
 from maskcon.commands import explore
 from maskcon.errors import InputError
 from maskcon.search import file as index_file
+from maskcon.search import index as indexes
+from maskcon.search import ivf
 from tests.app.places import a_project, client_of, work_of
+from tests.conftest import Told
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +279,8 @@ def served(seen, **given):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("count", [3, 30])
-def test_a_folder_without_labels(tmp_path, count):
+def test_a_folder_without_labels(tmp_path, count, monkeypatch):
+    monkeypatch.setattr(indexes, "ALONE_UP_TO", 20)  # pictures that are searched exactly
     photos = tmp_path / "photos"
     photos.mkdir()
     random = np.random.default_rng(0)
@@ -284,7 +288,12 @@ def test_a_folder_without_labels(tmp_path, count):
         noise = random.integers(0, 255, (90, 120, 3), np.uint8)
         Image.fromarray(noise).save(photos / f"{number}.png")
     before = {path: path.stat().st_mtime_ns for path in photos.iterdir()}
-    assert served([], data=photos).startswith("http://127.0.0.1:")
+    told = Told()
+    assert served([], data=photos, progress=told).startswith("http://127.0.0.1:")
+    words = [f"for {count} vectors, of which those that are known take no time"]
+    words += ["of the exact ten nearest (ivf)"] if count > 20 and ivf.installed() else []
+    assert all(sum(word in line for line in told.notes) == 1 for word in words)
+    assert len([line for line in told.notes if "(ivf)" in line]) == len(words) - 1
     work = work_of(tmp_path / "photos.maskcon")
     assert [one.id.split()[0] for one in work.live.state.groups] == ["all"] * len(
         work.live.state.groups

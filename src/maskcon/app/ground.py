@@ -8,8 +8,11 @@ import numpy as np
 import torch
 
 from maskcon.app.state import Ground
+from maskcon.config import Config
+from maskcon.data.pictures import Files
 from maskcon.data.table import ALL
 from maskcon.discover.outliers import votes
+from maskcon.discover.place import taken
 from maskcon.discover.tree import Grown, Tree, grow
 from maskcon.errors import TrainingError
 from maskcon.eval.projection import places
@@ -34,7 +37,9 @@ def ground_of(index: Index, generation: int, path: Path, progress: Progress) -> 
     known = _read(path, len(index))
     if known is None:
         x, coarse = torch.from_numpy(np.array(index.vectors)), torch.from_numpy(label)
-        grown = grow(x, coarse, progress=progress)
+        photos = Files(index.rows["path"].to_pylist())
+        when = taken(photos, Config().readers, progress)
+        grown = grow(x, coarse, taken=when, progress=progress)
         progress.update("looking at the neighbours of each picture")
         known = grown, votes(np.asarray(index.vectors), label, 0)
         keep(path, _written(*known), progress)

@@ -26,7 +26,7 @@ from maskcon.discover import place, spreadsheet
 from maskcon.errors import InputError, TrainingError
 from maskcon.runtime import files
 from maskcon.runtime.progress import Silent
-from maskcon.search.index import Index
+from maskcon.search.index import Index, kind_for_many
 
 TRAINED, INDEXED, GROWN = 0.75, 0.9, 1.0  # how far the whole is after each step
 IDLE, RUNNING, DONE, FAILED = "idle", "running", "done", "failed"
@@ -152,6 +152,7 @@ class Learning:
             self._table(here),
             "--out",
             here.index,
+            *("--kind", kind_for_many(len(self._work.index))),
             "--skip-unreadable",
         ]
         maskcon("index", *made, say=self._say("index", TRAINED, INDEXED), begun=self._begun)

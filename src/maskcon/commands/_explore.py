@@ -1,9 +1,14 @@
 """From a folder of pictures to named groups that a person has looked at."""
 
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
 
 from maskcon.app import project as projects
 from maskcon.app.project import Facts, Generation
@@ -14,13 +19,18 @@ from maskcon.commands._train import train
 from maskcon.commands.sources import find_set, inputs_of, resolved
 from maskcon.config import Config, reading
 from maskcon.data import Found, data_sets, fitting_size
+from maskcon.data.pictures import Pictures, choose
+from maskcon.discover.tree import grow
+from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
+from maskcon.eval.projection import LANDMARKS, places
 from maskcon.model.fetching import fetching
 from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runs import checkpoint
 from maskcon.runs import folder as runs
 from maskcon.runtime import files
-from maskcon.runtime.progress import Progress, follower
+from maskcon.runtime.progress import Progress, duration, follower
+from maskcon.search import index as indexes
 from maskcon.train import frozen as freezing
 
 if TYPE_CHECKING:  # what the extra `app` brings
@@ -30,6 +40,7 @@ if TYPE_CHECKING:  # what the extra `app` brings
     from maskcon.app.workplace import Workplace
 
 DEMO = "grocery_small"
+MADE = 400  # vectors that are made, to time a tree and a map of them
 
 
 def explore(
@@ -98,6 +109,8 @@ def explore(
         words = zip(counts, ("picture", "coarse class", "group"), strict=True)
         said = ", ".join(f"{n:,} {word}{_plural(word) if n != 1 else ''}" for n, word in words)
         progress.note(f"{facts.name}: {said}")
+        if (recall := work.index.about.recall) is not None:
+            progress.note(f"a search finds {recall:.1%} of the exact ten nearest (ivf)")
         progress.close()
         _serve(work, host, port, read_only, open_browser, ready, progress)
 
@@ -159,16 +172,65 @@ def _make(here: Generation, facts: Facts, progress: Progress) -> None:
     )
     if _learnable(found):
         _trained(here.run, facts, progress)
-    elif not (here.run / "encoder.json").is_file():
-        _unlearned(here.run, config, found, progress)
+    else:
+        if not (here.run / "encoder.json").is_file():
+            _unlearned(here.run, config, found, progress)
+        progress.update("looking how long it will take")
+        if expected := expectation(Encoder.load(here.run), joined(found)):
+            progress.note(expected)
     make_index(
         here.run,
         facts.data,
         out=here.index,
+        kind=indexes.kind_for_many(count),
         overwrite=True,
         progress=progress,
         **{**facts.options, "skip_unreadable": True},
     )
+
+
+def expectation(encoder: Encoder, pictures: Pictures) -> str | None:
+    """How long the vectors of an encoder will take, and their tree and map, in a line.
+
+    None where the pictures that it is measured on cannot be used.
+
+    Args:
+        encoder: without a store, so that what is measured is computed.
+        pictures: all of them.
+    """
+    count = len(pictures)
+    rows = np.unique(np.linspace(0, count - 1, choice.PICTURES).astype(int))
+    few = choose(pictures, rows)
+    encoder.embed_readable(few)  # which warms up
+    start = time.perf_counter()
+    made = encoder.embed_readable(few)
+    seconds = (time.perf_counter() - start) / len(few) * count
+    if not len(made.rows):
+        return None
+    groups = _of_groups(count, made.vectors.shape[1])
+    return (
+        f"it will take about {duration(seconds + groups)}: {duration(seconds)} for {count:,} "
+        f"vectors, of which those that are known take no time, and {duration(groups)} for their "
+        f"tree and map (measured on {len(few)} pictures and {min(count, MADE)} made vectors)"
+    )
+
+
+def _of_groups(count: int, width: int) -> float:
+    """Seconds for a tree and a map of so many vectors, told from those of a few that are made.
+
+    Most of them are for t-SNE, which takes n log n. More than it places are but compared with
+    these, which is little beside the network's work on them.
+    """
+    few, all_placed = min(count, MADE), min(count, LANDMARKS)
+    random = torch.randn(few, width, generator=torch.Generator().manual_seed(0))
+    x = torch.nn.functional.normalize(random, dim=1)
+    start = time.perf_counter()
+    grow(x, torch.zeros(few, dtype=torch.long))
+    places(x.numpy(), "tsne", 0)
+    seconds = time.perf_counter() - start
+    if all_placed == few:
+        return seconds
+    return seconds * all_placed * math.log(all_placed) / (few * math.log(few))
 
 
 def _learnable(found: Found) -> bool:
@@ -250,7 +312,6 @@ def made(work: "Workplace", access: "Access", progress: Progress) -> "Starlette"
     from maskcon.app import api, page, searching, thumbnails
     from maskcon.app.learning import Learning
     from maskcon.app.server import application
-    from maskcon.encoder import Encoder
 
     searcher = searching.Searcher(work.index, Encoder.load(work.here.run))
 

@@ -18,6 +18,7 @@ from maskcon.search.ivf import Lists, installed
 KINDS = ("auto", "exact", "ivf")
 EXACT_UP_TO = 200_000  # pictures that "auto" searches exactly
 QUERIES = 1024  # that are searched together
+ALONE_UP_TO = 50_000  # pictures above which many who ask at once wait long for exact searches
 SAMPLE = 500  # queries that the recall of an approximate search is measured with
 RECALL = 0.99  # of the exact 10 nearest: as many lists are visited as this takes
 LOSS = 0.01  # of it, for which lists are made anew
@@ -55,6 +56,14 @@ class About:
     kind: str = "auto"
     recall: float | None = None
     quantization: str = "int8"
+
+
+def kind_for_many(count: int) -> str:
+    """The kind of an index of so many pictures that several people search at once.
+
+    An exact search looks at each vector, however many wait.
+    """
+    return "ivf" if count > ALONE_UP_TO and installed() else "auto"
 
 
 def table(
