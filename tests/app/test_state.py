@@ -95,7 +95,7 @@ def trees_of(ground, edits):
     cut = {e.content["coarse"]: e.content["value"] for e in edits if e.kind == "granularity"}
     return {
         row: ("node", c, node)
-        for c, nodes in enumerate(nodes_of(ground.grown, questions, cut))
+        for c, nodes in enumerate(nodes_of(questions, cut))
         for node in nodes.tolist()
         for row in ground.grown[c].beneath(node).tolist()
     }

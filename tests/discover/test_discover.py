@@ -195,7 +195,7 @@ def test_judged_against_a_slow_matching():
     features, fine = torch.from_numpy(x), torch.from_numpy(label)
     coarse = torch.zeros(120, dtype=torch.long)
     divisions = discover(features, coarse, numbers={0: 4})
-    scores = judged(features, coarse, fine, divisions)
+    scores = judged(features, fine, divisions)
     group = torch.from_numpy(divisions[0].group)
     from itertools import permutations
 
@@ -207,7 +207,7 @@ def test_judged_against_a_slow_matching():
     assert halves == pytest.approx(best)
     assert (scores["number/error"], scores["groups"], scores["classes"]) == (1, 4, 3)
     told = torch.arange(120) >= 20
-    assert judged(features, coarse, fine, divisions, rest=told)["images"] == 100
+    assert judged(features, fine, divisions, rest=told)["images"] == 100
 
 
 # ------------------------------------------------------------------ tables

@@ -214,7 +214,7 @@ def folded(ground: Ground, edits: Sequence[Edit], numbers: Numbers) -> State:
     for left, right, verdict in told.answers:
         questions.tell(left, right, verdict)
     base, nodes, group = np.empty(len(ground), np.int64), list[tuple[int, int]](), 0
-    for c, chosen in enumerate(nodes_of(ground.grown, questions, told.granularity)):
+    for c, chosen in enumerate(nodes_of(questions, told.granularity)):
         g = ground.grown[c]
         base[g.rows] = group + g.groups(chosen)
         nodes += [(c, int(node)) for node in chosen]

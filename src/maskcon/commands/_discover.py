@@ -19,10 +19,10 @@ from maskcon.config import Config, similar
 from maskcon.data import Found
 from maskcon.data.pictures import Pictures, choose
 from maskcon.data.table import of_split
-from maskcon.discover import Answer, Division, Questions, identity, naming, place, sheet
+from maskcon.discover import Division, Questions, identity, naming, place, sheet
 from maskcon.discover import answers as replies
-from maskcon.discover import discover as divide
 from maskcon.discover import known as labels
+from maskcon.discover.groups import divided
 from maskcon.discover.judging import judged
 from maskcon.discover.kmeans import UNKNOWN
 from maskcon.discover.outliers import outliers
@@ -122,18 +122,16 @@ def discover(  # longer than a screen for the sake of what it says of its option
         called = [seen.pictures.name(row) for row in range(len(seen.pictures))]
         earlier = identity.read(folder / place.TABLE, called) if continued else None
         named = _beside(earlier, names, called, seen.told.names if seen.told else ())
-        told = _answers(seen, called, named, answers, ask, seed, progress)
-        divisions = divide(
+        questions = _questions(seen, named, seed, progress)
+        _answer(questions, seen, called, answers, ask, progress)
+        divisions = divided(
             seen.x,
-            seen.coarse,
-            taken=seen.taken,
+            questions,
             numbers=numbers,
             known=None if seen.told is None else seen.told.label,
             named=named,
-            answers=told,
             granularity=cuts,
             seed=seed,
-            progress=progress,
         )
         facts = {
             "run": at.name if at.of_hub else str(run),
@@ -148,11 +146,11 @@ def discover(  # longer than a screen for the sake of what it says of its option
             coarse=found.coarse_names,
             divisions=divisions,
             groups=_named(divisions, found, seen.told, earlier, names, called, progress),
-            questions=_questions(seen, named, told, seed).worth(ASKED),
-            answers=[(called[a.a], called[a.b], a.verdict) for a in told],
+            questions=questions.worth(ASKED),
+            answers=[(called[a.a], called[a.b], a.verdict) for a in questions.answers],
             outliers=outliers(seen.x.numpy(), seen.coarse.numpy(), divisions, seed=seed),
             known=seen.told,
-            judged=_judged(seen, divisions, seed, progress),
+            judged=_judged(seen, divisions, seed),
             facts={"version": maskcon.__version__, **facts},
         )
         tables = {"known": known, "answers": answers}
@@ -348,20 +346,28 @@ def _value(word: str) -> int | str:
     return int(word) if word.isdecimal() else word
 
 
-def _answers(
+def _questions(seen: _Seen, named: np.ndarray | None, seed: int, progress: Progress) -> Questions:
+    """The trees, and what labels and names say of them."""
+    questions = Questions.of(seen.x, seen.coarse, taken=seen.taken, seed=seed, progress=progress)
+    if seen.told is not None:
+        questions.name(seen.told.label.numpy())
+    if named is not None:
+        questions.name(named, apart=True)
+    return questions
+
+
+def _answer(
+    questions: Questions,
     seen: _Seen,
     called: list[str],
-    named: np.ndarray | None,
     table: str | Path | None,
     ask: Ask | None,
-    seed: int,
     progress: Progress,
-) -> list[Answer]:
-    """The answers of a table, and those that a person gives now, which are added to it."""
+) -> None:
+    """Tell the answers of a table, and those that a person gives now, which are added to it."""
     if table is None:
-        return []
+        return
     path = Path(table)
-    found: list[Answer] = []
     if path.exists():
         found, unmatched = replies.read(path, called, seen.coarse.tolist())
         progress.note(f"{path}: {len(found):,} answers")
@@ -369,25 +375,10 @@ def _answers(
             progress.note(
                 f"{len(unmatched):,} of its pictures are none of the data: {unmatched[0]}"
             )
-    if ask is None:
-        return found
-    questions = _questions(seen, named, found, seed)
-    _asked(questions, seen.pictures, called, path, ask)
-    return list(questions.answers)
-
-
-def _questions(
-    seen: _Seen, named: np.ndarray | None, answers: Sequence[Answer], seed: int
-) -> Questions:
-    """The questions after names, labels and answers."""
-    questions = Questions.of(seen.x, seen.coarse, taken=seen.taken, seed=seed)
-    if seen.told is not None:
-        questions.name(seen.told.label.numpy())
-    if named is not None:
-        questions.name(named, apart=True)
-    for a in answers:
-        questions.tell(a.a, a.b, a.verdict)
-    return questions
+        for a in found:
+            questions.tell(a.a, a.b, a.verdict)
+    if ask is not None:
+        _asked(questions, seen.pictures, called, path, ask)
 
 
 def _shown(answers: str | Path) -> Path:
@@ -471,18 +462,14 @@ def _named(
     return naming.renamed(groups, given)
 
 
-def _judged(
-    seen: _Seen, divisions: Sequence[Division], seed: int, progress: Progress
-) -> dict[str, float] | None:
+def _judged(seen: _Seen, divisions: Sequence[Division], seed: int) -> dict[str, float] | None:
     """What the groups are worth on images whose fine label was not told; None without labels."""
     if seen.fine is None:
         return None
     rest = torch.ones(len(seen.fine), dtype=torch.bool)
     if seen.told is not None and bool((seen.told.label == UNKNOWN).any()):
         rest = seen.told.label == UNKNOWN
-    return judged(
-        seen.x, seen.coarse, seen.fine, divisions, rest=rest, seed=seed, progress=progress
-    )
+    return judged(seen.x, seen.fine, divisions, rest=rest, seed=seed)
 
 
 def _command(

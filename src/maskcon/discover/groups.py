@@ -11,7 +11,7 @@ from maskcon.discover.kmeans import UNKNOWN, confidence, grouped
 from maskcon.discover.number import FEWEST, HOW, Number
 from maskcon.discover.questions import GRANULARITY, Answer, Questions
 from maskcon.discover.spectral import spectral, unit
-from maskcon.discover.tree import Grown, Tree, grow
+from maskcon.discover.tree import Grown, Tree
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import nearest_others
 from maskcon.eval.rows import check_rows
@@ -102,35 +102,56 @@ def discover(
         InputError: features or labels that cannot be judged, or fewer than one group asked for.
     """
     check_rows(features, coarse, known, name="embedded", least=1)
-    for number in (*(numbers or {}).values(), *(granularity or {}).values()):
-        if isinstance(number, int) and number < 1:
-            raise InputError(f"{number} groups were asked for; give one or more")
-    grown = grow(features, coarse, taken=taken, seed=seed, progress=progress)
-    labels = np.full(len(features), UNKNOWN) if known is None else known.cpu().numpy()
-    questions = Questions(grown)
-    questions.name(labels)
+    _check_numbers(numbers, granularity)
+    questions = Questions.of(features, coarse, taken=taken, seed=seed, progress=progress)
+    if known is not None:
+        questions.name(known.cpu().numpy())
     if named is not None:
         questions.name(named, apart=True)
     for a in answers:
         questions.tell(a.a, a.b, a.verdict)
-    names = np.full(len(features), UNKNOWN) if named is None else named
-    return _divisions(
-        features, grown, labels, names, numbers or {}, questions, granularity or {}, seed
+    return divided(
+        features,
+        questions,
+        numbers=numbers,
+        known=known,
+        named=named,
+        granularity=granularity,
+        seed=seed,
     )
 
 
-def _divisions(
+def divided(
     features: Tensor,
-    grown: Sequence[Grown],
-    labels: np.ndarray,
-    named: np.ndarray,
-    numbers: Mapping[int, int],
     questions: Questions,
-    granularity: Mapping[int, int | str],
-    seed: int,
+    *,
+    numbers: Mapping[int, int] | None = None,
+    known: Tensor | None = None,
+    named: np.ndarray | None = None,
+    granularity: Mapping[int, int | str] | None = None,
+    seed: int = 0,
 ) -> tuple[Division, ...]:
+    """The groups of `discover`, of trees that are there already.
+
+    Args:
+        features: [N, F] of unit length, of which the trees were grown.
+        questions: about the trees, which were told known labels, names and answers.
+        numbers: as `discover` takes them; likewise all that follow.
+        known: labels.
+        named: names.
+        granularity: of some classes.
+        seed: of k-means.
+
+    Raises:
+        InputError: fewer than one group asked for.
+    """
+    _check_numbers(numbers, granularity)
+    numbers, granularity, grown = numbers or {}, granularity or {}, questions.grown
+    nobody = np.full(len(features), UNKNOWN)
+    labels = nobody if known is None else known.cpu().numpy()
+    names = nobody if named is None else named
     cuts = {name: questions.cut(GRANULARITY[name]) for name in ("coarser", "finer")}
-    chosen = nodes_of(grown, questions, granularity)
+    chosen = nodes_of(questions, granularity)
     strength, asked = questions.different(), questions.asked()
     x = features.detach().cpu().float().numpy()
     divisions = []
@@ -147,7 +168,7 @@ def _divisions(
         )
         told = labels[g.rows]
         if g.label in numbers or (told != UNKNOWN).any():
-            seeds = np.where(told == UNKNOWN, named[g.rows], told)
+            seeds = np.where(told == UNKNOWN, names[g.rows], told)
             number = _asked_for(x[g.rows], number, numbers.get(g.label), seeds)
             divisions.append(_clustered(g, x[g.rows], number, told, seeds, seed, strength[c]))
         else:
@@ -155,20 +176,17 @@ def _divisions(
     return tuple(divisions)
 
 
-def nodes_of(
-    grown: Sequence[Grown], questions: Questions, granularity: Mapping[int, int | str]
-) -> list[np.ndarray]:
+def nodes_of(questions: Questions, granularity: Mapping[int, int | str]) -> list[np.ndarray]:
     """The nodes of each class's tree that are groups, after all that was said.
 
     Args:
-        grown: the trees of the coarse classes.
-        questions: about them, and what was answered and named.
+        questions: about the trees, and what was answered and named.
         granularity: by coarse label, a word of `GRANULARITY` or the number of the tree's groups.
     """
     words = {"usual", *(word for word in granularity.values() if isinstance(word, str))}
     cuts = {word: questions.cut(GRANULARITY[word]) for word in words}
     asked, found = questions.asked(), []
-    for c, g in enumerate(grown):
+    for c, g in enumerate(questions.grown):
         wanted = granularity.get(g.label, "usual")
         if isinstance(wanted, int):
             found.append(questions.into(wanted, c))
@@ -177,6 +195,15 @@ def nodes_of(
         else:
             found.append(cuts[wanted][c])
     return found
+
+
+def _check_numbers(
+    numbers: Mapping[int, int] | None, granularity: Mapping[int, int | str] | None
+) -> None:
+    """Raise `InputError` where fewer than one group is asked for."""
+    for number in (*(numbers or {}).values(), *(granularity or {}).values()):
+        if isinstance(number, int) and number < 1:
+            raise InputError(f"{number} groups were asked for; give one or more")
 
 
 def _whole(grown: Grown, asked: bool) -> bool:

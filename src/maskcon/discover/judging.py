@@ -8,32 +8,28 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from maskcon.discover.groups import Division, discover
+from maskcon.discover.groups import Division, divided
+from maskcon.discover.questions import Questions
 from maskcon.eval.cluster import agreement
-from maskcon.runtime.progress import Progress
 
 
 def judged(
     features: Tensor,
-    coarse: Tensor,
     fine: Tensor,
     divisions: Sequence[Division],
     *,
     rest: Tensor | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> dict[str, float]:
     """How well groups match fine classes, for the numbers found and for the true ones.
 
     Args:
         features: [N, F] of unit length.
-        coarse: coarse label of each image [N].
         fine: fine label of each image [N].
         divisions: what was found.
         rest: images that are judged, bool [N]; by default all. Those whose label was told are
             not, but they still help to group the others.
         seed: of the groups with the true numbers.
-        progress: told how far it is.
 
     Returns:
         accuracy, nmi and ari of all groups at once, as `maskcon.eval.cluster.agreement` has
@@ -61,7 +57,8 @@ def judged(
         "accuracy/rest": right[half:].double().mean().item() if len(right) > 1 else 0.0,
         "images": float(len(right)),
     }
-    as_true = discover(features, coarse, numbers=true, seed=seed, progress=progress)
+    questions = Questions([d.grown for d in divisions])
+    as_true = divided(features, questions, numbers=true, seed=seed)
     group = numbered_through(as_true, len(fine))[rest]
     return results | agreement(group, fine[rest], "/true_number")
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from maskcon.discover.sameness import USUAL, learned
 from maskcon.discover.tree import FEATURES, Grown, Tree, grow
 from maskcon.errors import InputError
+from maskcon.runtime.progress import Progress
 
 Verdict = Literal["same", "different", "unsure"]
 VERDICTS: tuple[Verdict, ...] = ("same", "different", "unsure")
@@ -71,24 +72,24 @@ class Questions:
     one among many is outvoted. What matters much, or contradicts the rest, is asked once more of
     other pictures of the same lots, and a third time where the two answers differ.
 
-    Args:
-        grown: the trees of the coarse classes.
+    Attributes:
+        grown: the trees of the coarse classes, in the order of their labels.
     """
 
     def __init__(self, grown: Sequence[Grown]):
-        self._grown = list(grown)
+        self.grown = tuple(grown)
         self._answers: list[Answer] = []
         self._named: list[tuple[int, bool]] = []  # merges, and whether they join two names
-        count = max(int(g.rows.max()) + 1 for g in self._grown)
+        count = max(int(g.rows.max()) + 1 for g in self.grown)
         self._class, self._leaf = np.full(count, -1), np.full(count, -1)
-        for c, g in enumerate(self._grown):
+        for c, g in enumerate(self.grown):
             self._class[g.rows], self._leaf[g.rows] = c, g.leaf
-        merges = [g.tree.leaves - 1 for g in self._grown]
+        merges = [g.tree.leaves - 1 for g in self.grown]
         self._first = np.concatenate([[0], np.cumsum(merges)])  # merge of each class among all
-        self._coarse = np.repeat(np.arange(len(self._grown)), merges)
-        self._smaller = np.concatenate([smaller(g.tree) for g in self._grown])
+        self._coarse = np.repeat(np.arange(len(self.grown)), merges)
+        self._smaller = np.concatenate([smaller(g.tree) for g in self.grown])
         self._open = np.flatnonzero(self._smaller >= LEAST)  # merges that matter
-        features = np.concatenate([g.tree.features for g in self._grown])
+        features = np.concatenate([g.tree.features for g in self.grown])
         self._features = features.reshape(-1, len(FEATURES))
         self._apart = np.zeros(len(self._coarse), bool)  # merges that are undone whatever they gain
         self._state: _State | None = None
@@ -101,13 +102,14 @@ class Questions:
         *,
         taken: np.ndarray | None = None,
         seed: int = 0,
+        progress: Progress | None = None,
     ) -> "Questions":
         """Questions about features [N, F] of unit length with coarse labels [N], as `grow` has it.
 
         Raises:
             InputError: features or labels that cannot be judged.
         """
-        return cls(grow(features, coarse, taken=taken, seed=seed))
+        return cls(grow(features, coarse, taken=taken, seed=seed, progress=progress))
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -157,7 +159,7 @@ class Questions:
             apart: they are names of whole groups, so no group may hold two of them, whatever
                 the merges gain.
         """
-        for g, first in zip(self._grown, self._first[:-1], strict=True):
+        for g, first in zip(self.grown, self._first[:-1], strict=True):
             here = label[g.rows] >= 0
             if not here.any():
                 continue
@@ -211,7 +213,7 @@ class Questions:
         apart = np.split(self._apart, self._first[1:-1])
         return [
             g.tree.nodes(undone(g.tree, p, must))
-            for g, p, must in zip(self._grown, self.different(shift), apart, strict=True)
+            for g, p, must in zip(self.grown, self.different(shift), apart, strict=True)
         ]
 
     def into(self, number: int, place: int) -> np.ndarray:
@@ -220,7 +222,7 @@ class Questions:
         More where names that must be apart are in so many parts of the tree.
         """
         held = self._apart[self._first[place] : self._first[place + 1]]
-        return self._grown[place].tree.into(number, held)
+        return self.grown[place].tree.into(number, held)
 
     def different(self, shift: float = 0.0) -> list[np.ndarray]:
         """How likely each merge of each class joins different kinds, less what caution takes."""
@@ -230,7 +232,7 @@ class Questions:
 
     def asked(self) -> np.ndarray:
         """Whether any merge of each class was answered or named, bool [C]."""
-        found = np.zeros(len(self._grown), bool)
+        found = np.zeros(len(self.grown), bool)
         found[self._coarse[self._now().answered]] = True
         return found
 
@@ -240,12 +242,12 @@ class Questions:
         None where its pictures have one place in a tree.
         """
         c, a, b = self._class[answer.a], int(self._leaf[answer.a]), int(self._leaf[answer.b])
-        return None if a == b else int(self._first[c]) + self._grown[c].tree.meeting(a, b)
+        return None if a == b else int(self._first[c]) + self.grown[c].tree.meeting(a, b)
 
     def groups(self, shift: float = 0.0) -> np.ndarray:
         """The group of each picture, numbered through all classes, int64 [N]; -1 for no picture."""
         group, count = np.full(len(self._class), -1), 0
-        for g, nodes in zip(self._grown, self.cut(shift), strict=True):
+        for g, nodes in zip(self.grown, self.cut(shift), strict=True):
             group[g.rows] = count + g.groups(nodes)
             count += len(nodes)
         return group
@@ -271,7 +273,7 @@ class Questions:
         told += self._named
         at, says = np.array([m for m, _ in told], np.int64), np.array([d for _, d in told], bool)
         target = np.where(says, 0.95, 0.05)
-        model = learned(USUAL, self._features[at], self._coarse[at], target, len(self._grown))
+        model = learned(USUAL, self._features[at], self._coarse[at], target, len(self.grown))
         logit = np.full(len(self._coarse), NEVER)
         deviation, answered = np.zeros(len(logit)), np.zeros(len(logit), bool)
         rows = self._features[self._open], self._coarse[self._open]
@@ -288,7 +290,7 @@ class Questions:
 
     def _question(self, at: int, different: float) -> Question:
         c = int(self._coarse[at])
-        g, merge = self._grown[c], at - int(self._first[c])
+        g, merge = self.grown[c], at - int(self._first[c])
         a, b = g.tree.joined[merge].tolist()
         again = -int(self._now().times[at])  # other pictures stand for the lots then
         return Question(
@@ -334,12 +336,12 @@ def undone(tree: Tree, different: np.ndarray, must: np.ndarray | None = None) ->
     n, least = tree.leaves, smaller(tree)
     held = np.zeros(n - 1, bool) if must is None else must
     gain = np.where(least >= LEAST, (2 * different - 1) * least, -np.inf)
-    best = np.zeros(2 * n - 1)
-    for m, (a, b) in enumerate(tree.joined):
-        best[n + m] = best[a] + best[b] + (0.0 if held[m] else gain[m])
-        if not held[m]:
-            best[n + m] = max(0.0, best[n + m])
-    return (best[n:] > 0) | held
+    best = [0.0] * (2 * n - 1)  # lists: each merge needs those below, and numbers of numpy are slow
+    merges = zip(tree.joined.tolist(), gain.tolist(), held.tolist(), strict=True)
+    for m, ((a, b), gained, stays) in enumerate(merges):
+        below = best[a] + best[b]
+        best[n + m] = below if stays else max(0.0, below + gained)
+    return (np.array(best[n:]) > 0) | held
 
 
 def shown(tree: Tree, node: int, count: int = SHOWN) -> np.ndarray:
