@@ -1,6 +1,8 @@
 """Engines in PyTorch's place: the same vectors, kept apart, or a message."""
 
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +81,19 @@ def test_a_command_and_what_is_kept(backend, run, tmp_path, own_cache):
     told = Told()
     commands.index(run, photos, out=tmp_path / "x.index", backend=backend, progress=told)
     assert "24 of 24 vectors are known from before" in told.notes
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores of a thread are Linux's")
+def test_no_thread_is_tied_to_a_core():
+    """Two processes would tie theirs to the same one, and one waits there beside what is busy."""
+    needs("openvino")
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
+    images = torch.randn(2, 3, 8, 8)
+    run = graph.engine_of("openvino", network, images, 2)
+    run(images)
+    allowed = os.sched_getaffinity(0)
+    tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    assert all(os.sched_getaffinity(task) == allowed for task in tasks)
 
 
 def test_a_run_whose_vectors_an_engine_made(tmp_path, own_cache):

@@ -23,6 +23,7 @@ from maskcon.data.readers import folder
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export import onnx_file
+from maskcon.model.graph import UNPINNED
 from maskcon.model.network import Architecture, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision, pick_device
@@ -263,7 +264,8 @@ def openvino_graph(*, root: str, images: int, threads: int, graph: str, **networ
     import openvino
 
     numbers = "bf16" if Precision.pick("auto", pick_device("cpu")).name == "bf16" else "f32"
-    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": numbers}
+    own = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": numbers}
+    options = {**own, **UNPINNED}  # as our backend has it, so that all are alike beside others
     request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
     return _beside(
         lambda levels: request.infer([levels])[0], root, images, network["image_size"], threads

@@ -26,6 +26,9 @@ PACKAGES = {
 }
 LARGEST = 2**31 - 1  # bytes of a protocol buffer
 MIN_COSINE = 0.9999  # of an engine's vectors with PyTorch's of the same images
+# By default each process of OpenVINO ties its threads to cores, the first first: two processes of
+# one thread each share a core while another is idle, and one waits beside whatever is busy there.
+UNPINNED = {"ENABLE_CPU_PINNING": False}
 Engine = Callable[[Tensor], Tensor]
 
 
@@ -147,6 +150,7 @@ def openvino_of(content: bytes, callers: int) -> Engine:
         "INFERENCE_NUM_THREADS": callers,
         "NUM_STREAMS": callers,
         "INFERENCE_PRECISION_HINT": "f32",
+        **UNPINNED,
     }
     compiled = core.compile_model(core.read_model(content), "CPU", options)
     own = threading.local()
