@@ -252,9 +252,9 @@ def browser():
     opened.quit()
 
 
-def wait(browser: Any, script: str, *words: Any) -> Any:
+def wait(browser: Any, script: str, *words: Any, seconds: float = 60) -> Any:
     """What a script returns, once it is true."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := browser.execute_script(f"return {script}", *words):
             return found

@@ -2,9 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ from starlette.testclient import TestClient
 from maskcon import commands
 from maskcon.app import page, project
 from maskcon.data.sets import glyphs
-from tests.conftest import FAST, Outline, picture_tree, wait
+from tests.app.person import ROW, Person, answer_some, explored, fine_of, move_some, name_some
+from tests.conftest import FAST, Outline, picture_tree
 
 FILES = {name: content.decode() for name, content in page.files().items()}
 MODULES = sorted(
@@ -101,138 +100,13 @@ def photos(tmp_path_factory):
     return place / "photos", data.train
 
 
-@contextmanager
-def explored(photos, *more):
-    """The address of a server of the project; it is killed at the end, at whatever it does."""
-    command = [sys.executable, "-m", "maskcon", "explore", str(photos), "--no-open", *more]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            said = ""
-            while "token=" not in said:
-                line = process.stdout.readline()
-                assert line, said
-                said += line
-            yield re.search(r"http://\S+token=\S+", said)[0]
-        finally:
-            process.kill()
-
-
-ROW = 'document.querySelector(`#side [data-group="${arguments[0]}"]`)'
-
-
-class Person:
-    """What a person does in a browser, with words for it."""
-
-    def __init__(self, browser, address):
-        from selenium.webdriver.common.keys import Keys
-
-        self.browser, self.keys = browser, Keys
-        browser.get("about:blank")  # a page before this one may have lost its server
-        browser.get_log("browser")
-        browser.get(address)
-        self.wait("document.documentElement.dataset.ready")
-
-    def wait(self, script, *words):
-        return wait(self.browser, script, *words)
-
-    def ask(self, script, *words):
-        return self.browser.execute_script(f"return {script}", *words)
-
-    def api(self, path):
-        script = "const [path, done] = arguments; fetch(path).then((r) => r.json()).then(done)"
-        return self.browser.execute_async_script(script, f"api/{path}")
-
-    def go(self, place):
-        """To a view, by its address."""
-        self.browser.execute_script("location.hash = arguments[0]", f"#{place}")
-        name = place.split("=")[0]
-        self.wait("!document.getElementById(arguments[0]).hidden", f"view-{name}")
-
-    def press(self, *keys):
-        """Type where the focus is."""
-        self.browser.switch_to.active_element.send_keys(*keys)
-
-    def text(self, id_):
-        return self.ask("document.getElementById(arguments[0]).textContent", id_)
-
-    def told(self, words):
-        """Wait until the page has said some words."""
-        self.wait("document.getElementById('toast').textContent.includes(arguments[0])", words)
-
-    def element(self, selector):
-        return self.browser.find_element("css selector", selector)
-
-    def errors(self):
-        return [entry["message"] for entry in self.browser.get_log("browser")]
-
-
-def fine_of(person, data, picture):
-    """The kind of a picture, which nobody but its file's name tells."""
-    name = person.api(f"picture?id={picture}")["name"]
-    return int(data.fine[int(re.search(r"(\d+)\.png$", name)[1])])
-
-
-def answer_some(person, data, most):
-    """Answer questions by the keys, from the fine labels; how many were answered."""
-    person.go("questions")
-    for given in range(most):
-        person.wait(
-            "document.getElementById('asking').textContent.startsWith(arguments[0])",
-            f"{given} answer",
-        )
-        question = person.api("question")["question"]
-        if question is None:
-            return given
-        kinds = [fine_of(person, data, question[side][0]) for side in ("left", "right")]
-        person.element("body").send_keys("s" if kinds[0] == kinds[1] else "d")
-    person.wait(
-        "document.getElementById('asking').textContent.startsWith(arguments[0])", f"{most} answer"
-    )
-    return most
-
-
-def name_some(person, names):
-    """Name the first groups, going on by Enter; the ids that they have then.
-
-    What is named tells kinds apart, too, so that groups may be cut anew.
-    """
-    person.go("groups")
-    fields = "[...document.querySelectorAll('.name-field')].filter((f) => f.offsetParent)"
-    person.wait(f"{fields}.length > 2")
-    person.browser.execute_script(f"{fields}[0].focus()")
-    for name in names:
-        person.press(name, person.keys.ENTER)
-    person.wait(
-        "document.getElementById('facts').textContent.includes(arguments[0])",
-        f"{len(names)} named",
-    )
-    found = {group["name"]: group["id"] for group in person.api("groups")["groups"]}
-    assert person.ask("document.activeElement.className") == "name-field"  # that of the next
-    return [found[name] for name in names]
-
-
-def move_some(person, group, name):
-    """Move the first two pictures of a group to a new one by the keys; which they are."""
-    person.go(f"group={group}")
-    person.wait("document.querySelectorAll('#group-pictures .tile').length > 2")
-    person.browser.execute_script("document.querySelector('#group-pictures .tile').focus()")
-    person.press(" ", person.keys.SHIFT, person.keys.ARROW_RIGHT)
-    assert person.text("picked") == "2 pictures picked"
-    person.press("m")
-    person.press(name, person.keys.ENTER)
-    person.told(f"is now “{name}”")
-    (made,) = [one for one in person.api("groups")["groups"] if one["name"] == name]
-    assert made["count"] == 2
-    return made["id"], person.api(f"group?id={made['id']}")["pictures"]
-
-
 @pytest.mark.heavy
 def test_the_whole_road(browser, photos):
     """Answers, names, moves, undoing, search by a file; killed, started again, all is there."""
     folder, data = photos
     with explored(folder) as address:
         person = Person(browser, address)
-        answered = answer_some(person, data, 5)
+        answered = answer_some(person, partial(fine_of, person, data), 5)
         assert answered > 0
         ids = name_some(person, ["zero", "one <b>", "two"])
         made, pair = move_some(person, ids[0], "apart")

@@ -92,6 +92,11 @@ export function showSimilar(ids) {
   if (ids.length) location.hash = `#search=${ids[0]}`;
 }
 
+function openGroup(ids) {
+  const group = groupOf(ids[0]);
+  if (group) location.hash = `#group=${encodeURIComponent(group.id)}`;
+}
+
 /** The keys that act on what is picked, else on the picture in focus. Returns whether one did. */
 export function actionKey(key) {
   const change = {
@@ -100,6 +105,7 @@ export function actionKey(key) {
   }[key];
   if (change && !state.project.read_only) change();
   else if (key === "f") showSimilar(targets());
+  else if (key === "g") openGroup(targets());
   else return false;
   return true;
 }

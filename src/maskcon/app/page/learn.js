@@ -5,6 +5,7 @@ import { get, post } from "./api.js";
 import { attempt, isNamed, on, plural, refresh, say, state } from "./store.js";
 
 let timer = 0;
+let running = false; // when it was looked at last
 const RUNS = ["waiting", "running"];
 
 function button(words, act, primary = false) {
@@ -49,12 +50,15 @@ async function paint() {
   const job = await attempt(() => get("job"));
   if (!job) return;
   const box = byId("learning");
-  if (RUNS.includes(job.state)) {
+  const inside = box.contains(document.activeElement);
+  const ended = running && !RUNS.includes(job.state);
+  running = RUNS.includes(job.state);
+  if (running) {
     const bar = box.querySelector("progress") ?? element("progress", { max: 1 });
     bar.value = job.fraction ?? 0;
     bar.setAttribute("aria-label", "Learning");
     box.replaceChildren(bar, element("p", { textContent: job.words ?? job.step ?? "Learning…" }));
-    if (!byId("view-learn").hidden) timer = setTimeout(paint, 1000);
+    timer = setTimeout(paint, 1000);
   } else if (job.state === "done") {
     box.replaceChildren(element("p", { textContent: job.words || "It has learned. Keep what it found?" }), beside(job.before, job.after),
       element("p", { className: "buttons" }, button("Keep", send("learn/keep", "Kept: the groups are those of the new network"), true),
@@ -63,11 +67,14 @@ async function paint() {
     const failed = job.state === "failed" ? [element("p", { className: "warning", textContent: job.words })] : [];
     box.replaceChildren(...failed, element("p", { textContent: known() }), button("Learn", send("learn"), true));
   }
+  if (inside) box.focus({ preventScroll: true }); // what had the focus is gone
+  if (ended && job.words) say(job.state === "done" ? "It has learned: keep or discard it under Learn" : job.words);
 }
 
 export const learnView = {
   start() {
-    for (const name of ["groups", "job"]) on(name, () => { if (!byId("view-learn").hidden) paint(); });
+    on("groups", () => { if (!byId("view-learn").hidden) paint(); });
+    on("job", paint); // its end is said wherever one is
   },
   show: paint,
 };

@@ -30,6 +30,14 @@ function place() {
   return VIEWS[name] ? [name, decodeURIComponent(value)] : ["map", ""];
 }
 
+/** A view is open, and the keys go on in it. */
+function turned() {
+  route();
+  byId("viewer").close(); // its keys lead to views as well
+  const map = byId("main").dataset.view === "map";
+  byId(map ? "canvas" : "main").focus({ preventScroll: true });
+}
+
 function route() {
   const [name, value] = place();
   for (const one of Object.keys(VIEWS)) byId(`view-${one}`).hidden = one !== name;
@@ -80,6 +88,10 @@ function startButtons() {
   byId("redo").addEventListener("click", redo);
   byId("toast").lastElementChild.addEventListener("click", undo);
   byId("help-open").addEventListener("click", () => byId("help").showModal());
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault(); // its address would be one of a view
+    byId("main").focus();
+  });
   byId("bar").addEventListener("click", (event) => {
     const button = event.target.closest("[data-do]");
     if (button) DO[button.dataset.do](targets());
@@ -91,8 +103,11 @@ function startButtons() {
 
 /** One key for the whole page, where no field and no open list of choices wants it. */
 function key(event) {
-  if (event.defaultPrevented || event.target.matches("input:not([type=checkbox]), select, textarea")) return;
-  if (byId("chooser").open || byId("help").open) return;
+  if (event.defaultPrevented || byId("chooser").open || byId("help").open) return;
+  if (event.target.matches("input:not([type=checkbox], [type=file]), select")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.ctrlKey || event.metaKey || event.altKey) {
     if (name !== "z" || event.altKey || state.project.read_only) return;
@@ -115,8 +130,18 @@ function global(name, event) {
   else if (name === "Escape") unpick();
   else if (name === "?") byId("help").showModal();
   else if (ORDER[Number(name) - 1]) location.hash = `#${ORDER[Number(name) - 1]}`;
+  else if (name === "ArrowLeft" || name === "ArrowRight") return enter(event.target);
   else return false;
   return true;
+}
+
+/** From the view itself to the first of its pictures. Returns whether there is one. */
+function enter(from) {
+  if (from !== document.body && from !== byId("main")) return false;
+  const tiles = [...byId("main").querySelectorAll(".tile[tabindex='0']")];
+  const first = tiles.find((tile) => tile.offsetParent);
+  first?.focus();
+  return Boolean(first);
 }
 
 async function start() {
@@ -136,7 +161,7 @@ async function start() {
   }
   byId("loading").hidden = true;
   document.addEventListener("keydown", key);
-  window.addEventListener("hashchange", route);
+  window.addEventListener("hashchange", turned);
   route();
   document.documentElement.dataset.ready = "yes";
   follow();

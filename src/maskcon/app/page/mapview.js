@@ -334,7 +334,10 @@ async function start() {
   byId("only").addEventListener("change", filter);
   byId("colour").addEventListener("change", recolour);
   byId("written").addEventListener("change", () => map.queue());
-  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("filters").addEventListener("submit", (event) => {
+    event.preventDefault();
+    byId("canvas").focus();
+  });
   scheme.addEventListener("change", (event) => {
     dark = event.matches;
     recolour();

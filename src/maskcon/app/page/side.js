@@ -50,7 +50,8 @@ function updateRow(row, group) {
   title.replaceChildren(named(titleOf(group)));
   row.classList.toggle("named", isNamed(group));
   count.textContent = group.count.toLocaleString("en");
-  row.title = `${titleOf(group)}: ${plural(group.count, "picture")}; drop pictures here to move them`;
+  const drops = state.project.read_only ? "" : "; drop pictures here to move them";
+  row.title = `${titleOf(group)}: ${plural(group.count, "picture")}${drops}`;
   if (location.hash === row.hash) row.setAttribute("aria-current", "page");
   else row.removeAttribute("aria-current");
 }

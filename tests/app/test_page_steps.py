@@ -1,0 +1,155 @@
+"""Steps of the page beside its main road, in a real browser: splitting, what is pasted, a wrong
+class, the keys alone.
+"""
+
+import pytest
+
+from tests.app.person import Person, explored
+from tests.app.places import a_project
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture(scope="module")
+def looking(browser, tmp_path_factory):
+    """A person before the page of a project of 60 glyphs, with an encoder that nobody trained."""
+    folder = a_project(tmp_path_factory.mktemp("steps"), train=60)
+    with explored(folder) as address:
+        person = Person(browser, address)
+        person.folder = folder
+        yield person
+
+
+def groups_of(person):
+    return person.api("groups")["groups"]
+
+
+def pictures_of(person, group):
+    return set(person.api(f"group?id={group}&limit=500")["pictures"])
+
+
+def counts_of(person):
+    return {one["name"]: one["count"] for one in person.api("project")["coarse"]}
+
+
+def largest(person):
+    return max(groups_of(person), key=lambda group: group["count"])
+
+
+def test_a_group_is_split_and_is_whole_again(looking):
+    group = largest(looking)
+    whole, before = pictures_of(looking, group["id"]), groups_of(looking)
+    looking.go("groups")
+    looking.wait("document.querySelectorAll('#cards .card').length")
+    card = looking.element(f"#cards [data-group='{group['id']}']")
+    card.find_element("xpath", ".//button[text()='Split']").click()
+    looking.told("was split")
+    after = groups_of(looking)
+    assert len(after) == len(before) + 1
+    untouched = [one["id"] for one in before if one["id"] != group["id"]]
+    parts = [pictures_of(looking, one["id"]) for one in after if one["id"] not in untouched]
+    assert len(parts) == 2
+    assert parts[0] | parts[1] == whole
+    assert not parts[0] & parts[1]
+    looking.wait("document.querySelectorAll('#cards .card').length === arguments[0]", len(after))
+    looking.element("body").send_keys("z")
+    looking.told("Undone")
+    assert groups_of(looking) == before
+    assert looking.errors() == []
+
+
+def test_a_pasted_picture_is_searched_by(looking):
+    """The event that a browser makes of Ctrl+V, with a picture as it is copied: without a name."""
+    picture = 7
+    looking.go("map")
+    pasted = looking.browser.execute_async_script(
+        """
+        const [id, done] = arguments;
+        (async () => {
+          const image = new Image();
+          image.src = `picture/${id}`;
+          await image.decode();
+          const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+          canvas.getContext("2d").drawImage(image, 0, 0);
+          const clipboardData = new DataTransfer();
+          const blob = await canvas.convertToBlob({ type: "image/png" });
+          clipboardData.items.add(new File([blob], "", { type: blob.type }));
+          const paste = new ClipboardEvent("paste", { clipboardData, bubbles: true });
+          document.body.dispatchEvent(paste);
+        })().then(() => done("pasted"), (error) => done(String(error)));
+        """,
+        picture,
+    )
+    assert pasted == "pasted"
+    looking.wait("document.querySelectorAll('#found .tile').length")
+    assert looking.ask("location.hash") == "#search"
+    assert int(looking.element("#found .tile").get_attribute("data-id")) == picture
+    assert looking.element("#asked-with canvas").is_displayed()
+    assert looking.errors() == []
+
+
+def test_a_wrong_class_is_put_right(looking):
+    group, before = largest(looking), counts_of(looking)
+    other = next(name for name in before if name != group["coarse"])
+    looking.go(f"group={group['id']}")
+    looking.wait("document.querySelectorAll('#group-pictures .tile').length > 2")
+    tile = looking.element("#group-pictures .tile")
+    picture = int(tile.get_attribute("data-id"))
+    assert looking.api(f"picture?id={picture}")["coarse"] == group["coarse"]
+    looking.browser.execute_script("arguments[0].focus()", tile)
+    looking.press("c")
+    looking.wait("document.getElementById('chooser').open")
+    looking.press(other, looking.keys.ENTER)
+    looking.told(f"1 picture now of {other}")
+    told = looking.api(f"picture?id={picture}")
+    assert told["coarse"] == other
+    assert picture in pictures_of(looking, told["group"])
+    assert picture not in pictures_of(looking, group["id"])
+    after = counts_of(looking)
+    assert (after[other], after[group["coarse"]]) == (
+        *(before[other] + 1, before[group["coarse"]] - 1),
+    )
+    looking.element("body").send_keys("z")
+    looking.told("Undone")
+    assert looking.api(f"picture?id={picture}")["coarse"] == group["coarse"]
+    assert looking.errors() == []
+
+
+def test_the_keys_alone_lead_into_every_view(looking):
+    """What has the focus after each key, where nothing was clicked."""
+    focus = "document.activeElement"
+
+    def lead(*keys):
+        looking.press(*keys)
+        return looking.ask(f"{focus}.id || {focus}.className")
+
+    looking.go("groups")
+    looking.browser.execute_script("document.activeElement.blur(); window.getSelection().empty()")
+    looking.browser.execute_script("document.getElementById('skip').focus()")
+    assert lead(looking.keys.ENTER) == "main"
+    assert looking.ask("location.hash") == "#groups"
+    assert lead(looking.keys.ARROW_RIGHT) == "tile"
+    picture = int(looking.ask(f"{focus}.dataset.id"))
+    group = looking.api(f"picture?id={picture}")["group"]
+    looking.press("g")
+    looking.wait(f"document.title.startsWith(arguments[0]) && {focus}.id === 'main'", group)
+    looking.wait("document.querySelector('#group-pictures .tile')")
+    assert lead(looking.keys.ARROW_RIGHT) == "tile"
+    looking.press(looking.keys.ENTER)
+    looking.wait("document.getElementById('viewer').open")
+    looking.press("f")
+    looking.wait("location.hash.startsWith('#search=')")
+    looking.wait("!document.getElementById('viewer').open")
+    looking.press("1")
+    looking.wait(f"{focus}.id === 'canvas'")
+    assert lead("/") == "words"
+    assert lead("a group", looking.keys.ENTER) == "canvas"
+    assert lead("/", looking.keys.ESCAPE) == ""
+    looking.press("2")
+    looking.wait(f"{focus}.id === 'main'")
+    looking.browser.execute_script("document.querySelector('#cards .name-field').focus()")
+    assert lead("not kept", looking.keys.ESCAPE) == ""
+    looking.press("8")
+    looking.wait("!document.getElementById('view-history').hidden")
+    assert "not kept" not in looking.text("log")
+    assert looking.errors() == []
