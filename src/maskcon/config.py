@@ -160,8 +160,8 @@ class Config:
 
     backbone: str = _network(
         "resnet18",
-        "resnet18/34/50; resnet10w16/w32 for a few cores; a name that `maskcon backbones` lists; "
-        "torchvision/NAME or timm/NAME",
+        "resnet18/34/50; resnet10w16/w32 for a few cores; resnet12 of few-shot papers; a name that "
+        "`maskcon backbones` lists; torchvision/NAME or timm/NAME",
         needs="pictures new",
         first=True,
     )

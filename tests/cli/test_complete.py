@@ -12,7 +12,7 @@ from maskcon.config import recipes
 from maskcon.data import DATA_SETS
 from maskcon.eval import protocols
 from maskcon.methods import METHODS
-from maskcon.model.backbones import NARROW
+from maskcon.model.own import OWN
 from maskcon.model.recommended import RECOMMENDED
 from maskcon.model.resnet import RESNETS
 from maskcon.runs.trackers import MADE
@@ -47,7 +47,7 @@ def completed(line: str) -> list[tuple[str, str]]:
 
 def test_names_are_those_that_there_are():
     assert sorted(complete.SETS) == sorted(DATA_SETS)
-    assert sorted(complete.OWN_NETWORKS) == sorted([*NARROW, *RESNETS])
+    assert sorted(complete.OWN_NETWORKS) == sorted([*OWN, *RESNETS])
     assert (*protocols.PROTOCOLS, "all") == complete.PROTOCOLS
     assert sorted(complete.TRACKERS) == sorted(MADE)
 

@@ -26,7 +26,9 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-@pytest.mark.parametrize("name", ["resnet10w8", "resnet18", "timm/tf_efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "name", ["resnet10w8", "resnet12", "resnet18", "timm/tf_efficientnet_lite0"]
+)
 def test_the_same_vectors_without_norms(name):
     network = trained(build_backbone(name)[0])
     before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -27,6 +27,7 @@ def architecture(**changes) -> Architecture:
     [
         ("resnet10w16", 128),
         ("resnet10w32", 256),
+        ("resnet12", 640),
         ("resnet18", 512),
         ("resnet34", 512),
         ("resnet50", 2048),

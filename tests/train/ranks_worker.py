@@ -14,7 +14,7 @@ from maskcon.commands.sources import resolved
 from maskcon.data import DATA_SETS, DataSet, Features, InMemory, NamedSet, find, from_arrays, load
 from maskcon.data.sets import glyphs
 from maskcon.methods import METHODS
-from maskcon.model import backbones
+from maskcon.model import own
 from maskcon.runs.recorder import FolderRecorder
 from maskcon.runtime import distributed as ranks
 from maskcon.runtime.distributed import Ranks
@@ -66,7 +66,7 @@ def start(rank: int, size: int, port: int, work: Callable[[Ranks, Path], Any], o
     _as(rank, size, port)
     torch.set_num_threads(1)
     # On processors the statistics of batch norms are those of a part of the batch.
-    backbones.NARROW["plain"] = Plain  # type: ignore[assignment]
+    own.OWN["plain"] = Plain  # type: ignore[assignment]
     nn.BatchNorm1d = nn.LayerNorm  # type: ignore[assignment,misc] # of heads on vectors
     for name in ("wcl", "wcl_crops"):
         METHODS[name] = replace(METHODS[name], projection_layers=2)

@@ -11,6 +11,7 @@ from maskcon.train.memory import activations
     ("backbone", "stem", "size"),
     [
         ("resnet10w16", "small", 32),
+        ("resnet12", "auto", 32),
         ("resnet18", "large", 64),
         ("torchvision/vgg11_bn", "auto", 64),
         ("timm/convnext_atto", "auto", 64),

@@ -15,7 +15,7 @@ from maskcon.data.images import InMemory
 from maskcon.data.plans import StepPlan
 from maskcon.errors import InputError
 from maskcon.methods import METHODS, Output
-from maskcon.model import backbones
+from maskcon.model import own
 from maskcon.runtime.progress import Silent
 from maskcon.train.cuda_graph import Captured
 from maskcon.train.gradient_cache import GradientCache, parts_of
@@ -79,7 +79,7 @@ def test_losses_stay_close_to_float32(method, changes, tolerance, tiny):
 )
 def test_losses_stay_close_when_compiled(method, precision, tolerance, tiny, monkeypatch):
     """A compiler of C++ takes seconds for each layer."""
-    monkeypatch.setitem(backbones.NARROW, "few", Few)
+    monkeypatch.setitem(own.OWN, "few", Few)
     options = {"method": method, "backbone": "few"}
     plain = steps(Training(config(**options), tiny))
     fast = Training(config(**options, precision=precision, compile=True), tiny)
@@ -114,7 +114,7 @@ def test_no_compiler(tiny, monkeypatch):
 )
 def test_parts_have_the_loss_and_gradient_of_the_batch(method, micro_batch, tiny, monkeypatch):
     """Without batch norm, which a third layer brings, there is no difference but rounding."""
-    monkeypatch.setitem(backbones.NARROW, "plain", Plain)
+    monkeypatch.setitem(own.OWN, "plain", Plain)
     monkeypatch.setitem(METHODS, method, replace(METHODS[method], projection_layers=2))
     size = 75 if METHODS[method].crops else 32  # whose small crops are of 32 px again
     options = {"method": method, "backbone": "plain", "image_size": size}

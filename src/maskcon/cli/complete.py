@@ -18,7 +18,10 @@ SETS = (
     *("cars196", "cifar10", "cifar100", "cifartoy_bad", "cifartoy_good", "glyphs"),
     *("grocery_small", "imagenet32", "sop_split1", "sop_split2"),
 )
-OWN_NETWORKS = ("resnet10w8", "resnet10w16", "resnet10w32", "resnet18", "resnet34", "resnet50")
+OWN_NETWORKS = (
+    *("resnet10w8", "resnet10w16", "resnet10w32"),
+    *("resnet12", "resnet18", "resnet34", "resnet50"),
+)
 PROTOCOLS = (
     *("recall", "knn", "linear", "semi-supervised", "few-shot", "cluster", "diagnostics"),
     *("soft-labels", "all"),

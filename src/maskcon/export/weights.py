@@ -14,9 +14,9 @@ from maskcon.export import Request
 from maskcon.export.agreement import Agreement, vectors_of
 from maskcon.export.describe import describe
 from maskcon.model import timm_network
-from maskcon.model.backbones import NARROW
 from maskcon.model.libraries import is_resnet, library
 from maskcon.model.network import Network
+from maskcon.model.own import OWN
 from maskcon.runtime import files
 
 
@@ -99,7 +99,7 @@ def lines(encoder: Encoder, file: str) -> str:
             f'described = json.load(open("{Path(file).with_suffix(".json")}"))["architecture"]\n'
             f"network = Network(Architecture.of(described)).backbone\n{load}"
         )
-    if name in NARROW:
+    if name in OWN:
         return (
             "from safetensors.torch import load_file\n"
             "from maskcon.model.backbones import build_backbone\n"

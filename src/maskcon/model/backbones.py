@@ -1,8 +1,7 @@
 """Backbones: networks from images to features, by name, and their weights."""
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, cast
 
@@ -17,44 +16,11 @@ from maskcon.model.blocks import Layered, last
 from maskcon.model.fetching import weights_of
 from maskcon.model.here import IMAGENET, packaged
 from maskcon.model.libraries import is_resnet, library
+from maskcon.model.own import OWN
 from maskcon.model.recommended import RECOMMENDED, true_name
-from maskcon.model.resnet import RESNETS, BasicBlock, ResNet
+from maskcon.model.resnet import RESNETS, ResNet
 from maskcon.runtime.files import check_unpacked
 
-
-class NarrowResNet(nn.Module):
-    """A ResNet of basic blocks with a small-image stem and few channels, for a few cores.
-
-    Args:
-        width: channels of the stem and the first stage; each later stage doubles them.
-        blocks: basic blocks of each stage.
-    """
-
-    def __init__(self, width: int, blocks: Sequence[int] = (1, 1, 1, 1)):
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        stages, channels = [], width
-        for stage, count in enumerate(blocks):
-            out = width * 2**stage
-            for block in range(count):
-                stages.append(BasicBlock(channels, out, 2 if stage > 0 and block == 0 else 1))
-                channels = out
-        self.stages = nn.Sequential(*stages)
-        self.num_features = channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Feature [N, F] of images [N, 3, H, W]: the mean over the last stage's pixels."""
-        return self.stages(self.stem(images)).mean((2, 3))
-
-
-NARROW: dict[str, Callable[[], NarrowResNet]] = {
-    f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)
-}
 PROBE = 224  # pixels of an image that networks of all kinds take
 
 
@@ -69,8 +35,9 @@ def build_backbone(
 
     Args:
         name: "resnet18", "resnet34" or "resnet50"; "resnet10w16" or "resnet10w32" for a few
-            cores; "torchvision/NAME" or "timm/NAME" for any classifier of those libraries, which
-            are imported for these alone; or a short name of `RECOMMENDED`.
+            cores; "resnet12" of few-shot papers; "torchvision/NAME" or "timm/NAME" for any
+            classifier of those libraries, which are imported for these alone; or a short name of
+            `RECOMMENDED`.
         init: "scratch", "imagenet" (the weights that others trained: those of an installed
             package, else the library's own, fetched inside `fetching` alone) or the path of a
             weights file (.safetensors, or a torch file of tensors).
@@ -88,14 +55,14 @@ def build_backbone(
     name = true_name(name)
     init = _init_of(name, init)
     imagenet = init == "imagenet"
-    if name in NARROW:
+    if name in OWN:
         if imagenet:
             raise InputError(
                 f"{name} has no ImageNet weights: use init 'scratch' or one of {', '.join(RESNETS)}"
             )
-        narrow = NARROW[name]()
-        backbone: nn.Module = narrow
-        width = narrow.num_features
+        own = OWN[name]()
+        backbone: nn.Module = own
+        width = own.num_features
     elif name.startswith("timm/"):
         with weights_of(name, imagenet):
             backbone = timm_network.make(name.removeprefix("timm/"), size, pretrained=imagenet)
@@ -117,7 +84,7 @@ def build_backbone(
             backbone = torchvision.models.get_model(model, weights=IMAGENET if imagenet else None)
         width = _drop_classifier(backbone, model)
     else:
-        choices = [*dict.fromkeys([*RESNETS, *NARROW, *RECOMMENDED])]
+        choices = [*dict.fromkeys([*RESNETS, *OWN, *RECOMMENDED])]
         raise InputError(
             f"there is no backbone {brief(name)}{similar(name, choices)}: choose one of "
             f"{', '.join(choices)}, torchvision/NAME or timm/NAME"
