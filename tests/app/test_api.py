@@ -5,19 +5,25 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from maskcon.app import project
 from maskcon.app.edits import Edits
 from maskcon.app.live import Live
+from maskcon.app.workplace import Workplace
 from maskcon.commands import explore
+from maskcon.commands import index as make_index
+from maskcon.commands.following import look
 from maskcon.errors import InputError
+from maskcon.runtime.progress import Silent
 from maskcon.search import file as index_file
 from maskcon.search import index as indexes
 from maskcon.search import ivf
 from tests.app.places import a_project, client_of, work_of
-from tests.conftest import Told
+from tests.conftest import Told, untrained_run
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +94,9 @@ def test_what_is_seen_first(client, made):
         get(client, "group", id=first, offset=1, limit=2)["pictures"]
         == listed_of(client, first)[1:3]
     )
+    paths = index.rows["path"].to_pylist()
+    names = get(client, "names")["names"]
+    assert all(path.endswith(f"/{name}") for path, name in zip(paths, names, strict=True))
     assert "maskcon" in client.get("/").text
     assert client.get("/thumb/3?size=64").headers["content-type"] == "image/jpeg"
 
@@ -237,6 +246,40 @@ def test_a_photo_that_was_deleted_or_changed(tmp_path):
         moved = edit(client, kind="move", pictures=[0], group=None)
         assert moved["revision"] == 1
     work.close()
+
+
+def test_pictures_in_a_table_are_shown_as_they_are_there(tmp_path):
+    random = np.random.default_rng(0)
+
+    def write(count):
+        rows = []
+        for row in range(count):
+            file = io.BytesIO()
+            Image.fromarray(random.integers(0, 255, (150, 200, 3), np.uint8)).save(file, "PNG")
+            rows.append({"image": {"bytes": file.getvalue()}, "coarse": "ab"[row % 2]})
+        how = {"compression": "none", "use_dictionary": False}
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet", **how)
+
+    write(24)
+    folder = tmp_path / "data.maskcon"
+    facts = project.begin(folder, project.Facts("data", str(tmp_path / "data.parquet")))
+    here = project.Generation(folder, 0)
+    here.home.mkdir()
+    make_index(untrained_run(here.run, seed=0), facts.data, out=here.index)
+    for state, sizes in (("here", [(200, 150), (128, 96)]), ("changed", [(64, 48)] * 2)):
+        now = look(here, facts, Silent())
+        work = Workplace(folder, facts, Silent(), now.pictures)
+        with client_of(work) as client:
+            for address, size in zip(("/picture/3", "/thumb/3?size=128"), sizes, strict=True):
+                answer = client.get(address)
+                assert Image.open(io.BytesIO(answer.content)).size == size
+                assert answer.headers["photo-state"] == state
+            assert get(client, "picture", id=3)["state"] == state
+        work.close()
+        content = (tmp_path / "data.parquet").read_bytes()
+        (tmp_path / "data.parquet").write_bytes(content.replace(b"IDAT", b"XDAT"))
+    with client_of(work_of(folder)) as client:  # whoever cannot see the table has thumbnails
+        assert Image.open(io.BytesIO(client.get("/picture/3").content)).size == (64, 48)
 
 
 def test_a_restart_finds_everything_and_computes_nothing_again(tmp_path):

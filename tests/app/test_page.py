@@ -197,6 +197,13 @@ def test_the_map_and_its_lasso(looking):
     found = sum(g["count"] for g in groups if words in f"{g['name']}\n{g['id']}")
     looking.wait("maskconMap.canvas.dataset.drawn === arguments[0]", str(found))
     looking.element("#words").clear()
+    names = looking.api("names")["names"]
+    wanted = [name for name in names if "7.png" in name]
+    looking.element("#words").send_keys("7.PNG")
+    looking.wait("maskconMap.canvas.dataset.drawn === arguments[0]", str(len(wanted)))
+    looking.element("#words").clear()
+    looking.element("#words").send_keys(looking.keys.SPACE)
+    looking.wait("maskconMap.canvas.dataset.drawn === '240'")
     assert looking.errors() == []
 
 

@@ -92,9 +92,9 @@ def _move(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
                 f"a new group was asked for of pictures of {len(classes)} coarse classes "
                 f"({names}): give pictures of one"
             )
-        return _new(state, rows, int(classes[0]), f"{_counted(rows)} became a new group")
+        return new_group(state, rows, int(classes[0]), f"{counted(rows)} became a new group")
     group = _group(state, body["group"])
-    where = f"{_counted(rows)} moved to {_called(group)}"
+    where = f"{counted(rows)} moved to {called(group)}"
     return {"pictures": rows, "to": list(group.place), "group": group.id, "words": where}
 
 
@@ -117,7 +117,7 @@ def _merge(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
         "groups": [group.id for group in groups],
         "pictures": np.concatenate([group.rows for group in others]).tolist(),
         "to": list(into.place),
-        "words": f"{', '.join(map(_called, others))} merged into {_called(into)}",
+        "words": f"{', '.join(map(called, others))} merged into {called(into)}",
     }
 
 
@@ -129,8 +129,8 @@ def _split(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
             f"{group.id} cannot be split: nothing tells its {len(group.rows)} pictures apart; move "
             "some of them to a new group"
         )
-    words = f"{_called(group)} split: {_counted(part)} became a new group"
-    return {"group": group.id, **_new(state, part, group.coarse, words)}
+    words = f"{called(group)} split: {counted(part)} became a new group"
+    return {"group": group.id, **new_group(state, part, group.coarse, words)}
 
 
 def parted(state: State, group: Group) -> list[int] | None:
@@ -167,14 +167,14 @@ def _outlier(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
     rows, on = _rows(state, "pictures", body["pictures"]), body["on"]
     if not isinstance(on, bool):
         raise InputError(f"on is {on!r}: expected true or false")
-    words = f"{_counted(rows)} {'marked as outliers' if on else 'marked as no outliers'}"
+    words = f"{counted(rows)} {'marked as outliers' if on else 'marked as no outliers'}"
     return {"pictures": rows, "on": on, "words": words}
 
 
 def _coarse(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
     rows, wanted = _rows(state, "pictures", body["pictures"]), body["coarse"]
     c = _class(state, wanted)
-    words = f"{_counted(rows)} given the coarse label {wanted}"
+    words = f"{counted(rows)} given the coarse label {wanted}"
     return {"pictures": rows, "coarse": c, "beside": _nearest(state, rows, c), "words": words}
 
 
@@ -204,7 +204,7 @@ def _granularity(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
     return {"coarse": label, "value": value, "words": words}
 
 
-def _new(state: State, rows: Sequence[int], c: int, words: str) -> dict[str, Any]:
+def new_group(state: State, rows: Sequence[int], c: int, words: str) -> dict[str, Any]:
     """The content of an edit that makes a group."""
     number = last_numbers(state.numbers).get(c, 0) + 1
     made = {"coarse": c, "number": number}
@@ -245,11 +245,13 @@ def _coarse_name(state: State, c: int) -> str:
     return state.ground.names[state.ground.grown[c].label]
 
 
-def _called(group: Group) -> str:
+def called(group: Group) -> str:
+    """A group's name and number for people."""
     return f"{group.name} ({group.id})" if group.name else group.id
 
 
-def _counted(rows: Sequence[int]) -> str:
+def counted(rows: Sequence[int]) -> str:
+    """How many pictures these are, in words."""
     return "1 picture" if len(rows) == 1 else f"{len(rows):,} pictures"
 
 

@@ -97,6 +97,11 @@ def _whole(work: Workplace) -> list[Operation]:
     return [
         _get("/api/project", "what the project is of", lambda asked: project(work)),
         _bytes_of("/api/map", "x and y of each picture: float32, little-endian", lambda: work.map),
+        _get(
+            "/api/names",
+            "what each picture is called",
+            lambda asked: {"names": work.photos.names},
+        ),
         _get("/api/groups", "the groups as they are now", lambda asked: groups(work)),
         _bytes_of(
             "/api/members",

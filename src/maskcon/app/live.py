@@ -1,7 +1,7 @@
 """A project that is open: its groups now, and every change to them, on the disk first."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,16 @@ class Live:
             if edit is None:
                 raise InputError(f"there is no edit {number} that counts: look at the history")
             return self._about(UNDO, edit)
+
+    def arrange(self, moves: Sequence[Mapping[str, Any]]) -> None:
+        """Make the moves of pictures that came later, those that were never made before."""
+        if self.read_only:
+            return
+        with self._lock:
+            said = {row for line in self.edits.lines for row in line.content.get("pictures", ())}
+            for move in moves:
+                if not said.intersection(move["pictures"]):
+                    self._append("move", move)
 
     def _about(self, kind: str, edit: Edit) -> Edit:
         self._refuse()

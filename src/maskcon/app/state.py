@@ -36,6 +36,8 @@ class Ground:
         grown: the trees of the coarse classes.
         generation: 0 for the first trees; those after learning have a number of their own.
         votes: label that most of the nearest others of each picture have, and how many [N], [N].
+        moves: contents of edits that move pictures which came later, so that they lie where
+            they were placed (`maskcon.app.arrivals`).
     """
 
     x: np.ndarray
@@ -44,6 +46,7 @@ class Ground:
     grown: Sequence[Grown]
     generation: int
     votes: tuple[np.ndarray, np.ndarray]
+    moves: Sequence[Mapping[str, Any]] = ()
 
     def __len__(self) -> int:
         return len(self.x)

@@ -13,7 +13,7 @@ import numpy as np
 from starlette.responses import Response
 
 from maskcon.app.operations import Asked, Operation, Refused, Schema
-from maskcon.data.pictures import Files, content_hash
+from maskcon.data.pictures import Files, Joined, Pictures, content_hash
 from maskcon.data.thumbnails import thumbnail
 from maskcon.errors import InputError
 from maskcon.search.index import Index
@@ -31,13 +31,21 @@ class Photos:
 
     No name that a client sends is ever opened: the files are those of the index.
 
+    Args:
+        index: of them.
+        there: where those that are no files of their own are found, by their names; the others
+            are shown as the index keeps them.
+
     Attributes:
         names: what each is called: its path below the folder that all of them are in.
     """
 
-    def __init__(self, index: Index):
+    def __init__(self, index: Index, there: Pictures | None = None):
         paths = index.rows["path"].to_pylist()
         self.files, self.names = Files(paths), below(paths)
+        self._there = Joined([]) if there is None else there
+        place = {self._there.name(row): row for row in range(len(self._there))}
+        self._place = {r: place[n] for r, n in enumerate(paths) if n in place and not _is_file(n)}
         self._digests, self._small = index.rows["digest"], index.rows["thumbnail"]
         self._states: dict[tuple[int, int, int], str] = {}
         self._made: OrderedDict[tuple[int, int, int, int], bytes] = OrderedDict()
@@ -60,12 +68,12 @@ class Photos:
     def state(self, row: int) -> str:
         """Whether a picture is "here", "missing", or "changed" since it was put into the index.
 
-        One that lies in a table is as the index knows it. A picture of which it is not known yet is
-        decoded; ask in a thread.
+        One that lies in a table that cannot be seen is as the index knows it. A picture of which
+        it is not known yet is decoded; ask in a thread.
         """
         stamp = self._stamp(row)
         if stamp is None:
-            return MISSING if self._is_file(row) else HERE
+            return MISSING if _is_file(self.files.paths[row]) else HERE
         if (row, *stamp) not in self._states:
             with contextlib.suppress(InputError):
                 self._look(row, stamp)
@@ -92,7 +100,7 @@ class Photos:
     def _jpeg(self, row: int, side: int) -> tuple[bytes, str]:
         kept, stamp = self._small[row].as_py(), self._stamp(row)
         if stamp is None:
-            if kept is None or self._is_file(row):
+            if kept is None or _is_file(self.files.paths[row]):
                 raise Refused(404, f"the file of picture {row}, {self.names[row]}, is not there")
             return kept, HERE
         key = (row, side, *stamp)
@@ -105,6 +113,8 @@ class Photos:
         try:
             picture = self._look(row, stamp)
         except InputError as error:
+            if kept is not None and row in self._place:
+                return kept, CHANGED
             raise Refused(404, f"picture {row}, {self.names[row]}: {error}") from error
         made = thumbnail(picture, side)
         self._keep(key, made)
@@ -118,7 +128,8 @@ class Photos:
         """
         before = self._digests[row].as_py()
         try:
-            picture = self.files.decode(row)
+            place = self._place.get(row)
+            picture = self.files.decode(row) if place is None else self._there.decode(place)
         except InputError:
             self._states[row, *stamp] = CHANGED
             raise
@@ -134,17 +145,20 @@ class Photos:
             while self._bytes > KEPT:
                 self._bytes -= len(self._made.popitem(last=False)[1])
 
-    def _is_file(self, row: int) -> bool:
-        """Whether a row's name is a path, and not a place in a table."""
-        return Path(self.files.paths[row]).is_absolute()
-
     def _stamp(self, row: int) -> tuple[int, int] | None:
-        """Size and time of a file; None where there is none."""
+        """Size and time of a file; None where there is none; 0 of what lies in a table."""
+        if row in self._place:
+            return 0, 0
         try:
             now = Path(self.files.paths[row]).stat()
         except (OSError, ValueError):
             return None
         return now.st_size, now.st_mtime_ns
+
+
+def _is_file(name: str) -> bool:
+    """Whether the name of a picture is a path, and not a place in a table."""
+    return Path(name).is_absolute()
 
 
 def below(paths: Sequence[str]) -> list[str]:

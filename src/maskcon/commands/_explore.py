@@ -83,6 +83,7 @@ def explore(
     """
     try:
         from maskcon.app.workplace import Workplace
+        from maskcon.commands.following import follow, look
     except ImportError as error:
         raise InputError(
             f"explore needs Starlette and uvicorn, which cannot be imported ({error}): pip install "
@@ -96,13 +97,18 @@ def explore(
         stack.enter_context(projects.held(folder, read_only=read_only))
         facts = _facts(folder, given, options, read_only)
         here = Generation(folder, facts.generation)
-        if not here.whole:
+        there_before = here.whole
+        if not there_before:
             if read_only:
                 raise InputError(
                     f"{folder} has no groups yet, and --read-only makes none: leave it out once"
                 )
             _make(here, facts, progress)
-        work = Workplace(folder, facts, progress, read_only=read_only)
+        now = look(here, facts, progress)
+        if now is not None and there_before:
+            follow(here, facts, now, progress, read_only=read_only)
+        pictures = None if now is None else now.pictures
+        work = Workplace(folder, facts, progress, pictures, read_only=read_only)
         stack.callback(work.close)
         state = work.live.state
         counts = (len(state.ground), len(state.ground.grown), len(state.groups))

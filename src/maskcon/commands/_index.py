@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from maskcon import __version__
 from maskcon.commands._embed import all_readable
-from maskcon.commands.labelled import labelled
+from maskcon.commands.labelled import Labelled, labelled
 from maskcon.commands.sources import resolved
 from maskcon.config import reading
 from maskcon.data import Found, confine
@@ -293,6 +293,24 @@ def _entries(
             )
     given = labelled(data, Path(about.run), split, options, progress)
     check_apart([file], given.inputs)
+    return entries_of(encoder, given, side, batch_size, progress)
+
+
+def entries_of(
+    encoder: Encoder, given: Labelled, side: int, batch_size: int, progress: Progress
+) -> Entries:
+    """The vectors and rows of pictures, embedded now.
+
+    Args:
+        encoder: that embeds.
+        given: the pictures and their labels.
+        side: of thumbnails in pixels; 0 for none.
+        batch_size: pictures that go through the network together.
+        progress: told how it goes.
+
+    Raises:
+        InputError: none can be read, or some cannot and it was not said to go on without.
+    """
     seen = Seen(given.pictures, side)
     made = encoder.embed_readable(
         seen, batch_size=batch_size, progress=progress, workers=given.config.workers

@@ -208,7 +208,7 @@ def _check_numbers(
 
 def _whole(grown: Grown, asked: bool) -> bool:
     """Whether a class is too small to be divided by what nobody has said."""
-    return len(grown.rows) < FEWEST and not asked
+    return grown.tree.leaves < FEWEST and not asked  # what comes later cuts no class
 
 
 def _asked_for(x: np.ndarray, found: Number, given: int | None, seeds: np.ndarray) -> Number:

@@ -116,8 +116,8 @@ class Grown:
     Attributes:
         label: of the coarse class.
         rows: of its images, int64 [n].
-        leaf: place in the tree of each image, int64 [n]: its own, or that of the nearest image
-            of the tree, where the class has more than `LARGEST`.
+        leaf: place in the tree of each image, int64 [n]: its own, or that of an image of the
+            tree that it is near, where the class has more than `LARGEST` or it came later.
         tree: of the class.
         images: row of each leaf of the tree.
     """
@@ -168,16 +168,32 @@ def grow(
     when = np.full(len(x), np.nan) if taken is None else taken
     for i, rows in enumerate(classes, 1):
         say(f"trees of coarse classes: {i} of {len(classes)}, {len(rows):,} images")
-        leaf, chosen = np.arange(len(rows)), np.arange(len(rows))
-        if len(rows) > LARGEST:
-            random = np.random.default_rng(seed)
-            chosen = np.sort(random.choice(len(rows), LARGEST, replace=False))
-            for part in np.array_split(leaf, -(-len(rows) // 1000)):
-                leaf[part] = (x[rows[part]] @ x[rows[chosen]].T).argmax(1)
-            leaf[chosen] = np.arange(LARGEST)
-        tree = tree_of(x[rows[chosen]], scale, when[rows[chosen]])
-        grown.append(Grown(int(coarse[int(rows[0])]), rows, leaf, tree, rows[chosen]))
+        grown.append(grow_one(x, int(coarse[int(rows[0])]), rows, scale, when, seed))
     return grown
+
+
+def grow_one(
+    x: np.ndarray, label: int, rows: np.ndarray, scale: float, taken: np.ndarray, seed: int = 0
+) -> Grown:
+    """The tree of one coarse class.
+
+    Args:
+        x: float32 [N, F] of unit length, of all images.
+        label: of the class.
+        rows: of its images, int64 [n].
+        scale: as `tree_of` takes it.
+        taken: when each of all images was taken, as `grow` takes it [N].
+        seed: likewise.
+    """
+    leaf, chosen = np.arange(len(rows)), np.arange(len(rows))
+    if len(rows) > LARGEST:
+        random = np.random.default_rng(seed)
+        chosen = np.sort(random.choice(len(rows), LARGEST, replace=False))
+        for part in np.array_split(leaf, -(-len(rows) // 1000)):
+            leaf[part] = (x[rows[part]] @ x[rows[chosen]].T).argmax(1)
+        leaf[chosen] = np.arange(LARGEST)
+    tree = tree_of(x[rows[chosen]], scale, taken[rows[chosen]])
+    return Grown(label, rows, leaf, tree, rows[chosen])
 
 
 def between_classes(x: np.ndarray, classes: Sequence[np.ndarray]) -> float:

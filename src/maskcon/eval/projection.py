@@ -60,7 +60,7 @@ def _tsne(x: np.ndarray, seed: int, random: np.random.Generator) -> np.ndarray:
     spots = tsne.fit_transform(landmarks.astype(np.float32))
     placed = np.empty((len(x), 2))
     placed[chosen] = spots
-    placed[others] = _beside(x[others], x[chosen], spots, random)
+    placed[others] = beside(x[others], x[chosen], spots, random)
     return placed
 
 
@@ -96,13 +96,19 @@ def components(x: np.ndarray, count: int) -> np.ndarray:
     return np.pad(found, ((0, 0), (0, count - found.shape[1])))
 
 
-def _beside(
+def beside(
     x: np.ndarray, landmarks: np.ndarray, spots: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
     """Places of other rows, among the landmarks that they are most similar to.
 
     The mean of the nearest five, but only of those that lie near the nearest one: a mean over
     two islands would be in the sea. A little scatter keeps points from lying on each other.
+
+    Args:
+        x: float32 [n, F] of unit length.
+        landmarks: likewise [m, F], more than `NEIGHBOURS`.
+        spots: where they lie [m, 2].
+        random: draws the scatter.
     """
     from sklearn.neighbors import NearestNeighbors
 

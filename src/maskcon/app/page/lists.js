@@ -6,7 +6,9 @@ import { markOutlier, relabel } from "./actions.js";
 import { follow } from "./keyed.js";
 import { attempt, groupOf, on, pick, plural, state, titleOf } from "./store.js";
 import { Tiles } from "./tiles.js";
+import { matching, typed } from "./words.js";
 
+const NONE = "No picture of the list has these words.";
 const AT_ONCE = 100; // rows; more are a button away
 const strips = new WeakMap();
 
@@ -61,9 +63,11 @@ function outlierWords(made, { picture, reason }) {
 
 function paintOutliers() {
   outlierList ??= new Long(byId("outlier-list"), outlierRow, outlierWords);
-  const items = [...state.outliers.values()].map((one) => ({ ...one, key: `${one.picture} ${one.nearer ?? ""}` }));
+  const has = matching("outlier-words");
+  const found = [...state.outliers.values()].filter(({ picture }) => has(picture));
+  const items = found.map((one) => ({ ...one, key: `${one.picture} ${one.nearer ?? ""}` }));
   outlierList.set(items);
-  if (!items.length) byId("outlier-list").append(nothing("No picture stands out."));
+  if (!items.length) byId("outlier-list").append(nothing(state.outliers.size ? NONE : "No picture stands out."));
 }
 
 const nothing = (words) => element("li", { className: "done", textContent: words });
@@ -86,13 +90,17 @@ let sets = [];
 
 function paintDuplicates() {
   duplicateList ??= new Long(byId("duplicate-list"), duplicateRow, duplicateWords);
-  duplicateList.set(sets.map((ids) => ({ ids, key: ids.join(" ") })));
-  if (!sets.length) byId("duplicate-list").append(nothing("No two pictures are nearly the same."));
+  const has = matching("duplicate-words");
+  const found = sets.filter((ids) => ids.some(has));
+  duplicateList.set(found.map((ids) => ({ ids, key: ids.join(" ") })));
+  if (found.length) return;
+  byId("duplicate-list").append(nothing(sets.length ? NONE : "No two pictures are nearly the same."));
 }
 
 export const outliersView = {
   start() {
     on("groups", () => { if (!byId("view-outliers").hidden) paintOutliers(); });
+    typed("outlier-words", paintOutliers);
   },
   show: paintOutliers,
 };
@@ -100,6 +108,7 @@ export const outliersView = {
 export const duplicatesView = {
   start() {
     on("groups", () => { if (!byId("view-duplicates").hidden) paintDuplicates(); });
+    typed("duplicate-words", paintDuplicates);
   },
   async show() {
     const answer = await attempt(() => get("duplicates"));

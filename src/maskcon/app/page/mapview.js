@@ -7,6 +7,7 @@ import {
   attempt, groupOf, isNamed, on, pick, plural, state, titleOf, toggle, unpick,
 } from "./store.js";
 import { described, factsOf, openViewer } from "./viewer.js";
+import { matching, typed } from "./words.js";
 
 const SIDE = 65535; // of the map's plane, as PlaceMap has it
 const KEPT = 4000; // small pictures
@@ -219,15 +220,14 @@ function recolour() {
 
 /** Which pictures are shown: those that pass all filters at once. */
 function filter() {
-  const words = byId("words").value.trim().toLowerCase();
+  const has = matching("words");
   const only = byId("only").value;
   const passes = state.groups.map((group) => !off.has(group.coarse) &&
-    (only !== "unnamed" || !isNamed(group)) &&
-    (!words || `${titleOf(group)}\n${group.id}\n${group.coarse}`.toLowerCase().includes(words)));
+    (only !== "unnamed" || !isNamed(group)));
   let count = 0;
   for (let i = 0; i < map.x.length; i++) {
     const group = state.members[i];
-    const shown = (group < 0 ? !words && only !== "unnamed" : passes[group]) &&
+    const shown = (group < 0 ? only !== "unnamed" : passes[group]) && has(i) &&
       (only !== "outliers" || state.outliers.has(i)) && (only !== "picked" || state.picked.has(i));
     map.shown[i] = shown ? 1 : 0;
     count += shown;
@@ -330,7 +330,7 @@ async function start() {
     ["pick-shown", () => pick(Array.from(map.shown.keys()).filter((i) => map.shown[i]))],
     ["all", () => choices(false)], ["none", () => choices(true)],
   ]) byId(id).addEventListener("click", act);
-  byId("words").addEventListener("input", filter);
+  typed("words", filter);
   byId("only").addEventListener("change", filter);
   byId("colour").addEventListener("change", recolour);
   byId("written").addEventListener("change", () => map.queue());

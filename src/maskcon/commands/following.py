@@ -1,0 +1,109 @@
+"""Pictures that were added to the data of a project since, removed or changed: told, and added."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from maskcon.app.project import Facts, Generation
+from maskcon.app.thumbnails import CHANGED, Photos
+from maskcon.app.workplace import opened
+from maskcon.commands._index import entries_of
+from maskcon.commands.labelled import Labelled, labelled
+from maskcon.data.scan import each
+from maskcon.data.table import ALL
+from maskcon.data.thumbnails import SIDE
+from maskcon.encoder import BATCH, Encoder
+from maskcon.errors import InputError
+from maskcon.runtime.progress import Progress, Silent
+from maskcon.search import file as index_file
+from maskcon.search.index import Index, kind_for_many
+from maskcon.vectors.store import Store
+
+
+def look(here: Generation, facts: Facts, progress: Progress) -> Labelled | None:
+    """The pictures of a project's data as they are now; None where they cannot be seen."""
+    progress.update(f"looking for the pictures of {facts.data}")
+    options = {**facts.options, "skip_unreadable": True}
+    try:
+        return labelled(facts.data, here.run, "all", options, Silent())
+    except InputError as error:
+        progress.note(f"the project is shown as it was, since its pictures cannot be seen: {error}")
+        return None
+
+
+def follow(
+    here: Generation, facts: Facts, there: Labelled, progress: Progress, *, read_only: bool
+) -> None:
+    """Say what pictures were added, removed and changed since, and put those added into the index.
+
+    Their places in it come after all others, so that each keeps its number.
+    """
+    index, paths = opened(here, progress), there.columns["paths"]
+    assert paths is not None
+    known = index.rows["path"].to_pylist()
+    added = np.flatnonzero(~np.isin(paths.astype(str), known))
+    gone = len({*known} - {*paths.tolist()})
+    changed = _changed(index, here.index.stat().st_mtime, there.config.readers, progress)
+    counts = ((len(added), "added"), (gone, "removed"), (changed, "changed"))
+    said = [f"{count:,} {_were(count)} {what}" for count, what in counts if count]
+    if said:
+        progress.note(f"of the pictures of {facts.name}, {', '.join(said)} since")
+    if not len(added):
+        return
+    if read_only:
+        progress.note("those that were added are not shown: leave out --read-only once")
+        return
+    try:
+        _add(here, index, there.take(added), progress)
+    except InputError as error:
+        progress.note(f"those that were added are left out: {error}")
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _changed(index: Index, since: float, threads: int, progress: Progress) -> int:
+    """How many pictures are others than they were; of files that were not touched, none."""
+    photos = Photos(index)
+    touched = [row for row, path in enumerate(photos.files.paths) if _touched(path) > since]
+
+    def look(place: int) -> str:
+        return photos.state(touched[place])
+
+    seen = each(look, len(touched), threads, progress, "looking at pictures that may be others")
+    found = sum(state == CHANGED for _, state in seen)
+    photos.close()
+    return found
+
+
+def _touched(path: str) -> float:
+    """When a file was written or put in its place, in seconds; 0 where there is none."""
+    try:
+        now = Path(path).stat()
+    except (OSError, ValueError):
+        return 0.0
+    return max(now.st_mtime, now.st_ctime)
+
+
+def _add(here: Generation, index: Index, given: Labelled, progress: Progress) -> None:
+    """Put pictures into the index of a project.
+
+    Raises:
+        InputError: they have no coarse labels, and the others have; or none can be read.
+    """
+    own = {*index.rows["coarse"].to_pylist()}
+    if own <= {None, ALL}:
+        same = np.full(len(given.pictures), next(iter(own)), object)
+        given = replace(given, columns={**given.columns, "coarse": same})
+    elif given.columns["coarse"] is None:
+        raise InputError("they have no coarse labels, and the others have: put them into a folder")
+    encoder = Encoder.load(here.run, store=Store())
+    vectors, rows, skipped = entries_of(encoder, given, SIDE, BATCH, progress)
+    for name, _ in skipped:
+        progress.note(f"left out: {name}")
+    kind = kind_for_many(len(index) + len(rows))
+    index_file.write(
+        replace(index, about=replace(index.about, kind=kind)).add(vectors, rows), here.index
+    )

@@ -1,0 +1,249 @@
+"""Pictures that came later: beside `placed` in plain loops, and beside all of them at once."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskcon.app import project
+from maskcon.app.arrivals import taken_in
+from maskcon.app.ground import ground_of, map_of
+from maskcon.commands import index as make_index
+from maskcon.commands.following import follow, look
+from maskcon.discover.placing import limits
+from maskcon.discover.tree import grow
+from maskcon.runtime.progress import Silent
+from maskcon.search import file as index_file
+from maskcon.search.index import About, Index, table
+from tests.app.arrivals_worker import STAGES, arrive
+from tests.app.places import a_project, work_of
+from tests.app.test_state import GROUND, NAMES, Log
+from tests.conftest import Told, begun
+
+FIRST = 100  # rows of GROUND that are there before
+
+
+def index_of(x, coarse):
+    """An index of vectors and their labels in words; its pictures are not there."""
+    nothing = [None] * len(x)
+    paths = [f"/none/{row}.jpg" for row in range(len(x))]
+    about = About("identity", "run", 16, "0")
+    return Index.of(about, x, table(paths, coarse, nothing, nothing, nothing))
+
+
+def words_of(label):
+    return [NAMES[one] for one in label]
+
+
+def before(tmp_path):
+    """A project of the first pictures, and what was said of them."""
+    index = index_of(GROUND.x[:FIRST], words_of(GROUND.coarse[:FIRST]))
+    log = Log(ground_of(index, 0, tmp_path / "ground.npz", Silent()))
+    log.add(kind="granularity", coarse="cats", value=3)
+    log.add(kind="granularity", coarse="dogs", value=3)
+    groups = [group for group in log.state.groups if len(group.rows) > 3]
+    log.add(kind="name", group=groups[0].id, name="Wren")
+    cats = [g for g in log.state.groups if g.id.startswith("cats")]
+    log.add(kind="move", pictures=cats[0].rows.tolist(), group=None)  # the whole of a group
+    dogs = [g for g in log.state.groups if g.id.startswith("dogs")]
+    log.add(kind="merge", groups=[dogs[0].id, dogs[1].id])
+    return log
+
+
+def later(log, x, coarse):
+    """The log with more pictures in its ground, whose moves are made."""
+    log.ground = taken_in(log.state, index_of(x, coarse), Silent())
+    for move in log.ground.moves:
+        log.put("move", move)
+    log.state = log.fold()
+    return log
+
+
+def nearest_group(state, x, row, c):
+    """The group of a class that a picture is nearest to; None where it is far from all."""
+    members, found = state.ground.x[:FIRST], []
+    for at, group in enumerate(state.groups):
+        if group.coarse == c:
+            rows = group.rows[group.rows < FIRST]
+            alike = sorted((float(x[row] @ members[one]) for one in rows), reverse=True)
+            k = max(1, min(10, len(rows) - 1))
+            found.append((1 - sum(alike[:k]) / k, at))
+    distance, at = min(found)
+    limit = limits(members, state.group[:FIRST])[at]
+    return state.groups[at].id if distance <= limit else None
+
+
+def test_each_is_in_the_group_that_it_is_nearest_to_and_all_that_was_said_holds(tmp_path):
+    log = before(tmp_path)
+    was = log.state
+    random = np.random.default_rng(1)
+    strange = random.normal(size=(4, 12)).astype(np.float32)
+    strange /= np.linalg.norm(strange, axis=1, keepdims=True)
+    x = np.concatenate([GROUND.x, strange])
+    label = np.concatenate([GROUND.coarse, [0, 0, 1, 2]])
+    expected = {row: nearest_group(was, x, row, int(label[row])) for row in range(FIRST, len(x))}
+    later(log, x, words_of(label))
+    now = log.state
+    for row in range(FIRST):
+        old, new = was.groups[was.group[row]], now.groups[now.group[row]]
+        assert (old.id, old.name) == (new.id, new.name)
+    new_ones = [g for g in now.groups if g.id not in was.by_id]
+    for row, group in expected.items():
+        found = now.groups[now.group[row]]
+        if group is None:
+            assert found in new_ones
+            assert found.coarse == label[row]
+        else:
+            assert found.id == group
+    far = sorted(row for row, group in expected.items() if group is None)
+    assert far
+    assert sorted(np.concatenate([g.rows for g in new_ones]).tolist()) == far
+    assert len({group.coarse for group in new_ones}) == len(new_ones)
+    assert len(set(expected.values())) > 3
+    for edit in [line for line in log.lines if "made" in line.content and line.id > 5]:
+        log.undo(edit)  # as any move is taken back: each lies beside the nearest of its class
+    assert {g.id for g in log.state.groups} == {g.id for g in was.groups}
+
+
+def test_copies_are_where_they_would_be_had_they_always_been_there(tmp_path):
+    index = index_of(GROUND.x, words_of(GROUND.coarse))
+    log = Log(ground_of(index, 0, tmp_path / "ground.npz", Silent()))
+    typical = [int(group.place[1]) for group in log.state.groups]
+    x = np.concatenate([GROUND.x, GROUND.x[typical]])
+    label = np.concatenate([GROUND.coarse, GROUND.coarse[typical]])
+    later(log, x, words_of(label))
+    at_once = ground_of(index_of(x, words_of(label)), 0, tmp_path / "all.npz", Silent())
+    for place, row in enumerate(typical):
+        copy = len(GROUND.x) + place
+        for state in (log.state, Log(at_once).state):
+            assert state.group[copy] == state.group[row]
+    votes = zip(log.ground.votes, at_once.votes, strict=True)
+    assert all(np.array_equal(one, other) for one, other in votes)
+    assert not log.ground.moves
+
+
+def test_a_class_that_was_not_there_gets_a_tree_and_the_others_keep_their_numbers(tmp_path):
+    log = before(tmp_path)
+    was = {group.id: group.rows.tolist() for group in log.state.groups}
+    random = np.random.default_rng(2)
+    eels = (random.normal(size=(20, 12)) + 9 * np.eye(12)[11]).astype(np.float32)
+    eels /= np.linalg.norm(eels, axis=1, keepdims=True)
+    x = np.concatenate([GROUND.x[:FIRST], eels])
+    later(log, x, [*words_of(GROUND.coarse[:FIRST]), *["antlers"] * 20])
+    assert log.ground.names == (*NAMES, "antlers")
+    now = {group.id: group.rows.tolist() for group in log.state.groups}
+    assert {name: rows for name, rows in now.items() if name in was} == was
+    fresh = [rows for name, rows in now.items() if name not in was]
+    assert sorted(np.concatenate(fresh).tolist()) == list(range(FIRST, FIRST + 20))
+    alone = grow(torch.from_numpy(x), torch.from_numpy(log.ground.coarse))[3]
+    assert np.array_equal(log.ground.grown[3].tree.merges, alone.tree.merges)
+
+
+def test_the_map_stays_where_it_was(tmp_path):
+    path = tmp_path / "map.f32"
+    old = map_of(index_of(GROUND.x[:FIRST], words_of(GROUND.coarse[:FIRST])), path, Silent())
+    index = index_of(GROUND.x, words_of(GROUND.coarse))
+    new = map_of(index, path, Silent())
+    assert new[: len(old)] == old
+    spots = np.frombuffer(new, "<f4").reshape(-1, 2)
+    assert spots.shape == (len(GROUND.x), 2)
+    assert ((spots >= 0) & (spots <= 1)).all()
+    assert map_of(index, path, Silent()) == new
+    path.write_bytes(new[:-3])  # which is no map
+    assert len(map_of(index, path, Silent())) == len(new)
+
+
+def opened(folder):
+    facts, told = project.read(folder), Told()
+    here = project.Generation(folder, facts.generation)
+    follow(here, facts, look(here, facts, told), told, read_only=False)
+    return work_of(folder), told
+
+
+def shape(work):
+    return [(g.id, g.name, g.rows.tolist()) for g in work.live.state.groups]
+
+
+def changed_folder(tmp_path):
+    """A project with edits, to whose folder pictures were added since, one removed, one changed."""
+    folder = a_project(tmp_path, train=48)
+    work = work_of(folder)
+    work.live.do({"kind": "name", "group": work.live.state.groups[0].id, "name": "Wren"})
+    first = work.live.state.groups[0].rows[:2].tolist()
+    work.live.do({"kind": "move", "pictures": first, "group": None})
+    work.close()
+    photos = tmp_path / "photos"
+    paths = sorted(photos.rglob("*.png"))
+    for number, path in enumerate(paths[:6]):
+        shutil.copy(path, path.with_name(f"later {number}.png"))
+    Image.new("RGB", (24, 24), (250, 40, 10)).save(paths[0].with_name("strange.png"))
+    (paths[0].parent / "broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (24, 24), (0, 90, 10)).save(paths[10])
+    paths[11].unlink()
+    return folder, paths
+
+
+def test_a_second_start_says_what_was_added_and_takes_it_in(tmp_path):
+    folder, paths = changed_folder(tmp_path)
+    facts = project.read(folder)
+    here = project.Generation(folder, 0)
+    was, _ = index_file.read(here.index)
+    stamp = here.index.stat().st_mtime_ns
+    told = Told()
+    follow(here, facts, look(here, facts, told), told, read_only=True)
+    assert told.notes[0].endswith("8 were added, 1 was removed, 1 was changed since")
+    assert "leave out --read-only" in told.notes[1]
+    assert here.index.stat().st_mtime_ns == stamp
+    before = work_of(folder)
+    groups = shape(before)
+    before.close()
+    work, told = opened(folder)
+    assert any(line.startswith("left out: ") and "broken.png" in line for line in told.notes)
+    index = work.index
+    assert index.rows.slice(0, 48).equals(was.rows)
+    np.testing.assert_array_equal(index.vectors[:48], was.vectors)
+    make_index(here.run, tmp_path / "photos", out=tmp_path / "all.index", skip_unreadable=True)
+    at_once, _ = index_file.read(tmp_path / "all.index")
+    place = {path: row for row, path in enumerate(at_once.rows["path"].to_pylist())}
+    for row, path in enumerate(index.rows["path"].to_pylist()):
+        if row >= 48:
+            expected = at_once.rows.slice(place[path], 1).to_pylist()
+            assert index.rows.slice(row, 1).to_pylist() == expected
+            np.testing.assert_allclose(
+                index.vectors[row], at_once.vectors[place[path]], rtol=0, atol=1e-5
+            )
+    assert len(index) == 48 + 7
+    for number, name, rows in shape(work):
+        known = [row for row in rows if row < 48]
+        assert (number, name, known) in groups or not known
+    names = index.rows["path"].to_pylist()
+    states = {row: work.photos.state(row) for row in range(len(index))}
+    assert states.pop(names.index(str(paths[10]))) == "changed"
+    assert states.pop(names.index(str(paths[11]))) == "missing"
+    assert set(states.values()) == {"here"}
+    assert len(work.map) == 8 * len(index)
+    found = shape(work), work.map
+    work.close()
+    again, told = opened(folder)
+    assert (shape(again), again.map) == found
+    assert [line for line in told.notes if "came later" in line] == []
+    again.close()
+
+
+@pytest.mark.heavy
+def test_killed_in_the_middle_it_goes_on_the_next_time(tmp_path):
+    (tmp_path / "first").mkdir()
+    folder, _ = changed_folder(tmp_path / "first")
+    copies = [shutil.copytree(folder, tmp_path / stage) for stage in STAGES]
+    work, _ = opened(folder)
+    expected = shape(work), work.map, work.live.revision
+    work.close()
+    for stage, copy in zip(STAGES, copies, strict=True):
+        process = begun(arrive, str(copy), stage)
+        process.join()
+        assert process.exitcode == -9
+        work, _ = opened(copy)
+        assert (shape(work), work.map, work.live.revision) == expected
+        work.close()
