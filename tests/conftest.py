@@ -108,6 +108,17 @@ def cifar100_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def grocery_folder() -> Path:
+    """Half of the Grocery Store Dataset, with its table grocery.csv, where $MASKCON_TEST_GROCERY
+    says it is.
+    """
+    folder = os.environ.get("MASKCON_TEST_GROCERY")
+    if not folder:
+        pytest.skip("set MASKCON_TEST_GROCERY to a folder with grocery.csv and its photographs")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
     """A run folder with an encoder that nobody trained; nothing may be written to it."""
     return untrained_run(tmp_path_factory.mktemp("runs") / "a", seed=0)

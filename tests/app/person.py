@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.conftest import wait
 
@@ -47,6 +48,13 @@ class Person:
 
     def api(self, path):
         script = "const [path, done] = arguments; fetch(path).then((r) => r.json()).then(done)"
+        return self.browser.execute_async_script(script, f"api/{path}")
+
+    def integers(self, path):
+        script = (
+            "const [path, done] = arguments; fetch(path).then((r) => r.arrayBuffer())"
+            ".then((bytes) => done([...new Int32Array(bytes)]))"
+        )
         return self.browser.execute_async_script(script, f"api/{path}")
 
     def go(self, place):
@@ -131,3 +139,26 @@ def move_some(person, group, name):
     (made,) = [one for one in person.api("groups")["groups"] if one["name"] == name]
     assert made["count"] == 2
     return made["id"], person.api(f"group?id={made['id']}")["pictures"]
+
+
+def name_group(person, group, name):
+    """Name one group in its own view."""
+    person.go(f"group={group}")
+    field = person.element("#group-head .name-field")
+    field.send_keys(name, person.keys.ENTER)
+    person.told(f"{group} is now “{name}”")
+
+
+def press(person, words):
+    """Press the one button of the view with these words."""
+    buttons = "[...document.querySelectorAll('main button')].filter((e) => e.checkVisibility())"
+    script = f"{buttons}.filter((e) => e.textContent.trim() === arguments[0])"
+    (button,) = person.wait(f"{script}.length === 1 && {script}", words)
+    button.click()
+
+
+def exported(person, title):
+    """Where a press of a button of the exports has put what it made."""
+    press(person, title)
+    person.wait(f"document.getElementById('exported').textContent.startsWith('{title}: /')")
+    return Path(person.text("exported").split(": ", 1)[1])

@@ -108,6 +108,7 @@ function updateClass(section, { name, groups }) {
     `${plural(count, "picture")} · ${plural(groups.length, "group")} · ${done} named`;
   paintGranularity(section.querySelector("select"), name);
   const tree = section.querySelector(".tree");
+  tree.hidden = groups.length < 2;
   if (tree.open) fillTree(tree, name);
   follow(section.querySelector(".cards"), groups, (group) => group.id, makeCard, updateCard);
 }

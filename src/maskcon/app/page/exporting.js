@@ -11,8 +11,8 @@ const KINDS = [
   ["label-studio", "Label Studio", "tasks with the groups as predictions"],
   ["cvat", "CVAT", "an archive with the groups as labels"],
   ["fiftyone", "FiftyOne", "a data set to import"],
-  ["encoder", "Encoder", "the network that tells them apart"],
-  ["report", "Report", "one HTML page about how good it is"],
+  ["encoder", "Encoder", "the network that tells the pictures apart, for maskcon.Encoder.load"],
+  ["report", "Report", "one HTML page about how good the network is"],
 ];
 
 export const exportView = {

@@ -7,6 +7,7 @@ import { attempt, isNamed, on, plural, refresh, say, state } from "./store.js";
 let timer = 0;
 let running = false; // when it was looked at last
 const RUNS = ["waiting", "running"];
+const STEPS = { train: "1 of 3, training", index: "2 of 3, looking at all pictures", group: "3 of 3, grouping" };
 
 function button(words, act, primary = false) {
   const made = element("button", { type: "button", className: primary ? "edits primary" : "edits", textContent: words });
@@ -57,7 +58,8 @@ async function paint() {
     const bar = box.querySelector("progress") ?? element("progress", { max: 1 });
     bar.value = job.fraction ?? 0;
     bar.setAttribute("aria-label", "Learning");
-    box.replaceChildren(bar, element("p", { textContent: job.words ?? job.step ?? "Learning…" }));
+    box.replaceChildren(bar, element("p", { textContent: `Step ${STEPS[job.step]}` }),
+      element("p", { className: "note", textContent: job.words }));
     timer = setTimeout(paint, 1000);
   } else if (job.state === "done") {
     box.replaceChildren(element("p", { textContent: job.words || "It has learned. Keep what it found?" }), beside(job.before, job.after),

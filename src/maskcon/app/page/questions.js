@@ -19,14 +19,16 @@ function paint({ question: next, answered, worth }) {
   question = next;
   const groups = state.groups.length;
   const change = before && groups !== before ? ` (${groups > before ? "+" : "−"}${Math.abs(groups - before)})` : "";
-  const left = next ? `about ${plural(worth, "more answer is", "more answers are")} worth giving` : "nothing more is worth asking";
-  byId("asking").textContent =
-    `${plural(answered, "answer")} so far · ${left} · ${plural(groups, "group")} now${change}`;
-  for (const button of document.querySelectorAll("[data-say]")) button.disabled = !next;
+  const left = next ? ` · about ${plural(worth, "more answer is", "more answers are")} worth giving` : "";
+  byId("asking").textContent = `${plural(answered, "answer")} so far${left} · ${plural(groups, "group")} now${change}`;
+  byId("verdicts").hidden = !next;
+  byId("answers").hidden = !answered;
   const box = byId("question");
   if (!next) {
-    box.replaceChildren(element("p", { className: "done", textContent: answered
-      ? "All that matters is answered. Name the groups, or let it learn." : "There is nothing to ask about these pictures." }));
+    box.replaceChildren(element("p", { className: "done" },
+      answered ? "All that matters is answered. " : "There is nothing to ask about these pictures. ",
+      element("a", { href: "#groups", textContent: "Name the groups" }), ", or ",
+      element("a", { href: "#learn", textContent: "let it learn" }), "."));
     return;
   }
   const progress = element("progress", { max: Math.max(1, answered + worth), value: answered });
