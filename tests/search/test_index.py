@@ -20,8 +20,8 @@ from maskcon.cli import cli
 from maskcon.data import from_arrays
 from maskcon.errors import InputError
 from maskcon.search import file as index_file
+from maskcon.search import first_look, ivf, sheet
 from maskcon.search import index as indices
-from maskcon.search import ivf, sheet
 from maskcon.search.index import About, Index, table
 from maskcon.vectors import file as embeddings
 from tests.conftest import Outline, untrained_run
@@ -536,3 +536,39 @@ def test_help_does_not_wait_for_torch():
 def test_the_identity_is_read_from_any_file(run, photos, tmp_path):
     assert embeddings.identity(tmp_path / "none.csv") is None
     assert embeddings.identity(photos / "c0" / "0.png") is None
+
+
+@pytest.mark.parametrize(
+    "spread", [0.7, 0.003]
+)  # some hundred apart; many as near as half can tell
+def test_one_query_after_another_is_exact(spread, monkeypatch):
+    """After a first look in half precision the nearest are those of float64, in their order."""
+    monkeypatch.setattr(first_look, "LEAST", 0)
+    random = torch.Generator().manual_seed(0)
+    means = torch.randn(40, 48, generator=random)[torch.arange(4000) % 40]
+    noise = torch.randn(4000, 48, generator=random)
+    vectors = torch.nn.functional.normalize(means + spread * noise, dim=1).numpy()
+    index = Index(About("e", "r", 8, "0"), vectors, rows_of(4000))
+    for query in (0, 1, 7, 3999):
+        without = np.array([query, (query + 40) % 4000])
+        found = index.search(vectors[query][None], 5, [without])
+        scores = vectors.astype(np.float64) @ vectors[query]
+        scores[without] = -np.inf
+        expected = np.sort(scores)[::-1][:5]
+        np.testing.assert_allclose(found.scores[0], expected, atol=1e-6)
+        np.testing.assert_allclose(scores[found.ids[0]], expected, atol=1e-6)
+    looked = index._look.among(vectors, vectors[0], 7)
+    assert (looked is None) == (spread < 0.01)  # too many to be worth a second look
+    changed = index.remove(["p0"])[0]
+    assert changed._look is not index._look
+    broken = vectors.copy()
+    broken[17] = np.nan
+    index = Index(About("e", "r", 8, "0"), broken, rows_of(4000))
+    for _ in range(2):
+        with pytest.raises(InputError, match="not finite"):
+            index.search(vectors[:1], 5)
+
+
+def rows_of(count: int):
+    """So many rows of an index, p0, p1, ..."""
+    return table([f"p{row}" for row in range(count)], *[[None] * count] * 4)

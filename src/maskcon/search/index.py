@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import torch
 
 from maskcon.errors import InputError
 from maskcon.eval.retrieval import ELEMENTS, Retrieval
+from maskcon.search.first_look import FirstLook
 from maskcon.search.ivf import Lists, installed
 
 KINDS = ("auto", "exact", "ivf")
@@ -96,6 +97,7 @@ class Index:
     rows: pa.Table
     lists: Lists | None = None
     anew: bool = False
+    _look: FirstLook = field(default_factory=FirstLook, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, about: About, vectors: np.ndarray, rows: pa.Table) -> "Index":
@@ -215,9 +217,21 @@ class Index:
             left_out = without[start : start + QUERIES]
             if self.lists is not None:
                 found.append(_through(self.lists, self.vectors, some, k, left_out))
+            elif len(some) == 1:
+                found.append(self._of_one(some, k, left_out[0]))
             else:
                 found.append(_exact(self.vectors, some, k, left_out))
         return Retrieval(torch.cat([f.ids for f in found]), torch.cat([f.scores for f in found]))
+
+    def _of_one(self, query: np.ndarray, k: int, without: np.ndarray) -> Retrieval:
+        """As `_exact`, of one query [1, F]; from the second on after a first look."""
+        asked = np.ascontiguousarray(query, np.float32)
+        rows = self._look.among(self.vectors, asked[0], k + len(without))
+        if rows is None:
+            return _exact(self.vectors, asked, k, [without])
+        left_out = np.flatnonzero(np.isin(rows, without))
+        found = _exact(self.vectors[rows], asked, k, [left_out])
+        return Retrieval(torch.from_numpy(rows)[found.ids], found.scores)
 
 
 def _exact(
