@@ -1,5 +1,8 @@
 """After training a head on a frozen network, no command runs the network over the same pictures."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -9,8 +12,10 @@ from safetensors.torch import save_file
 
 import maskcon
 from maskcon import commands
+from maskcon.config import Config
 from maskcon.data import find, load
-from maskcon.data.pictures import Files
+from maskcon.data.images import OnDisk
+from maskcon.data.pictures import Files, Joined, choose, limit_told, settle
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from maskcon.model.blocks import Layered
@@ -96,6 +101,53 @@ def test_every_command_after_another(tmp_path, own_cache, seen):
     commands.embed(run, photos, out=tmp_path / "w.npz", progress=told)
     assert seen[0] == after + 1
     assert f"{count} of {count + 1} vectors are known from before" in told.notes
+
+
+def test_a_limit_of_pixels_is_part_of_the_key(tmp_path, own_cache):
+    """A JPEG above it is decoded at a part of its size, and has another vector."""
+    path, run = tmp_path / "a.jpg", untrained_run(tmp_path / "run", 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    plain, encoder = maskcon.Encoder.load(run), maskcon.Encoder.load(run, store=Store())
+    found = []
+    for limit in (Config.max_pixels, 96 * 96 // 4):
+        pictures = Files([path])
+        settle(pictures, limit)
+        expected = plain.embed_readable(pictures).vectors
+        for kept in (False, True):
+            (made,) = encoder.stream(choose(Joined([pictures]), np.array([0])))
+            assert made.kept == kept
+            np.testing.assert_allclose(made.vectors, expected, atol=1e-6)
+        found.append(expected)
+        digest = pictures.digest(0)  # the same, as the file is
+        images = OnDisk(pictures, torch.tensor([[96, 96]]), (digest,), "")
+        assert images.digests() == images.digests(torch.tensor([0]))
+        assert images.digests() == [digest + limit_told(pictures)]
+    assert abs(found[0] - found[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("suffix", embeddings.SUFFIXES)
+def test_a_file_of_embed_is_refused_where_pictures_changed(suffix, tmp_path, own_cache):
+    photos = picture_tree(tmp_path / "photos", glyphs.make(train=6, test=1).train, 20)
+    run, file = untrained_run(tmp_path / "run", 0), tmp_path / f"v{suffix}"
+    commands.embed(run, photos, out=file)
+    given = embeddings.read(file)
+    encoder = maskcon.Encoder.load(run)
+    np.testing.assert_array_equal(encoder.embed(file), given.vectors)
+    first, second = map(Path, given.paths[:2])
+    before = first.stat()
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    with pytest.raises(InputError, match=rf"1 of 6 have changed since, such as {first}, .* at 20"):
+        encoder.embed(file)
+    again = commands.embed(run, photos, out=file, overwrite=True)
+    assert again["known"] == 6  # only the time was another one
+    np.testing.assert_array_equal(encoder.embed(file), given.vectors)
+    Image.new("RGB", (30, 30)).save(second)
+    for ask in (encoder.embed, lambda file: commands.index(run, file, out=tmp_path / "x.index")):
+        with pytest.raises(InputError, match=rf"{second}, which had \d+ bytes and has \d+: embed"):
+            ask(file)
+    second.unlink()  # which whoever shows it tells
+    encoder.embed(file)
 
 
 def test_a_file_of_embed_in_place_of_pictures(tmp_path, monkeypatch):

@@ -28,8 +28,9 @@ def embed(run: Path, data: str | None, out: Path, **options: Any) -> dict[str, A
 
     RUN is a run folder, or the encoder.safetensors in it; DATA a data set's name, folder or
     table, a folder of pictures without labels, or a picture [the run's own data]. The file has
-    columns path, coarse, fine, split, vector. What is embedded is kept as it comes: broken off, the
-    same command goes on (maskcon vectors tells where and how much).
+    columns path, coarse, fine, split, picture_state (size and time of change of its file), vector.
+    What is embedded is kept as it comes: broken off, the same command goes on (maskcon vectors
+    tells where and how much).
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen

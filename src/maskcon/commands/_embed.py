@@ -11,6 +11,7 @@ import numpy as np
 from maskcon import __version__
 from maskcon.commands.labelled import Labelled, labelled
 from maskcon.data import Found
+from maskcon.data.known import stamp
 from maskcon.data.pictures import choose
 from maskcon.encoder import BATCH, Encoder, Vectors
 from maskcon.errors import InputError, unreadable
@@ -105,6 +106,7 @@ def _embed(
     with ExitStack() as stack:
         stack.callback(progress.close)
         pictures = given.pictures
+        stamps = _stamps(given) if ranks.is_main else None  # before the pictures are read
         own = np.arange(len(pictures))[ranks.part(len(pictures))]
         made = _made(own, given, encoder, batch_size, progress)
         vectors = np.empty((len(pictures) if ranks.is_main else 0, encoder.width), np.float32)
@@ -132,7 +134,8 @@ def _embed(
             "data": given.name,
             "rows": len(rows),
         }
-        embeddings.stream(out, dict(given.columns), about, lambda a, b: vectors[rows[a:b]])
+        columns = {**given.columns, "stamps": None if stamps is None else stamps[rows]}
+        embeddings.stream(out, columns, about, lambda a, b: vectors[rows[a:b]])
     return {
         "images": len(rows),
         "width": encoder.width,
@@ -140,6 +143,13 @@ def _embed(
         "skipped": errors,
         "bytes": out.stat().st_size,
     }
+
+
+def _stamps(given: Labelled) -> np.ndarray:
+    """Length and time of change of each picture's file, as text [N]; None for what is no file."""
+    paths = given.columns["paths"]
+    assert paths is not None
+    return np.array([stamp(path) for path in paths], object)
 
 
 def _made(

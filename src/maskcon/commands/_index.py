@@ -29,6 +29,7 @@ from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
 from maskcon.search.ivf import QUANTIZATIONS
 from maskcon.vectors import file as embeddings
+from maskcon.vectors.as_data import check_unchanged
 from maskcon.vectors.store import Store
 
 UNSEEN = (None, None)  # digest and thumbnail of a picture that was not looked at
@@ -328,6 +329,7 @@ def _from_file(path: Path, side: int, confined: bool, progress: Progress) -> Ent
     known = embeddings.read(path)
     if known.paths is None:
         raise InputError(f"{path} has no column of paths: embed the pictures again")
+    check_unchanged(known, path)
     pictures = Files(list(known.paths))
     if confined:
         confine.check([pictures], path.parent)

@@ -24,7 +24,7 @@ from maskcon.runs import folder as runs
 from maskcon.runs.record import Record
 from maskcon.runtime.files import check_apart, output, write
 from maskcon.runtime.progress import Progress, follower
-from maskcon.vectors.once import embed_split
+from maskcon.vectors.once import embed
 from maskcon.vectors.store import Store
 
 POINTS = 10_000  # on the map; more make a larger file
@@ -104,7 +104,7 @@ def _report(
 
     def embedded(encoder: Network, split: Split) -> Tensor:
         how = preprocessing, precision, config.readers, progress
-        return embed_split(encoder, split, *how, store=store).cpu()
+        return embed(encoder, split, *how, store=store).cpu()
 
     frozen = trained.get("results", {}).get("frozen") if data is None else None
     if frozen is None and trained["config"].get("freeze"):

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from maskcon.data.augment import Crops, cut, view_of
 from maskcon.data.augment.crop import whole
 from maskcon.data.loader import batches, cut_picture
-from maskcon.data.pictures import Pictures, choose, content_hash
+from maskcon.data.pictures import Pictures, choose, content_hash, limit_told
 from maskcon.data.plans import Batch, BatchPlan, CropRule, Plan, RowsInOrder, Squares
 from maskcon.errors import InputError
 from maskcon.runtime.device import sent, where_exact
@@ -77,7 +77,7 @@ class Images(InOrder, Protocol):
         ...
 
     def digests(self, rows: Tensor | None = None) -> Sequence[bytes]:
-        """What tells the content of each [N], as `Pictures.digest` has it of the same.
+        """What tells the pixels of each [N]: `Pictures.digest`, with `limit_told` behind it.
 
         Args:
             rows: of some of them, int64 [n], as they are now; else as they were first read.
@@ -349,9 +349,10 @@ class OnDisk(_Shown):
 
     def digests(self, rows: Tensor | None = None) -> Sequence[bytes]:
         """Of their files."""
-        if rows is None:
-            return self.each
-        return [self.pictures.digest(row) for row in rows.tolist()]
+        limit, each = limit_told(self.pictures), self.each
+        if rows is not None:
+            each = tuple(self.pictures.digest(row) for row in rows.tolist())
+        return [one + limit for one in each]
 
     def take(self, rows: slice | Tensor) -> "OnDisk":
         """Some of them, in that order; the digest stays that of all."""

@@ -6,6 +6,7 @@ digest need not be made again then, nor the file decoded to see whether it can b
 
 import contextlib
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,15 @@ class Known:
 
 def _name(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+
+
+def stamp(path: str) -> str | None:
+    """Length in bytes and time of change in ns of a file, as text; None where there is none."""
+    try:
+        now = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return f"{now.st_size} {now.st_mtime_ns}" if stat.S_ISREG(now.st_mode) else None
 
 
 def _state(now: os.stat_result) -> tuple[int, int, int]:

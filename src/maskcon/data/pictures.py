@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -362,6 +362,7 @@ class Arrays:
         return "array RGB"
 
 
+@runtime_checkable
 class Elsewhere(Protocol):
     """What pictures that other pictures hold have in common; subclasses say which and where."""
 
@@ -467,6 +468,23 @@ def settle(pictures: Pictures, max_pixels: int, known: Known | None = None) -> N
     elif isinstance(pictures, Joined):
         for lot in pictures.lots:
             settle(lot, max_pixels, known)
+
+
+def limit_told(pictures: Pictures) -> bytes:
+    """What digests of image files lack to tell pixels: the limit that they are decoded with.
+
+    A JPEG of more pixels is decoded at a part of its size, and a vector of it is another one than
+    under a larger limit. Nothing is added for the usual limit. Under another one all pictures count
+    as others, also those below both: which they are their headers alone would tell, and whoever
+    finds a vector by what is known of a file opens none.
+    """
+    while isinstance(pictures, Elsewhere):
+        if not len(pictures):
+            return b""
+        pictures, _ = pictures._at(0)
+    if not isinstance(pictures, Encoded) or pictures.max_pixels == Config.max_pixels:
+        return b""
+    return f" of {pictures.max_pixels}".encode()
 
 
 def decode(

@@ -22,7 +22,7 @@ from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.vectors.once import embed_split
+from maskcon.vectors.once import embed
 from maskcon.vectors.store import Store
 
 SHARES = (0.01, 0.1)  # of the fine labels, of the semi-supervised protocol
@@ -93,7 +93,7 @@ class Subject:
     def _embed(self, network: Network, split: Split) -> Tensor:
         workers, progress = self.workers, self.progress
         how = self.preprocessing, self.precision, workers, progress, self.ranks, self.store
-        return embed_split(network, split, *how).cpu()
+        return embed(network, split, *how).cpu()
 
     @property
     def fine(self) -> Tensor:

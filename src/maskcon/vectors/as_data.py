@@ -1,12 +1,14 @@
 """A data set of a file of vectors: these in place of pictures, or beside those they are of."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from maskcon.data import Features, Found
+from maskcon.data.known import stamp
 from maskcon.data.readers.columns import Columns, Labels, assemble
 from maskcon.data.readers.vectors import Computed, Embedded, FeatureRows
 from maskcon.errors import InputError
@@ -78,7 +80,11 @@ def with_pictures(path: Path, columns: Columns, coarse_level: int) -> Found:
 
 
 def of_file(given: Embeddings, path: Path) -> Embedded:
-    """The pictures of a file of `maskcon embed`, with their vectors; nothing of them is read."""
+    """The pictures of a file of `maskcon embed`, with their vectors; nothing of them is read.
+
+    Raises:
+        InputError: it lacks paths, was changed, or is of pictures that have changed since.
+    """
     if given.paths is None or given.identity is None:
         raise InputError(f"{path} has no column of paths: embed the pictures again")
     length = np.linalg.norm(given.vectors, axis=1)
@@ -88,7 +94,44 @@ def of_file(given: Embeddings, path: Path) -> Embedded:
             f"{path} was changed: the vector of row {row} is {length[row]:.4f} long, and those of "
             "`maskcon embed` are 1: embed the pictures again"
         )
+    check_unchanged(given, path)
     return Embedded(list(given.paths), Computed(given.vectors, given.identity, str(path)))
+
+
+def check_unchanged(given: Embeddings, path: Path) -> None:
+    """Raise `InputError` where files have another length or time of change than when embedded.
+
+    A file that is not there any more is told by whoever needs its pixels.
+    """
+    if given.stamps is None or given.paths is None:
+        return
+    changed = []
+    for picture, before in zip(given.paths, given.stamps, strict=True):
+        now = None if before is None else stamp(picture)
+        if now is not None and now != before:
+            changed.append((picture, before, now))
+    if changed:
+        picture, before, now = changed[0]
+        (length, _, at), (new_length, _, new_at) = before.partition(" "), now.partition(" ")
+        what = f"had {length} bytes and has {new_length}"
+        if length == new_length:
+            what = (
+                f"was changed at {_time(new_at)}, and the vector is of what it was at {_time(at)}"
+            )
+        raise InputError(
+            f"{path} is of other pictures: {len(changed):,} of {len(given):,} have changed since, "
+            f"such as {picture}, which {what}: embed them again (maskcon embed RUN DATA -o {path} "
+            "--overwrite), which computes those alone whose content is another one"
+        )
+
+
+def _time(nanoseconds: str) -> str:
+    """A time of change for people, as UTC; what was written, where that is none."""
+    try:
+        at = datetime.fromtimestamp(int(nanoseconds) / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return repr(nanoseconds)
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _views(given: Embeddings) -> np.ndarray:

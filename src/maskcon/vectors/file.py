@@ -18,7 +18,7 @@ from maskcon.data.table import numbered
 from maskcon.errors import InputError, brief
 from maskcon.runtime.files import together
 from maskcon.vectors.reading import LEVELS, READERS, about_of, described
-from maskcon.vectors.writing import WRITERS
+from maskcon.vectors.writing import TEXT, WRITERS
 
 SUFFIXES = tuple(READERS)
 BLOCK = 2**22  # numbers of vectors that are written together: 16 MiB
@@ -34,6 +34,8 @@ class Embeddings:
             elsewhere. None where the file has none. So with the next three.
         coarse, fine: names of the classes [N]; None for a row without one.
         split: "train" or "test" [N].
+        stamps: length in bytes and time of change in ns of the files that the vectors were made of,
+            as `maskcon.data.known.stamp` has them [N]; None for what is no file.
         identity: of the encoder (`Encoder.identity`); None where another program made the vectors.
         image_size: side of the encoder's input in pixels.
         version: of maskcon.
@@ -46,6 +48,7 @@ class Embeddings:
     coarse: np.ndarray | None = None
     fine: np.ndarray | None = None
     split: np.ndarray | None = None
+    stamps: np.ndarray | None = None
     identity: str | None = None
     image_size: int | None = None
     version: str | None = None
@@ -88,8 +91,7 @@ class Embeddings:
     def take(self, rows: np.ndarray) -> "Embeddings":
         """Some of the rows: their numbers in an order of their own, or a mask [N]."""
         chosen = {
-            name: None if (column := getattr(self, name)) is None else column[rows]
-            for name in ("paths", *LEVELS)
+            name: None if (column := getattr(self, name)) is None else column[rows] for name in TEXT
         }
         return replace(self, vectors=self.vectors[rows], **chosen)
 
@@ -175,7 +177,7 @@ def write(path: str | Path, embeddings: Embeddings) -> None:
         InputError: another suffix.
         TrainingError: the disk is full or read-only; an earlier file is untouched.
     """
-    columns = {name: getattr(embeddings, name) for name in ("paths", *LEVELS)}
+    columns = {name: getattr(embeddings, name) for name in TEXT}
     stream(Path(path), columns, embeddings.about, lambda a, b: embeddings.vectors[a:b])
 
 
@@ -189,7 +191,7 @@ def stream(
 
     Args:
         path: the file; its suffix is the format.
-        columns: paths, coarse, fine, split: text [N], or None where there are none.
+        columns: paths, coarse, fine, split, stamps: text [N], or None where there are none.
         about: `Embeddings.about`; "rows" and "width" are N and F.
         vectors: gives rows a to b, float32 [b - a, F]; asked for in order.
 

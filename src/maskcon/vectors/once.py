@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maskcon.data.images import Images, InOrder
-from maskcon.data.pictures import Pictures, choose
+from maskcon.data.pictures import Pictures, choose, limit_told
 from maskcon.data.scan import each
 from maskcon.data.table import Split
 from maskcon.errors import InputError
@@ -168,7 +168,8 @@ def of_loose(
     def digests(rows: Tensor | None) -> list[bytes]:
         chosen = pictures if rows is None else choose(pictures, rows.numpy())
         made = each(chosen.digest, len(chosen), threads, progress, "looking at pictures")
-        return [UNREADABLE if isinstance(one, InputError) else one for _, one in made]
+        limit = limit_told(pictures)
+        return [UNREADABLE if isinstance(one, InputError) else one + limit for _, one in made]
 
     def batches(rows: np.ndarray) -> Iterator[Loaded]:
         size = by.preprocessing.image_size
@@ -206,31 +207,9 @@ def of_images(
     )
 
 
-def embed_split(
-    encoder: Network,
-    split: Split,
-    preprocessing: Preprocessing,
-    precision: Precision,
-    workers: int = 1,
-    progress: Progress | None = None,
-    ranks: Ranks = ALONE,
-    store: Store | None = None,
-) -> Tensor:
-    """As `embed`, of a split: the vectors that came with it, where a file of them was read.
-
-    Raises:
-        InputError: they are another encoder's.
-    """
-    if split.computed is not None:
-        split.computed.check(identity_of(encoder, preprocessing))
-        return torch.from_numpy(split.computed.vectors)
-    how = preprocessing, precision, workers, progress, ranks, store
-    return embed(encoder, split.images, *how)
-
-
 def embed(
     encoder: Network,
-    images: InOrder,
+    images: InOrder | Split,
     preprocessing: Preprocessing,
     precision: Precision,
     workers: int = 1,
@@ -246,8 +225,16 @@ def embed(
     `workers`; the encoder runs in evaluation mode and is put back in the mode it was in.
     Only the features of a set are ever in memory, not its pictures. Of several `ranks` each
     embeds its part, and all have all features. Those of `Images` that a `store` knows are found
-    there.
+    there. Of a split whose vectors came with it, from a file, they are those.
+
+    Raises:
+        InputError: vectors that came with a split are another encoder's.
     """
+    if isinstance(images, Split):
+        if images.computed is not None:
+            images.computed.check(identity_of(encoder, preprocessing))
+            return torch.from_numpy(images.computed.vectors)
+        images = images.images
     count = len(images)
     own = images.take(ranks.part(count))
     features = torch.empty(len(own), encoder.width, device=precision.device)

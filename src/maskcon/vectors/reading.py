@@ -18,7 +18,7 @@ from maskcon.runtime.files import check_unpacked, parse_json
 
 ABOUT = "maskcon"  # key of Parquet's metadata, and field of npz, that say which encoder it was
 LEVELS = ("coarse", "fine", "split")
-ROLES = ("vector", "paths", *LEVELS)
+ROLES = ("vector", "paths", *LEVELS, "stamps")
 BATCH = 8192  # rows that are decoded together
 Read = tuple[dict[str, np.ndarray], dict[str, Any]]  # "vector" and the others; the description
 

@@ -14,7 +14,8 @@ from maskcon.vectors.reading import ABOUT, LEVELS
 
 Columns = dict[str, np.ndarray | None]
 Blocks = Iterable[tuple[int, int, np.ndarray]]  # (first row, end, float32 [end - first, F])
-TEXT = {"paths": "path", **{level: level for level in LEVELS}}  # what the columns are called
+# what the columns are called
+TEXT = {"paths": "path", **{level: level for level in LEVELS}, "stamps": "picture_state"}
 
 
 def _texts(columns: Columns, start: int, end: int) -> list[pa.Array]:
@@ -28,7 +29,7 @@ def _texts(columns: Columns, start: int, end: int) -> list[pa.Array]:
 
 
 def parquet(file: BinaryIO, columns: Columns, about: dict[str, Any], blocks: Blocks) -> None:
-    """Columns path, coarse, fine, split, vector; a row group for each block."""
+    """Columns path, coarse, fine, split, picture_state, vector; a row group for each block."""
     vector = pa.list_(pa.float32(), about["width"])
     schema = pa.schema(
         [*((name, pa.string()) for name in TEXT.values()), ("vector", vector)],
@@ -46,7 +47,7 @@ def parquet(file: BinaryIO, columns: Columns, about: dict[str, Any], blocks: Blo
 
 
 def npz(file: BinaryIO, columns: Columns, about: dict[str, Any], blocks: Blocks) -> None:
-    """Fields vector, path, coarse, fine, split (those that there are) and the description."""
+    """Fields vector and `TEXT` (those that there are), and the description."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         _member(archive, ABOUT, np.array(json.dumps(about)))
         for name, field in TEXT.items():
@@ -70,7 +71,7 @@ def _member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
 def comma_separated(
     file: BinaryIO, columns: Columns, about: dict[str, Any], blocks: Blocks
 ) -> None:
-    """Columns path, coarse, fine, split, v0, v1, ...; the description is a file of its own."""
+    """Columns of `TEXT`, v0, v1, ...; the description is a file of its own."""
     names = [*TEXT.values(), *(f"v{i}" for i in range(about["width"]))]
     types = [pa.string()] * len(TEXT) + [pa.float32()] * about["width"]
     schema = pa.schema(list(zip(names, types, strict=True)))

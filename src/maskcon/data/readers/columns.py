@@ -19,6 +19,7 @@ USUAL = {
     "coarse": ("coarse", "coarse_label", "label", "labels", "class", "category"),
     "fine": ("fine", "fine_label"),
     "split": ("split", "set", "partition"),
+    "stamps": ("picture_state",),  # of the files that vectors are of
 }
 ROLES = ("image", "coarse", "fine", "split")  # of a table of pictures
 NONE = "none"  # a column's name that says: there is none

@@ -1,17 +1,18 @@
 """Vectors where other readers find pictures."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from maskcon.data.images import Features
 from maskcon.data.pictures import Chosen, Files, Joined, Pictures
 from maskcon.errors import InputError
+
+_T = TypeVar("_T")
 
 
 class FeatureRows:
@@ -60,23 +61,6 @@ class FeatureRows:
         )
 
 
-def features_of(pictures: Pictures) -> Features | None:
-    """The vectors that there are in place of pictures; None where there are pictures."""
-    if isinstance(pictures, Joined):
-        lots = [features_of(lot) for lot in pictures.lots]
-        there = [lot for lot in lots if lot is not None]
-        if not there or len(there) < len(lots):
-            return None
-        return replace(there[0], values=torch.cat([lot.values for lot in there]))
-    rows: Tensor | slice = slice(None)
-    if isinstance(pictures, Chosen):
-        rows = torch.from_numpy(pictures.rows)
-        pictures = pictures.pictures
-    if not isinstance(pictures, FeatureRows):
-        return None
-    return pictures.features.take(rows)
-
-
 @dataclass(frozen=True, eq=False)
 class Computed:
     """Vectors of pictures that an encoder has made before.
@@ -121,15 +105,45 @@ class Embedded(Files):
         return {**super().__getstate__(), "computed": None}
 
 
+def _gathered(
+    pictures: Pictures,
+    own: Callable[[Pictures], _T | None],
+    take: Callable[[_T, np.ndarray], _T],
+    join: Callable[[list[_T]], _T],
+) -> _T | None:
+    """What pictures have, from those that they are made of; None where some of these have none.
+
+    Args:
+        pictures: perhaps rows of others, or several lots of others.
+        own: what pictures have that hold no others.
+        take: some rows of it.
+        join: one after the other.
+    """
+    if isinstance(pictures, Joined):
+        lots = [_gathered(lot, own, take, join) for lot in pictures.lots]
+        there = [lot for lot in lots if lot is not None]
+        return join(there) if there and len(there) == len(lots) else None
+    if isinstance(pictures, Chosen):
+        whole = _gathered(pictures.pictures, own, take, join)
+        return None if whole is None else take(whole, pictures.rows)
+    return own(pictures)
+
+
+def features_of(pictures: Pictures) -> Features | None:
+    """The vectors that there are in place of pictures; None where there are pictures."""
+    return _gathered(
+        pictures,
+        lambda lot: lot.features if isinstance(lot, FeatureRows) else None,
+        lambda whole, rows: whole.take(torch.from_numpy(rows)),
+        lambda lots: replace(lots[0], values=torch.cat([lot.values for lot in lots])),
+    )
+
+
 def computed_of(pictures: Pictures) -> Computed | None:
     """The vectors that are there beside pictures; None where not all of them have one."""
-    if isinstance(pictures, Joined):
-        lots = [computed_of(lot) for lot in pictures.lots]
-        there = [lot for lot in lots if lot is not None]
-        if not there or len(there) < len(lots):
-            return None
-        return replace(there[0], vectors=np.concatenate([lot.vectors for lot in there]))
-    if isinstance(pictures, Chosen):
-        whole = computed_of(pictures.pictures)
-        return None if whole is None else whole.take(pictures.rows)
-    return pictures.computed if isinstance(pictures, Embedded) else None
+    return _gathered(
+        pictures,
+        lambda lot: lot.computed if isinstance(lot, Embedded) else None,
+        Computed.take,
+        lambda lots: replace(lots[0], vectors=np.concatenate([lot.vectors for lot in lots])),
+    )
