@@ -5,11 +5,16 @@ import os
 import subprocess
 import sys
 
+from torch import nn
+
 from maskcon import commands
 from maskcon.data.sets import glyphs
-from maskcon.methods import METHODS
+from maskcon.encoder import Encoder
+from maskcon.methods import METHODS, Method
+from maskcon.methods.step import needed
+from maskcon.model.heads import HEADS, HeadKind
 from maskcon.runs import folder as runs
-from tests.conftest import write_tree
+from tests.conftest import as_found, write_tree
 
 SCRIPT = '''
 import signal
@@ -115,3 +120,31 @@ def test_a_method_of_a_package(tmp_path, installed):
     assert "What a package brings." in listed
     assert "--warm" in helped
     assert runs.read(tmp_path / "run")["config"]["warm"] == 2
+
+
+def test_a_method_with_a_head_of_its_own(tiny, tmp_path, monkeypatch):
+    """A predictor on the projection, as BYOL has it: one record, and no classifier of classes."""
+
+    def predictor(widths):
+        width = widths.projection
+        return nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+    def predicted(step, *, share: float = 1.0):
+        """The predictor of a query says its key."""
+        found, key = needed(step, "query.predictor", "key.z")
+        return share * step.mean(2 - 2 * (found * key.detach()).sum(1))
+
+    monkeypatch.setitem(HEADS, "predictor", HeadKind("predictor", predictor, "z", unit=True))
+    heads = ("z", "predictor")
+    monkeypatch.setitem(METHODS, "predicted", Method(predicted, heads=heads, labels=False))
+    small = {"backbone": "resnet10w8", "image_size": 8, "projection": 8, "batch_size": 8}
+    out = tmp_path / "run"
+    own = {"method": "predicted", "bank_size": 16}
+    run = commands.train(out=out, data=as_found(tiny), epochs=2, log_every=1, **own, **small)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert run["status"] == "finished"
+    assert losses[-1] < losses[0] < 4
+    network = Encoder.load(out).network
+    assert network.predictor[0].weight.shape == (16, 8)
+    assert network.prototypes is None

@@ -83,7 +83,7 @@ def check_hyper_parameters(objective: Objective, hyper: Mapping[str, Hyper]) -> 
     """
     z = torch.eye(2)
     label = torch.zeros(2, dtype=torch.long)
-    output = Output(feature=z, z=z, logits=z, graph=z)
+    output = Output.of(dict.fromkeys(("feature", "z", "logits", "graph", *objective.heads), z))
     mixed = Mixed(output, torch.ones(2), label)
     step = Step(output, output, label, bank_z=z, bank_label=label, prototypes=z, mixed=mixed)
     changing = scheduled(hyper)

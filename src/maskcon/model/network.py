@@ -155,7 +155,7 @@ class Network(nn.Module):
     def prototypes(self) -> Tensor | None:
         """Rows of a classifier on the projection, one for each class [C, D]."""
         for kind in self.heads.values():
-            if kind.reads == "z":
+            if kind.reads == "z" and kind.says == "logits":
                 return cast(nn.Linear, getattr(self, kind.module)).weight
         return None
 
