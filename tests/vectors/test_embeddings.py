@@ -44,7 +44,9 @@ def some(count: int = 7, width: int = 5) -> Embeddings:
     paths = np.array([f'/a, b/"é"\n{row}.jpg' for row in range(count)], object)
     coarse = np.array([None if row == 2 else f"c{row % 3}" for row in range(count)], object)
     split = np.array(["train"] * 4 + ["test"] * (count - 4), object)
-    return Embeddings(vectors, paths, coarse, None, split, "abc", 32, run="/r", data="photos")
+    stamps = np.array([None if row == 1 else f"{row} 17" for row in range(count)], object)
+    about = {"run": "/r", "data": "photos", "stamps": stamps}
+    return Embeddings(vectors, paths, coarse, None, split, "abc", 32, **about)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -55,7 +57,7 @@ def test_formats_round_trip(suffix, tmp_path, monkeypatch):
     back = embeddings.read(tmp_path / f"e{suffix}")
     np.testing.assert_array_equal(back.vectors, given.vectors)
     assert back.vectors.dtype == np.float32
-    for name in ("paths", "coarse", "split"):
+    for name in ("paths", "coarse", "split", "stamps"):
         assert getattr(back, name).tolist() == getattr(given, name).tolist()
     assert back.fine is None
     assert (back.identity, back.image_size, back.run, back.data) == ("abc", 32, "/r", "photos")

@@ -34,13 +34,13 @@ class Embeddings:
             elsewhere. None where the file has none. So with the next three.
         coarse, fine: names of the classes [N]; None for a row without one.
         split: "train" or "test" [N].
-        stamps: length in bytes and time of change in ns of the files that the vectors were made of,
-            as `maskcon.data.known.stamp` has them [N]; None for what is no file.
         identity: of the encoder (`Encoder.identity`); None where another program made the vectors.
         image_size: side of the encoder's input in pixels.
         version: of maskcon.
         run: the folder that the encoder lay in.
         data: what was embedded.
+        stamps: length in bytes and time of change in ns of the files that the vectors were made of,
+            as `maskcon.data.known.stamp` has them [N]; None for what is no file.
     """
 
     vectors: np.ndarray
@@ -48,12 +48,12 @@ class Embeddings:
     coarse: np.ndarray | None = None
     fine: np.ndarray | None = None
     split: np.ndarray | None = None
-    stamps: np.ndarray | None = None
     identity: str | None = None
     image_size: int | None = None
     version: str | None = None
     run: str | None = None
     data: str | None = None
+    stamps: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
