@@ -7,6 +7,7 @@ while a small network learns the characters in a minute or two. The fonts are th
 matplotlib ships: DejaVu, STIX and Computer Modern.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def find() -> Found:
     return Found(data.name, parts, data.coarse_names, data.fine_names)
 
 
+@functools.cache  # drawing them takes longer than placing a thousand, and 9 MB keep them
 def _cells(characters: str) -> Tensor:
     """Every character in every font, white on black: float [fonts, characters, cell, cell]."""
     import matplotlib  # for its fonts alone, so that other sets need not wait for it
