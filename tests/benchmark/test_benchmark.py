@@ -97,22 +97,26 @@ def test_every_side_finds_the_same(name):
     assert found["count"] == 700
 
 
+def has_ratios(record: dict, name: str) -> None:
+    """A record compares our turns with those of a side, round by round."""
+    ours, theirs = (np.array(record["repeats"][side]) for side in ("maskcon", name))
+    assert record[f"vs_{name}"] == pytest.approx(np.median(ours / theirs))
+    low, high = record["ranges"][f"maskcon vs {name}"]
+    assert low <= record[f"vs_{name}"] <= high
+
+
 @pytest.mark.heavy
 def test_a_step_record(tmp_path):
     path = tmp_path / "step.json"
     words = ["benchmark", "step", "--sides"]
     small = "--image-size 8 --batch-size 16 --bank-size 32 --steps 1 --repeats 2 --device cpu"
-    some = "reference,floor,maskcon"
+    some = "reference,maskcon"
     done = typed(*words, some, *small.split(), "--json", str(path))
     assert done.returncode == 0, done.stderr
     record = json.loads(path.read_text())
     assert list(record["images_per_second"]) == some.split(",")
-    for name in ("reference", "floor"):
-        ours, theirs = (np.array(record["repeats"][side]) for side in ("maskcon", name))
-        assert record[f"vs_{name}"] == pytest.approx(np.median(ours / theirs))
-        low, high = record["ranges"][f"maskcon vs {name}"]
-        assert low <= record[f"vs_{name}"] <= high
-        assert f"step vs {name}" in done.stdout
+    has_ratios(record, "reference")
+    assert "step vs reference" in done.stdout
     assert 0 < record["views_share"] < 1
     assert all(mib > 100 for mib in record["peak_host_mib"].values())
     assert "/" not in json.dumps(record["settings"])
@@ -120,11 +124,13 @@ def test_a_step_record(tmp_path):
 
 def test_other_sides_of_the_step(here, monkeypatch):
     monkeypatch.setitem(os.environ, "TORCHINDUCTOR_CACHE_DIR", "")  # which a side sets
-    some = ["floor", "maskcon fp32", "maskcon in parts"]
-    small = {"image_size": 8, "batch_size": 16, "bank_size": 32, "steps": 1, "repeats": 1}
+    some = ["floor", "maskcon", "maskcon fp32", "maskcon in parts"]
+    small = {"image_size": 8, "batch_size": 16, "bank_size": 32, "steps": 1, "repeats": 2}
     record = step.step(sides=some, backbone="resnet10w8", device="cpu", **small)
     assert list(record["speeds"]) == some
     assert all(speed > 0 for speed in record["speeds"].values())
+    has_ratios(record, "floor")
+    assert "step vs floor" in str(table.told(record))
 
 
 def test_growth_is_measured_as_long_as_there_is_patience(here):
