@@ -1,6 +1,6 @@
 """A trained encoder as people use it: pictures in, vectors out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +17,14 @@ from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import CONTENT, is_one, one_or_several
 from maskcon.data.readers.vectors import FeatureRows
 from maskcon.errors import InputError, unreadable
+from maskcon.model import words as words_of
 from maskcon.model.graph import computing
-from maskcon.model.hub import located
+from maskcon.model.hub import is_named, located
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.saved import identity_of, load_encoder
 from maskcon.runtime.device import Precision
 from maskcon.runtime.files import parse_json
-from maskcon.runtime.hub import is_of_hub
 from maskcon.runtime.progress import Progress, Silent, screen
 from maskcon.vectors import as_data
 from maskcon.vectors import file as embeddings
@@ -77,6 +77,7 @@ class Encoder:
         self.preprocessing, self.precision = preprocessing, precision
         self.width, self.device = network.width, precision.device
         self.source = ""
+        self._texts: Path | words_of.TextSide | None = None  # a folder until it is asked for
 
     @classmethod
     def load(
@@ -93,7 +94,8 @@ class Encoder:
 
         Args:
             path: a run folder, or the encoder.safetensors in it (encoder.json lies beside it); or
-                hf:OWNER/NAME of the Hugging Face hub, with @REVISION a certain one.
+                hf:OWNER/NAME of the Hugging Face hub, with @REVISION a certain one; or a network
+                with a text side, open_clip/MODEL@WEIGHTS or a folder with the files of one.
             device: auto, cpu, cuda, cuda:1, mps.
             precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
                 run.json, else auto.
@@ -106,7 +108,7 @@ class Encoder:
         Raises:
             InputError: there is no encoder, or it is damaged.
         """
-        if download and not is_of_hub(path):
+        if download and not is_named(path):
             raise InputError(f"download has no effect: {path} is no hf:OWNER/NAME; leave it out")
         place = located(path, download=download)
         network, description = load_encoder(place.folder)
@@ -114,12 +116,39 @@ class Encoder:
         numbers = computing(own, precision, device, backend, own_backend=own_backend)
         made = cls(network, Preprocessing.of(description), numbers, store)
         made.source = place.name
+        made._texts = place.folder if words_of.is_one(place.folder) else None
         return made
 
     @property
     def identity(self) -> str:
         """Tells this encoder's vectors from those of others: a digest of weights and input."""
         return identity_of(self.network, self.preprocessing)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it has a text side, so that `embed_words` can be asked."""
+        return self._texts is not None
+
+    def embed_words(self, words: str | Sequence[str]) -> np.ndarray:
+        """Vectors of texts, beside which those of pictures that they describe lie.
+
+        Args:
+            words: one text, or several.
+
+        Returns:
+            float32 [n, F], unit length: a text's cosine with a picture is their product.
+
+        Raises:
+            InputError: a text is empty, or the encoder has no text side.
+        """
+        texts = [words] if isinstance(words, str) else [*words]
+        if not texts or not all(text.strip() for text in texts):
+            raise InputError("there are no words to look for: give a text that is not empty")
+        if self._texts is None:
+            raise InputError(words_of.none_of(self.network, self.source))
+        if isinstance(self._texts, Path):
+            self._texts = words_of.TextSide(self._texts, self.device)
+        return self._texts.embed(texts)
 
     def embed(
         self,

@@ -41,14 +41,14 @@ def serving(index: Index, encoder: Encoder | None, access: Access, name: str) ->
         photos.close()
 
     operations = [
-        *_told(index, photos, name),
+        *_told(index, encoder, photos, name),
         *searching.operations(searcher, photos),
         *thumbnails.operations(photos),
     ]
     return application(operations, access, title=f"maskcon: {name}", lifespan=lifespan)
 
 
-def _told(index: Index, photos: Photos, name: str) -> list[Operation]:
+def _told(index: Index, encoder: Encoder | None, photos: Photos, name: str) -> list[Operation]:
     """What an index says of itself and of its pictures."""
 
     def shown(start: int, count: int) -> list[dict[str, Any]]:
@@ -64,6 +64,7 @@ def _told(index: Index, photos: Photos, name: str) -> list[Operation]:
             "recall": index.about.recall,
             "encoder": index.about.identity,
             "image_size": index.about.image_size,
+            "words": encoder is not None and encoder.has_words,
             "description": "/openapi.json",
         }
 

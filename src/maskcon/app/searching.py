@@ -1,4 +1,4 @@
-"""Search over HTTP: by a picture of the index, or by one that somebody sends.
+"""Search over HTTP: by a picture of the index, by one that somebody sends, or by words.
 
 Searches run in one thread and the encoder in another. Each does what has come meanwhile together,
 so that many who ask at once cost one pass over the vectors, and an upload keeps no search waiting.
@@ -19,12 +19,14 @@ from maskcon.app.operations import JSON, Asked, Operation, Refused, Schema
 from maskcon.app.thumbnails import ID, Photos
 from maskcon.app.uploads import BYTES, Uploads
 from maskcon.encoder import Encoder
+from maskcon.errors import InputError
 from maskcon.search.index import Index
 
 AT_ONCE = 32  # that are done together
 WAITING = 512  # that may wait; more are told to come again
 MOST = 1000  # pictures that one search finds
 COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": MOST}
+WORDS: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -116,6 +118,7 @@ class Searcher:
         self.index, self.encoder = index, encoder
         self._searches: Together[Query, list[tuple[int, float]]] = Together("search", self._found)
         self._vectors: Together[np.ndarray, np.ndarray] | None = None
+        self._words: Together[str, np.ndarray] = Together("words", self._worded)
         self._uploads: Uploads | None = None
         if encoder is not None:
             self._vectors = Together("encoder", self._embedded)
@@ -155,8 +158,23 @@ class Searcher:
             vector = await self._vectors.ask(square)
         return await self._searches.ask(Query(vector, count))
 
+    async def like_words(self, words: str, count: int) -> list[tuple[int, float]]:
+        """Rows that are nearest to words.
+
+        Raises:
+            Refused: the encoder has no text side, or too many ask.
+        """
+        if self.encoder is None or not self.encoder.has_words:
+            raise Refused(
+                409,
+                "this index is served without an encoder that has a text side: search by a "
+                "picture, or serve one of maskcon index open_clip/MODEL@WEIGHTS PICTURES",
+            )
+        return await self._searches.ask(Query(await self._words.ask(words), count))
+
     def close(self) -> None:
         """End the threads and the process."""
+        self._words.close()
         if self._uploads is not None and self._vectors is not None:
             self._uploads.close()
             self._vectors.close()
@@ -165,6 +183,13 @@ class Searcher:
     def _embedded(self, squares: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         assert self.encoder is not None
         return list(self.encoder.embed(np.stack(squares), workers=1))
+
+    def _worded(self, words: Sequence[str]) -> Sequence[np.ndarray]:
+        assert self.encoder is not None
+        try:
+            return list(self.encoder.embed_words(words))
+        except InputError as error:
+            raise Refused(409, str(error)) from error
 
     def _found(self, queries: Sequence[Query]) -> list[list[tuple[int, float]]]:
         count = self.index.bounded(max(query.count for query in queries))
@@ -201,13 +226,21 @@ FOUND: Schema = {
 }
 
 
+def _asking(**what: Schema) -> Schema:
+    """A JSON body that asks by one thing."""
+    return {"type": "object", "properties": {**what, "count": COUNT}, "required": [*what]}
+
+
 def operations(searcher: Searcher, photos: Photos) -> list[Operation]:
     """What can be asked of an index."""
 
     async def search(asked: Asked) -> Any:
         if asked.body is not None:
-            row = photos.check(asked.body["picture"])
-            found = await searcher.like(row, asked.body.get("count", asked.values["count"]))
+            count = asked.body.get("count", asked.values["count"])
+            if "words" in asked.body:
+                found = await searcher.like_words(asked.body["words"], count)
+            else:
+                found = await searcher.like(photos.check(asked.body["picture"]), count)
         else:
             found = await searcher.like_upload(lambda: _content(asked), asked.values["count"])
         return {
@@ -221,7 +254,7 @@ def operations(searcher: Searcher, photos: Photos) -> list[Operation]:
         Operation(
             "POST",
             "/api/search",
-            "the pictures that are most like one: of the index, or sent",
+            "the pictures that are most like one, of the index or sent, or that words describe",
             search,
             {
                 "count": {
@@ -231,11 +264,7 @@ def operations(searcher: Searcher, photos: Photos) -> list[Operation]:
                 }
             },
             {
-                JSON: {
-                    "type": "object",
-                    "properties": {"picture": ID, "count": COUNT},
-                    "required": ["picture"],
-                },
+                JSON: {"oneOf": [_asking(picture=ID), _asking(words=WORDS)]},
                 "image/*": {},
                 "multipart/form-data": {
                     "type": "object",

@@ -18,9 +18,11 @@ def backbones(measure: bool, device: str) -> list[dict[str, Any]]:
 
     GMACs are the work of one image of 224 px, so they say which is faster. The licence is that of
     the weights. Those that are on this machine are in a Python package, or in the cache of the hub
-    or of torch; --init imagenet takes them, --download fetches others.
+    or of torch; --init imagenet takes them, --download fetches others. The last lines are of those
+    with a text side.
     """
     from maskcon import commands
+    from maskcon.model.words import USUAL
     from maskcon.runtime.progress import screen
 
     with screen() as progress:
@@ -37,5 +39,11 @@ def backbones(measure: bool, device: str) -> list[dict[str, Any]]:
         "\nThe DINOv3 License is Meta's own: it binds what you make of the weights, so read it "
         "first. The\nothers are free. Any network of timm and torchvision serves as well: "
         "timm/NAME, torchvision/NAME."
+    )
+    whole = "\n".join(f"{row['words']}  (as {row['short']})" for row in rows if row["words"])
+    echo(
+        "\nWith a text side, for `maskcon index NAME PICTURES -o INDEX` and then `maskcon search "
+        f'INDEX "green apple"`:\n{USUAL}\n{whole}\nor any other of open_clip_torch (pip install '
+        "'maskcon[words]'): open_clip/MODEL@WEIGHTS."
     )
     return rows

@@ -1,4 +1,4 @@
-"""The pictures of an index that are alike."""
+"""The pictures of an index that are alike, or that words describe."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ SHOWN = 20  # queries that are printed
 
 @click.command()
 @click.argument("index", type=PATH)
-@click.argument("queries", nargs=-1, required=True, type=PATH)
+@click.argument("queries", nargs=-1, required=True)
 @click.option("-k", type=int, help="hits of each query [10]")
 @click.option("--run", type=PATH, help="the run folder [the one that the index was made with]")
 @click.option("--html", type=PATH, help="write a page with thumbnails to this file")
@@ -26,11 +26,13 @@ SHOWN = 20  # queries that are printed
 @click.option("--download", is_flag=True, help="fetch an encoder of the hub that is not here")
 @encoder_options
 @json_option(own=True)
-def search(index: Path, queries: tuple[Path, ...], **options: Any) -> dict[str, Any]:
-    """Find the pictures of an index that are most like others.
+def search(index: Path, queries: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    """Find the pictures of an index that are most like others, or that words describe.
 
-    QUERIES are pictures, or folders of pictures. A query that is in the index itself, by its path
-    or its very pixels, is left out of its own hits. Scores are cosine similarities, 1 at most.
+    QUERIES are pictures, or folders of pictures; and words, such as "green apple", where the index
+    was made by a network with a text side (`maskcon backbones` lists some). Words are what is no
+    file there and does not end as one of a picture. A query that is in the index itself, by its
+    path or its very pixels, is left out of its own hits. Scores are cosine similarities, 1 at most.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen
@@ -52,10 +54,10 @@ def search(index: Path, queries: tuple[Path, ...], **options: Any) -> dict[str, 
 def _print_hits(query: dict[str, Any]) -> None:
     from maskcon.commands._search import displayed
 
-    itself = str(Path(query["path"]).absolute())
+    itself = str(Path(query["path"] or "").absolute())
     copies = [path for path in query["left_out"] if path != itself]
     left_out = "  (in the index, left out)" if itself in query["left_out"] else ""
-    echo(f"\n{displayed(query['path'])}{left_out}")
+    echo(f"\n{displayed(query['words'] or query['path'])}{left_out}")
     for path in copies:
         echo(f"left out: {displayed(path)}, which has the same pixels")
     hits = query["hits"]

@@ -133,6 +133,11 @@ def _encoder(folder: Path, device: str | None) -> tuple[Encoder, Path]:
     """The encoder, on a device in its own precision or in float32 on a processor; its folder."""
     if device is None:
         encoder = Encoder.load(folder, device="cpu", precision="fp32")
+        if encoder.has_words:
+            raise InputError(
+                f"{folder} has a network as open_clip published it, and its own files are the ones "
+                "to pass on: nothing of maskcon's has changed it"
+            )
     else:
         encoder = Encoder.load(folder, device=device, store=Store())
     if not encoder.network.takes_pictures:

@@ -20,10 +20,9 @@ from maskcon.data.scan import each
 from maskcon.data.thumbnails import SIDE, Seen
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
-from maskcon.model.hub import located
+from maskcon.model.hub import is_named, located
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart, locked, output
-from maskcon.runtime.hub import is_of_hub
 from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.search import file as index_file
 from maskcon.search.index import KINDS, About, Index, table
@@ -64,8 +63,8 @@ def index(  # longer than a screen for the sake of what it says of its options
         index("shop.index")
 
     Args:
-        source: a run folder, the encoder.safetensors in it, or hf:OWNER/NAME[@REVISION]; or an
-            index.
+        source: a run folder, the encoder.safetensors in it, or hf:OWNER/NAME[@REVISION]; a network
+            with a text side, as `Encoder.load` takes it; or an index.
         data: as `embed` takes it, or a file that `embed` wrote, of the same encoder.
         out: the index; by default `source`, if that is one.
         split: the pictures to take: "all", or those of "train", "test" or "validation".
@@ -165,7 +164,7 @@ def _is_index(source: Path, *, named: bool) -> bool:
     Raises:
         InputError: it is neither, or an index to make has no name.
     """
-    if is_of_hub(source):
+    if is_named(source):
         if not named:
             raise InputError(f"what is made of {source} needs a name: give --out shop.index")
         return False

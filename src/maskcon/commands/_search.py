@@ -1,4 +1,4 @@
-"""The pictures of an index that are most like others."""
+"""The pictures of an index that are most like others, or that words describe."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from maskcon import __version__
 from maskcon.commands._embed import all_readable
 from maskcon.commands._index import opened, same_encoder
 from maskcon.data import confine
-from maskcon.data.pictures import Files, Pictures
+from maskcon.data.pictures import Files, Pictures, is_picture
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import one_or_several
 from maskcon.data.thumbnails import Seen, thumbnail
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
-from maskcon.model.hub import located
+from maskcon.model.hub import is_named, located
 from maskcon.runs import folder as runs
 from maskcon.runtime.files import check_apart, output, write, write_json
 from maskcon.runtime.hub import is_of_hub
@@ -51,7 +51,7 @@ def search(  # longer than a screen for the sake of what it says of its options
     download: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The k pictures of an index that are nearest to each query.
+    """The k pictures of an index that are nearest to each query, a picture or words.
 
     A query that is itself in the index is left out of its own hits: the picture of the same path,
     and pictures of exactly the same pixels under other paths.
@@ -59,7 +59,8 @@ def search(  # longer than a screen for the sake of what it says of its options
     Args:
         index: a file of `index`.
         queries: a picture's path, a folder (all pictures below it), several of either; or arrays
-            or Pillow images, as `Encoder.embed` takes them.
+            or Pillow images, as `Encoder.embed` takes them. A text that is no file there and has
+            no ending of a picture's is words, where the index has an encoder with a text side.
         k: hits of each query; all pictures of an index that holds fewer.
         run: the run folder with the encoder, or hf:OWNER/NAME[@REVISION]; by default the one that
             the index was made with.
@@ -77,7 +78,8 @@ def search(  # longer than a screen for the sake of what it says of its options
 
     Returns:
         {"index", "pictures" (in it), "k", "queries": [{"path", "hits": [{"rank", "score" (cosine
-        similarity), "coarse", "fine", "path"}, ...], "left_out": paths}, ...], "skipped"}.
+        similarity), "coarse", "fine", "path"}, ...], "left_out": paths}, ...], "skipped"}; of
+        words, which come after the pictures, "path" is None and "words" are they.
 
     Raises:
         InputError: something given cannot be used.
@@ -93,7 +95,7 @@ def search(  # longer than a screen for the sake of what it says of its options
             stack.enter_context(output(file, option, overwrite=overwrite, inputs=[index]))
         there = opened(Path(index), progress)
         k = there.bounded(k)
-        asked = _queries(queries)
+        asked, words = _queries(queries)
         own = _files_of(run or there.about.run)
         shown = there.rows["path"].to_pylist() if outputs else []  # of which hits are pictures
         for option, file in outputs.items():
@@ -101,9 +103,12 @@ def search(  # longer than a screen for the sake of what it says of its options
         machine: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
         machine["download"] = download
         encoder = encoder_of(there, Path(index), run, machine)
+        texts = _vectors_of(words, encoder)
         known = _embedded(asked, encoder, LARGE if html is not None else 0, workers, progress)
-        all_readable(known.skipped, len(asked), skip_unreadable)
-        without = _itself(there, known)
+        if len(asked):
+            all_readable(known.skipped, len(asked), skip_unreadable)
+        without = _itself(there, known) + [np.empty(0, np.int64)] * len(words)
+        known = known.also(words, texts)
         if keep_self:
             without = [np.empty(0, np.int64)] * len(without)
         progress.update(f"searching {len(there):,} pictures")
@@ -116,7 +121,7 @@ def search(  # longer than a screen for the sake of what it says of its options
             "index": str(index),
             "pictures": len(there),
             "k": k,
-            "queries": _told(there, known.names, hits, without),
+            "queries": _told(there, known, hits, without),
             "skipped": known.skipped,
         }
         if json is not None:
@@ -129,19 +134,20 @@ def search(  # longer than a screen for the sake of what it says of its options
 
 def _files_of(run: str | Path) -> list[Path]:
     """What a run writes; of one of the hub, which nothing is written to, none."""
-    return [] if is_of_hub(run) else runs.written(located(run).folder)
+    return [] if is_named(run) else runs.written(located(run).folder)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Queries that could be read.
+    """Queries that could be read; words are the last.
 
     Attributes:
-        names: of the pictures [Q].
+        names: of the pictures, or the words themselves [Q].
         vectors: float32 [Q, F].
         digests: of their pixels [Q].
         thumbnails: JPEG [Q].
         skipped: (name, reason) of those that could not.
+        words: how many are words.
     """
 
     names: list[str]
@@ -149,17 +155,30 @@ class _Asked:
     digests: list[bytes]
     thumbnails: list[bytes | None]
     skipped: list[tuple[str, str]]
+    words: int = 0
+
+    def also(self, words: Sequence[str], vectors: np.ndarray) -> "_Asked":
+        """With words after the pictures."""
+        return _Asked(
+            [*self.names, *words],
+            np.concatenate([self.vectors, vectors]),
+            [*self.digests, *(b"" for _ in words)],
+            [*self.thumbnails, *(None for _ in words)],
+            self.skipped,
+            len(words),
+        )
 
 
-def _queries(queries: Any) -> Pictures:
-    """Whatever `search` takes, as pictures."""
+def _queries(queries: Any) -> tuple[Pictures, list[str]]:
+    """Whatever `search` takes, as pictures and as words."""
     if isinstance(queries, str | Path):
         queries = [queries]
     sequence = isinstance(queries, Sequence) and not isinstance(queries, bytes)
     if not sequence or not all(isinstance(query, str | Path) for query in queries):
-        return one_or_several(queries, "the queries")
+        return one_or_several(queries, "the queries"), []
+    words = [query for query in queries if isinstance(query, str) and _is_words(query)]
     paths: list[Path] = []
-    for query in map(Path, queries):
+    for query in (Path(query) for query in queries if query not in words):
         if query.is_dir():
             below, _ = folder.loose(query)
             if not below:
@@ -167,9 +186,30 @@ def _queries(queries: Any) -> Pictures:
             paths += below
         else:
             paths.append(query)
-    if not paths:
+    if not paths and not words:
         raise InputError("there is nothing to search with: give a picture or a folder of pictures")
-    return Files(paths)
+    return Files(paths), words
+
+
+def _is_words(query: str) -> bool:
+    """Whether a text is no file that is there, and none that is meant to be."""
+    return not os.path.exists(query) and not is_picture(Path(query))  # noqa: PTH110 - it may be long
+
+
+def _vectors_of(words: Sequence[str], encoder: Encoder) -> np.ndarray:
+    """Vectors of words, float32 [n, F].
+
+    Raises:
+        InputError: the encoder has no text side.
+    """
+    if not words:
+        return np.empty((0, encoder.width), np.float32)
+    try:
+        return encoder.embed_words(words)
+    except InputError as error:
+        raise InputError(
+            f"there is no picture or folder {words[0]!r}; as words, {error}"
+        ) from error
 
 
 def encoder_of(
@@ -229,7 +269,7 @@ def _itself(index: Index, asked: _Asked) -> list[np.ndarray]:
 
 def _told(
     index: Index,
-    names: Sequence[str],
+    asked: _Asked,
     hits: Sequence[Sequence[tuple[int, float]]],
     without: Sequence[np.ndarray],
 ) -> list[dict[str, Any]]:
@@ -237,17 +277,20 @@ def _told(
     columns = ["coarse", "fine", "path"]
     rows = [row for of_query in hits for row, _ in of_query]
     told = iter(index.rows.select(columns).take(pa.array(rows, pa.int64())).to_pylist())
-    paths = index.rows["path"]
+    paths, pictures = index.rows["path"], len(asked.names) - asked.words
     return [
         {
-            "path": name,
+            "path": name if place < pictures else None,
+            "words": None if place < pictures else name,
             "hits": [
                 {"rank": rank, "score": score, **next(told)}
                 for rank, (_, score) in enumerate(of_query, 1)
             ],
             "left_out": [paths[int(row)].as_py() for row in left_out],
         }
-        for name, of_query, left_out in zip(names, hits, without, strict=True)
+        for place, (name, of_query, left_out) in enumerate(
+            zip(asked.names, hits, without, strict=True)
+        )
     ]
 
 
@@ -276,7 +319,9 @@ def _page(
             )
             for hit, (row, score) in zip(told["hits"], of_query, strict=True)
         ]
-        found.append((sheet.Card(displayed(told["path"]), shown), cards))
+        words = told["words"]
+        asked_for = sheet.Card(displayed(words or told["path"]), shown, is_words=words is not None)
+        found.append((asked_for, cards))
     about = (
         f"{min(count, SHEET):,} of {count:,} queries, each with its {result['k']} nearest of "
         f"{len(index):,} pictures; scores are cosine similarities"

@@ -45,7 +45,7 @@ def weights_of(name: str, wanted: bool) -> Iterator[None]:
     asked = _allowed.get()
     here_alone = wanted and not (asked and _reachable(_host_of(name)))
     try:
-        with _kept_alone() if here_alone else contextlib.nullcontext():
+        with kept_alone() if here_alone else contextlib.nullcontext():
             yield
     except InputError:
         raise
@@ -81,7 +81,7 @@ def _host_of(name: str) -> str:
 
 
 @contextmanager
-def _kept_alone() -> Iterator[None]:
+def kept_alone() -> Iterator[None]:
     """Let timm and torchvision look among the files on this machine; they would try for minutes."""
     from huggingface_hub import constants
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskcon.errors import InputError
+from maskcon.model import words
 from maskcon.model.saved import DESCRIPTION, WEIGHTS
 from maskcon.runtime import hub
 
-FILES = (WEIGHTS, DESCRIPTION, "run.json")  # no other is fetched, and none that runs code
+# no other is fetched, and none that runs code
+FILES = (WEIGHTS, DESCRIPTION, "run.json", *words.FILES)
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,24 @@ class Located:
     of_hub: bool = False
 
 
+def is_named(run: object) -> bool:
+    """Whether a run is called by a name, and no path: of the hub, or of open_clip's networks."""
+    return hub.is_of_hub(run) or words.is_called(run)
+
+
 def located(run: str | Path, *, download: bool = False) -> Located:
     """The place of a run folder, of an encoder.safetensors in one, or of a run of the hub.
 
     Args:
-        run: its path, or hf:OWNER/NAME, perhaps with @REVISION: a branch, a tag or a commit.
+        run: its path, or hf:OWNER/NAME, perhaps with @REVISION: a branch, a tag or a commit; or
+            open_clip/MODEL@WEIGHTS, a network with a text side, wherever the hub has it.
         download: fetch what is not on this machine, or has changed since.
 
     Raises:
         InputError: a run of the hub is not on this machine, or cannot be fetched.
     """
+    if words.is_called(run):
+        run = words.repository(str(run))
     if hub.is_of_hub(run):
         name, folder = hub.snapshot(str(run), "model", files=FILES, download=download)
         return Located(name, folder, of_hub=True)

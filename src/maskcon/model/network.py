@@ -93,12 +93,24 @@ def _backbone_of(architecture: Architecture, init: str) -> tuple[nn.Module, int]
 
 
 class Network(nn.Module):
-    """A backbone with the heads that a method reads, as `HEADS` describes them."""
+    """A backbone with the heads that a method reads, as `HEADS` describes them.
 
-    def __init__(self, architecture: Architecture, *, init: str = "scratch"):
+    Args:
+        architecture: of the network.
+        init: as `build_backbone` takes it.
+        made: a backbone that was made elsewhere, and the width of its vectors.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        init: str = "scratch",
+        made: tuple[nn.Module, int] | None = None,
+    ):
         super().__init__()
         self.architecture = architecture
-        self.backbone, self.width = _backbone_of(architecture, init)
+        self.backbone, self.width = made or _backbone_of(architecture, init)
         shape = architecture.head
         widths = Widths(
             self.width if shape is None else shape.components or shape.inputs,

@@ -18,6 +18,7 @@ class Recommended(NamedTuple):
         size: side in pixels of the images that it was trained on.
         licence: of its weights.
         trained: by what.
+        words: the network of open_clip's that has the same image side, and a text side; "" of none.
     """
 
     short: str
@@ -27,6 +28,7 @@ class Recommended(NamedTuple):
     size: int
     licence: str
     trained: str
+    words: str = ""
 
     @property
     def free(self) -> bool:
@@ -38,6 +40,7 @@ _APACHE, _BSD, _META = "Apache-2.0", "BSD-3-Clause", "DINOv3, not free"
 _IN1K, _IN22K, _CAPTIONS = "ImageNet-1k", "ImageNet-22k", "captions"
 _ALONE = "no labels"
 _SIGLIP, _CLIP = "vit_base_patch16_siglip_224.v2_webli", "vit_base_patch16_clip_224.openai"
+_SIGLIP_WORDS, _CLIP_WORDS = "open_clip/ViT-B-16-SigLIP2@webli", "open_clip/ViT-B-16@openai"
 # fmt: off
 _ROWS = (
     ("efficientnet-lite0", "timm/tf_efficientnet_lite0.in1k", 3.4, 0.38, 224, _APACHE, _IN1K),
@@ -52,11 +55,11 @@ _ROWS = (
     ("dinov2-l", "timm/vit_large_patch14_dinov2.lvd142m", 304.4, 81.0, 518, _APACHE, _ALONE),
     ("dinov3-s", "timm/vit_small_patch16_dinov3.lvd1689m", 21.6, 4.7, 256, _META, _ALONE),
     ("dinov3-b", "timm/vit_base_patch16_dinov3.lvd1689m", 85.6, 17.9, 256, _META, _ALONE),
-    ("siglip2-b", f"timm/{_SIGLIP}", 92.9, 17.7, 224, _APACHE, _CAPTIONS),
-    ("clip-b", f"timm/{_CLIP}", 85.8, 17.6, 224, _APACHE, _CAPTIONS),
+    ("siglip2-b", f"timm/{_SIGLIP}", 92.9, 17.7, 224, _APACHE, _CAPTIONS, _SIGLIP_WORDS),
+    ("clip-b", f"timm/{_CLIP}", 85.8, 17.6, 224, _APACHE, _CAPTIONS, _CLIP_WORDS),
 )
 # fmt: on
-RECOMMENDED = {row[0]: Recommended(*row) for row in _ROWS}
+RECOMMENDED = {str(row[0]): Recommended(*row) for row in _ROWS}
 
 
 def true_name(backbone: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskcon.config import LARGEST as LARGEST_OPTIONS
 from maskcon.errors import InputError, brief
+from maskcon.model import words
 from maskcon.model.network import Architecture, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import without_memory
@@ -60,18 +61,13 @@ def identity_of(encoder: Network, preprocessing: Preprocessing) -> str:
 def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
     """Build the encoder of a run folder; return it, in evaluation mode, and its encoder.json.
 
+    Or the image side of a network of open_clip's, whose files a folder may have instead.
+
     Raises:
         InputError: the folder has no encoder, or a damaged one.
     """
     try:
-        description = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if "deviation" in description:  # as 0.1 called it
-            description["std"] = description.pop("deviation")
-        state = safetensors.torch.load_file(folder / WEIGHTS)
-        architecture = Architecture.of(description["architecture"])
-        if architecture.image_size not in (0, description["image_size"]):
-            raise ValueError(f"it was made for images of {brief(architecture.image_size)} px")
-        encoder = _with_weights(architecture, state)
+        encoder, description = words.load(folder) if words.is_one(folder) else _own(folder)
         check_preprocessing(description, pictures=encoder.takes_pictures)
     except FileNotFoundError as error:
         raise InputError(
@@ -85,6 +81,18 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
         raise InputError(f"the encoder in {folder} is damaged: {reason}") from error
     # the layout that it was trained in: another one's kernels round otherwise
     return encoder.eval().to(memory_format=torch.channels_last), description
+
+
+def _own(folder: Path) -> tuple[Network, dict[str, Any]]:
+    """An encoder of maskcon's; whatever damaged files raise is raised."""
+    description = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    if "deviation" in description:  # as 0.1 called it
+        description["std"] = description.pop("deviation")
+    state = safetensors.torch.load_file(folder / WEIGHTS)
+    architecture = Architecture.of(description["architecture"])
+    if architecture.image_size not in (0, description["image_size"]):
+        raise ValueError(f"it was made for images of {brief(architecture.image_size)} px")
+    return _with_weights(architecture, state), description
 
 
 def _with_weights(architecture: Architecture, state: Mapping[str, Tensor]) -> Network:

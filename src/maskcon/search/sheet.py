@@ -51,12 +51,14 @@ class Card:
         thumbnail: JPEG; None where there is none.
         label: of its class; "" where it has none.
         score: similarity to the query, of a hit.
+        is_words: it is a query of words, and `path` are they.
     """
 
     path: str
     thumbnail: bytes | None
     label: str = ""
     score: float = 0.0
+    is_words: bool = False
 
 
 def page(title: str, about: str, found: Sequence[tuple[Card, Sequence[Card]]]) -> str:
@@ -74,9 +76,10 @@ def page(title: str, about: str, found: Sequence[tuple[Card, Sequence[Card]]]) -
 
 def _section(query: Card, hits: Sequence[Card]) -> str:
     cards = "\n".join(_hit(rank, hit) for rank, hit in enumerate(hits, 1))
+    frame = "" if query.is_words else f'<div class="frame">{_image(query)}</div>\n'
+    kind = "label" if query.is_words else "path"
     return f"""<section>
-<div class="query"><div class="frame">{_image(query)}</div>
-<div class="path">{escape(query.path)}</div></div>
+<div class="query">{frame}<div class="{kind}">{escape(query.path)}</div></div>
 <ol class="hits">
 {cards or '<li class="none">nothing else is in the index</li>'}
 </ol>
