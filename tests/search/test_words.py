@@ -191,7 +191,7 @@ def test_damaged_and_missing_files_are_told(clip, tmp_path):
     (changed("d") / words.CONFIG).write_text(json.dumps(about))
     refused(tmp_path / "d", "tokenizer", texts=True)
     state = load_file(clip / words.WEIGHTS)
-    state["visual.conv1.weight"] = state["visual.conv1.weight"][:, :, :2]
+    state["visual.conv1.weight"] = state["visual.conv1.weight"][:, :, :2].contiguous()
     state["more"] = torch.zeros(10_000)
     save_file(state, changed("e") / words.WEIGHTS)
     refused(tmp_path / "e", "damaged")
