@@ -60,7 +60,7 @@ class Road:
     """
 
     def __init__(self, person, kinds, index):
-        self.person, self.said = person, []
+        self.person = person
         names = index_file.read(index)[0].rows["path"].to_pylist()
         self.kinds = [kinds[Path(name).name] for name in names]
         self.numbers = {kind: number for number, kind in enumerate(sorted(set(self.kinds)))}
@@ -75,7 +75,7 @@ class Road:
         """The share of pictures in the right group, groups and kinds matched one to one."""
         fine = torch.tensor([self.numbers[kind] for kind in self.kinds])
         right = agreement(self.members(), fine)["accuracy"]
-        self.said.append(f"{step}: {right:.1%} in the right of {len(self.groups())} groups")
+        print(f"{step}: {right:.1%} in the right of {len(self.groups())} groups")
         return right
 
     def most(self):
@@ -139,13 +139,13 @@ def test_from_a_folder_to_groups_with_names(browser, photos):
     began, cpu = time.monotonic(), spent()
     with explored(folder) as address:
         person = Person(browser, address)
-        said = [f"{len(kinds):,} photographs, {time.monotonic() - began:.0f} s to the page"]
+        print(f"\n{len(kinds):,} photographs, {time.monotonic() - began:.0f} s to the page")
         project = folder.with_name("store.maskcon")
         road = Road(person, kinds, project / "0" / "pictures.index")
         before = road.judge("at first")
         asked = time.monotonic()
         answered = answer_some(person, road.kinds.__getitem__, ANSWERS)
-        said.append(f"{answered} answers in {time.monotonic() - asked:.0f} s")
+        print(f"{answered} answers in {time.monotonic() - asked:.0f} s")
         assert road.judge(f"after {answered} answers") > before
         road.name(NAMES)
         picture, here, there = road.move(MOVES)
@@ -160,7 +160,7 @@ def test_from_a_folder_to_groups_with_names(browser, photos):
         (file,) = folder.rglob(Path(name).name)
         first, share = road.search(file)
         assert first == picture
-        said.append(f"{share:.0%} of the ten most like an upload are of its kind")
+        print(f"{share:.0%} of the ten most like an upload are of its kind")
         person.go("export")
         with exported(person, "Table").open(encoding="utf-8") as table:
             rows = [*csv.DictReader(table)]
@@ -173,9 +173,7 @@ def test_from_a_folder_to_groups_with_names(browser, photos):
         person = Person(browser, address)
         assert found_again(person) == left
         assert person.errors() == []
-    print(
-        "\n".join(["", *said, *road.said, f"{spent() - cpu:.0f} CPU seconds without the browser"])
-    )
+    print(f"{spent() - cpu:.0f} CPU seconds without the browser")
 
 
 def found_again(person):
