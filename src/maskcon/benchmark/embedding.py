@@ -23,7 +23,8 @@ from maskcon.data.readers import folder
 from maskcon.encoder import Encoder
 from maskcon.errors import InputError
 from maskcon.export import onnx_file
-from maskcon.model.graph import UNPINNED
+from maskcon.model.graph import PACKAGES as BACKEND_PACKAGES
+from maskcon.model.graph import UNPINNED, computing
 from maskcon.model.network import Architecture, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision, pick_device
@@ -34,12 +35,18 @@ PLAIN_BATCH = 8  # images, of the sides beside ours: as many as a core's caches 
 HERE = __name__
 SIDES = {
     "maskcon": "maskcon embed, as it comes",
+    "maskcon onnx": "maskcon embed --backend onnx",
+    "maskcon openvino": "maskcon embed --backend openvino",
     "timm fp32": "the network as it is, in float32",
     "timm bf16": "the network as it is, in bfloat16",
     "onnxruntime": "the network as an ONNX graph",
     "OpenVINO": "the same graph",
 }
-PACKAGES = {"onnxruntime": ("onnx", "onnxscript", "onnxruntime"), "OpenVINO": ("openvino",)}
+PACKAGES = {
+    **{f"maskcon {backend}": packages for backend, packages in BACKEND_PACKAGES.items()},
+    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
+    "OpenVINO": ("openvino",),
+}
 
 
 def embedding(
@@ -92,7 +99,7 @@ def embedding(
         record, answers = Comparison(
             name="embed",
             sides=[_side(name, common, graph) for name in SIDES if name in sides],
-            baselines=tuple(name for name in SIDES if name in sides and name != "maskcon"),
+            baselines=tuple(n for n in SIDES if n in sides and not n.startswith("maskcon")),
             settings={
                 "data": "a folder" if data else None,
                 **network,
@@ -149,16 +156,17 @@ def _check(sides: Sequence[str], images: int, threads: int) -> None:
 
 
 def _side(name: str, common: dict[str, Any], graph: str) -> Side:
-    if name == "maskcon":
-        return Side(name, f"{HERE}:ours", common)
+    if name.startswith("maskcon"):
+        backend = name.removeprefix("maskcon").strip() or "torch"
+        return Side(name, f"{HERE}:ours", {**common, "backend": backend})
     if name.startswith("timm"):
         return Side(name, f"{HERE}:plain", {**common, "precision": name.removeprefix("timm ")})
     make = "onnx_graph" if name == "onnxruntime" else "openvino_graph"
     return Side(name, f"{HERE}:{make}", {**common, "graph": graph})
 
 
-def encoder_of(backbone: str, image_size: int) -> Encoder:
-    """An encoder with random weights, the same in every process."""
+def encoder_of(backbone: str, image_size: int, backend: str = "torch") -> Encoder:
+    """An encoder with random weights, the same in every process, run by a backend."""
     shape = Architecture(
         backbone=backbone, stem="large", heads=(), projection=1, classes=1, image_size=image_size
     )
@@ -166,7 +174,7 @@ def encoder_of(backbone: str, image_size: int) -> Encoder:
     network = Network(shape)
     preprocessing = Preprocessing(image_size, *IMAGENET_STATISTICS)
     network.to(memory_format=torch.channels_last)
-    return Encoder(network, preprocessing, Precision.pick("auto", pick_device("cpu")))
+    return Encoder(network, preprocessing, computing("auto", device="cpu", backend=backend))
 
 
 def _files(root: str, images: int) -> list[str]:
@@ -188,7 +196,7 @@ def timed(work: Callable[[], Any], count: int) -> Turn:
 
 
 def ours(*, root: str, images: int, threads: int, **network: Any) -> Turn:
-    """The side "maskcon"."""
+    """The sides "maskcon", each with a backend."""
     torch.set_num_threads(threads)
     encoder, pictures = encoder_of(**network), Files(_files(root, images))
     size = encoder.preprocessing.image_size

@@ -111,8 +111,9 @@ def recall(**options: Any) -> dict[str, Any]:
 def embed(sides: str | None, **options: Any) -> dict[str, Any]:
     """From JPEG files to vectors, on a processor.
 
-    Beside the same network called with timm in float32 and bf16, and beside onnxruntime and
-    OpenVINO where they are installed: all read the same files while the network runs.
+    By each --backend that is installed; beside the same network called with timm in float32 and
+    bf16, and beside onnxruntime and OpenVINO where they are installed. All read the same files
+    while the network runs.
     """
     if sides is not None:
         options["sides"] = [name.strip() for name in sides.split(",")]
