@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 
 from maskcon import Encoder, commands
 from maskcon.errors import InputError
-from tests.conftest import FAST, as_found
+from tests.conftest import FAST, as_found, write_tree
 
 
 class Hub(ThreadingHTTPServer):
@@ -194,3 +194,29 @@ def test_what_cannot_be_pushed(hub, run, tmp_path):
     assert "hf is written, and could not be pushed to me/fruit: " in done.stderr
     assert "Traceback" not in done.stderr
     assert Encoder.load(tmp_path / "hf").identity == Encoder.load(run).identity
+
+
+def test_judged_by_name(hub, run, tmp_path, tiny):
+    """As the run's own folder is."""
+    write_tree(tmp_path / "glyphs", tiny)
+    hub.commits["0" * 40] = {
+        name: (run / name).read_bytes()
+        for name in ("encoder.safetensors", "encoder.json", "run.json")
+    }
+    data = ["--data", tmp_path / "glyphs"]
+    results = []
+    for name, more in ((run, []), ("hf:me/fruit", ["--download"])):
+        out = tmp_path / f"{len(results)}.json"
+        done = asking(hub, tmp_path, TYPED, "eval", name, *data, "--json", out, *more)
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(out.read_text()))
+    recalls = [[v for k, v in sorted(_flat(one).items()) if "recall" in k] for one in results]
+    assert recalls[0]
+    assert recalls[0] == recalls[1]
+
+
+def _flat(value: object, name: str = "") -> dict[str, object]:
+    """The numbers of nested records by their names."""
+    if isinstance(value, dict):
+        return {k: v for n, one in value.items() for k, v in _flat(one, f"{name}.{n}").items()}
+    return {name: value}
