@@ -14,8 +14,12 @@ from maskcon.commands.sources import resolved
 from maskcon.errors import InputError
 from maskcon.estimator import CoarseToFine
 from maskcon.model import here
-from maskcon.model.backbones import build_backbone, read_weights
+from maskcon.model.backbones import build_backbone, layered, normalisation_of, read_weights
+from maskcon.model.blocks import Joined
+from maskcon.model.network import Architecture, Network
 from maskcon.model.recommended import RECOMMENDED
+from maskcon.model.residual_head import HeadShape
+from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runtime.device import without_memory
 
 PACKAGES = [(name, module) for name, module in here.PACKAGES.items()]
@@ -150,3 +154,34 @@ def test_networks_are_timed_on_request(monkeypatch):
     monkeypatch.setattr("maskcon.commands._backbones.SHORTEST", 0.0)
     rows = commands.backbones(measure=True, device="cpu")
     assert [row["images_per_second"] > 0 for row in rows] == [True, True]
+
+
+JOINED = "resnet10w8+resnet10w16"
+
+
+def test_joined_networks_say_what_each_says(tmp_path):
+    torch.manual_seed(0)
+    images = torch.rand(3, 3, 32, 32)
+    both, parts = layered(JOINED, 1, size=32)
+    assert isinstance(both, Joined)
+    said = [one.eval()(images) for one in both.backbones]
+    assert parts == (64, 64, 128, 128)
+    assert torch.equal(both.eval()(images), torch.cat(said, 1))
+
+    shape = HeadShape(parts=parts, components=8, hidden=16, scale=2.0)
+    architecture = Architecture(
+        backbone=JOINED, stem="small", heads=(), projection=8, classes=1, head=shape, layers=1
+    )
+    network = Network(architecture).eval()
+    save_encoder(tmp_path, network, {"image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3})
+    kept, _ = load_encoder(tmp_path)
+    torch.testing.assert_close(kept.backbone(images), network.backbone(images))
+
+
+def test_joined_networks_of_one_file_or_other_normalisations_are_refused(tmp_path):
+    with pytest.raises(InputError, match="the weights of one network, and the backbone is resnet"):
+        layered(JOINED, 0, init=str(tmp_path / "weights.pth"))
+    with pytest.raises(InputError, match="trained on pictures of other normalisations"):
+        normalisation_of(layered("timm/mobilenetv3_small_050+timm/tf_efficientnet_lite0", 0)[0])
+    short = resolved({"backbone": "efficientnet-lite2+efficientnet-lite0"}, None)
+    assert short.backbone == "timm/tf_efficientnet_lite2.in1k+timm/tf_efficientnet_lite0.in1k"

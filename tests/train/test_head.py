@@ -19,7 +19,7 @@ from maskcon.data import Features, Split, from_arrays, load
 from maskcon.data.images import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
 from maskcon.model.backbones import build_backbone, load_backbone_weights
-from maskcon.model.blocks import Layered, before_last, last
+from maskcon.model.blocks import Joined, Layered, before_last, last
 from maskcon.model.network import Headed
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import HeadShape, ResidualHead
@@ -445,3 +445,14 @@ def test_splits_of_vectors_have_fingerprints():
     label = torch.arange(4) % 2
     a, b = (Split(Features(torch.full((4, 1, 3), x)), label, None) for x in (1.0, 2.0))
     assert a.fingerprint() != b.fingerprint()
+
+
+def test_networks_side_by_side_train_as_one(tmp_path, pictures):
+    both = f"resnet10w8+{NETWORK}"
+    options = {"image_size": 32, "epochs": 1, "batch_size": 32, "bank_size": 64}
+    commands.train(out=tmp_path / "x", data=pictures, backbone=both, **options)
+    network, description = load_encoder(tmp_path / "x")
+    assert description["architecture"]["backbone"] == both
+    assert isinstance(network.backbone, Joined)
+    widths = [one(torch.zeros(1, 3, 32, 32)).shape[1] for one in network.backbone.backbones]
+    assert network.width == sum(widths)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from maskcon.config import similar
 from maskcon.errors import InputError, brief
 from maskcon.model import timm_network
-from maskcon.model.blocks import Layered, last
+from maskcon.model.blocks import Joined, Layered, last
 from maskcon.model.fetching import weights_of
 from maskcon.model.here import IMAGENET, packaged
 from maskcon.model.libraries import is_resnet, library
 from maskcon.model.own import OWN
-from maskcon.model.recommended import RECOMMENDED, true_name
+from maskcon.model.recommended import JOIN, RECOMMENDED, true_name
 from maskcon.model.resnet import RESNETS, ResNet
 from maskcon.runtime.files import check_unpacked
 
@@ -192,12 +192,22 @@ def layered(
     """A backbone whose vectors also say what its last blocks found; and the widths of the parts.
 
     Args:
-        name: as `build_backbone` takes it.
-        layers: how many blocks; 0 is the backbone itself.
-        init: as `build_backbone` takes it.
+        name: as `build_backbone` takes it; several joined by "+" stand side by side.
+        layers: how many blocks, of each; 0 is the backbone itself.
+        init: as `build_backbone` takes it; of several no file, which has one network's weights.
         stem: likewise.
         size: likewise.
     """
+    if JOIN in name:
+        if init not in ("scratch", "imagenet"):
+            raise InputError(
+                f"init is {init}, the weights of one network, and the backbone is {name}: give "
+                "--init imagenet, or one network"
+            )
+        several = [
+            layered(one, layers, init=init, stem=stem, size=size) for one in name.split(JOIN)
+        ]
+        return Joined([one for one, _ in several]), tuple(w for _, parts in several for w in parts)
     backbone, width = build_backbone(name, init=init, stem=stem, size=size)
     if not layers:
         return backbone, (width,)
@@ -211,7 +221,18 @@ def normalisation_of(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[floa
     """The mean and std that a network of timm's was trained with; None of other networks.
 
     Its weights say nothing sensible of images that are normalised otherwise.
+
+    Raises:
+        InputError: of networks that stand side by side, each was trained with another.
     """
+    if isinstance(backbone, Joined):
+        first, *others = (normalisation_of(one) for one in backbone.backbones)
+        if any(other != first for other in others):
+            raise InputError(
+                "the networks that are joined were trained on pictures of other normalisations "
+                f"({first}, {others[0]}, mean and std): join networks that share one"
+            )
+        return first
     if isinstance(backbone, Layered):
         backbone = backbone.backbone
     told = getattr(backbone, "pretrained_cfg", None) or {}

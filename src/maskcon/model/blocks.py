@@ -90,6 +90,21 @@ class Layered(nn.Module):
         return [*(found[name] for name in self.names), vector.float()]
 
 
+class Joined(nn.Module):
+    """Backbones that look at the same pictures, side by side: [vectors of the first | next ...].
+
+    Networks of other sizes make other mistakes, so that their vectors together say more.
+    """
+
+    def __init__(self, backbones: Sequence[nn.Module]):
+        super().__init__()
+        self.backbones = nn.ModuleList(backbones)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Vectors [N, sum of the widths] of images [N, 3, H, W]."""
+        return torch.cat([backbone(images) for backbone in self.backbones], 1)
+
+
 def _over_picture(output: Tensor) -> Tensor:
     """The mean over pixels [N, C, H, W] (or [N, H, W, C], H = W) or tokens [N, T, C]: [N, C]."""
     if output.ndim < 4:

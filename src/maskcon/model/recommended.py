@@ -59,9 +59,11 @@ _ROWS = (
     ("clip-b", f"timm/{_CLIP}", 85.8, 17.6, 224, _APACHE, _CAPTIONS, _CLIP_WORDS),
 )
 # fmt: on
+JOIN = "+"  # between the names of networks that stand side by side
 RECOMMENDED = {str(row[0]): Recommended(*row) for row in _ROWS}
 
 
 def true_name(backbone: str) -> str:
-    """The name of a network that may have been called by its short one."""
-    return RECOMMENDED[backbone].name if backbone in RECOMMENDED else backbone
+    """The name of a network, or of several that are joined, that may have been called shortly."""
+    several = backbone.split(JOIN)
+    return JOIN.join(RECOMMENDED[one].name if one in RECOMMENDED else one for one in several)

@@ -24,6 +24,7 @@ from maskcon.model.blocks import Layered, before_last
 from maskcon.model.libraries import is_resnet
 from maskcon.model.network import Architecture, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.recommended import JOIN
 from maskcon.model.residual_head import VECTORS, HeadShape
 from maskcon.model.saved import load_encoder
 from maskcon.runtime.device import check_memory, pick_device, without_memory
@@ -194,7 +195,8 @@ def _take_weights(network: Network, earlier: Network, config: Config) -> None:
 
 def _size_made_for(backbone: str, config: Config) -> int:
     """The size of images that a backbone must be made for; 0 where it takes any."""
-    return config.image_size if timm_network.is_made_for_a_size(backbone) else 0
+    made = map(timm_network.is_made_for_a_size, backbone.split(JOIN))
+    return config.image_size if any(made) else 0
 
 
 def _freeze_all_but(network: Network, blocks: int) -> None:
