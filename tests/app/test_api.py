@@ -364,6 +364,16 @@ def test_from_a_folder_with_labels_to_the_page(tmp_path):
         explore(folder, project=again)
 
 
+def test_a_project_that_was_never_opened_is_not_looked_at(tmp_path):
+    folder = a_project(tmp_path, train=24)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InputError) as refused:
+        explore(folder, read_only=True)
+    assert f"the project {folder} has no edits.sqlite" in str(refused.value)
+    assert "--read-only makes none: leave it out once" in str(refused.value)
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_what_explore_refuses(tmp_path):
     with pytest.raises(InputError, match="leave out"):
         explore("x", demo=True)

@@ -1,5 +1,5 @@
 """Steps of the page beside its main road, in a real browser: splitting, what is pasted, a wrong
-class, the keys alone.
+class, the keys alone, a page that may change nothing.
 """
 
 import pytest
@@ -8,6 +8,7 @@ from tests.app.person import Person, explored
 from tests.app.places import a_project
 
 pytestmark = pytest.mark.heavy
+SHOWN = "[...document.querySelectorAll(arguments[0])].filter((e) => e.checkVisibility())"
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +154,45 @@ def test_the_keys_alone_lead_into_every_view(looking):
     looking.wait("!document.getElementById('view-history').hidden")
     assert "not kept" not in looking.text("log")
     assert looking.errors() == []
+
+
+def test_who_may_only_read_has_nothing_to_edit_with(looking):
+    """By a second server, which holds no lock: the one of the tests before goes on.
+
+    In each view all buttons that can be seen are pressed, and all keys that edit elsewhere; the
+    server would refuse what edits, which the browser's log would have.
+    """
+    editing = "smnoczdub"
+    before = state_of(looking.folder)
+    with explored(looking.folder, "--read-only") as address:
+        person = Person(looking.browser, address)
+        assert "read only" in person.text("facts")
+        links = person.browser.find_elements("css selector", "#views a")
+        views = [link.get_attribute("href").split("#")[1] for link in links]
+        notes = {}
+        for view in [*views, f"group={largest(person)['id']}"]:
+            person.go(view)
+            person.wait("document.getElementById('loading').hidden")
+            assert person.ask(f"{SHOWN}.length", ".edits") == 0, view
+            assert person.ask(f"{SHOWN}.every((field) => field.readOnly)", ".name-field"), view
+            notes[view] = person.ask(f"{SHOWN}.map((e) => e.textContent).join()", ".reading")
+            person.browser.execute_script(f"{SHOWN}.forEach((e) => e.click())", "main button")
+            for _ in range(2):  # what a button has opened may keep keys to itself
+                person.element("body").send_keys(person.keys.ESCAPE)
+            person.element("body").send_keys(*editing)
+        told = {view for view, words in notes.items() if "was started with --read-only" in words}
+        assert told == {"questions", "learn", "export"}
+        person.wait("document.querySelectorAll('#group-pictures .tile').length")
+        person.browser.execute_script("document.querySelector('#group-pictures .tile').focus()")
+        person.press(" ", *editing)
+        assert person.text("picked") == "1 picture picked"
+        assert person.ask(f"{SHOWN}.length", ".edits") == 0
+        assert not person.ask("document.getElementById('chooser').open")
+        assert person.errors() == []
+    assert state_of(looking.folder) == before
+
+
+def state_of(folder):
+    """What a project's files hold, but for those that SQLite shares among who reads."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".sqlite-shm"]
+    return {path: path.read_bytes() for path in files}

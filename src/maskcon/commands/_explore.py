@@ -104,6 +104,12 @@ def explore(
                     f"{folder} has no groups yet, and --read-only makes none: leave it out once"
                 )
             _make(here, facts, progress)
+        if read_only and not (folder / projects.EDITS).is_file():
+            raise InputError(
+                f"the project {folder} has no {projects.EDITS}, and --read-only makes none: leave "
+                "it out once, which begins an empty one; or, if the project was edited before, "
+                "bring the file back from a copy"
+            )
         now = look(here, facts, progress)
         if now is not None and there_before:
             follow(here, facts, now, progress, read_only=read_only)
