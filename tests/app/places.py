@@ -4,6 +4,7 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
+from maskcon import commands
 from maskcon.app import project
 from maskcon.app.guard import Access
 from maskcon.app.workplace import Workplace
@@ -15,15 +16,25 @@ from tests.conftest import picture_tree, untrained_run
 TOKEN = "a token of the tests"
 
 
-def a_project(folder: Path, *, train: int = 96) -> Path:
-    """A folder of glyphs in coarse classes; the project beside it, with an untrained encoder."""
+def a_project(folder: Path, *, train: int = 96, learned: bool = False) -> Path:
+    """A folder of glyphs in coarse classes; the project beside it, with an untrained encoder.
+
+    Args:
+        folder: for both.
+        train: how many pictures.
+        learned: the encoder was trained, for one epoch.
+    """
     photos = folder / "photos"
     picture_tree(photos, glyphs.make(train=train, test=4).train, side=24)
     made = photos.with_name("photos.maskcon")
     facts = project.begin(made, project.Facts("photos", str(photos)))
     here = project.Generation(made, facts.generation)
     here.home.mkdir()
-    untrained_run(here.run, seed=0)
+    if learned:
+        network = {"backbone": "resnet10w16", "image_size": 16, "projection": 8}
+        commands.train(out=here.run, data=str(photos), epochs=1, **network)
+    else:
+        untrained_run(here.run, seed=0)
     index(here.run, photos, out=here.index)
     return made
 

@@ -1,10 +1,16 @@
 """Steps of the page beside its main road, in a real browser: splitting, what is pasted, a wrong
-class, the keys alone, a page that may change nothing.
+class, the keys alone, exports, a page that may change nothing.
 """
+
+import csv
+import json
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from tests.app.person import Person, explored
+from maskcon import Encoder
+from tests.app.person import Person, explored, exported
 from tests.app.places import a_project
 
 pytestmark = pytest.mark.heavy
@@ -13,8 +19,8 @@ SHOWN = "[...document.querySelectorAll(arguments[0])].filter((e) => e.checkVisib
 
 @pytest.fixture(scope="module")
 def looking(browser, tmp_path_factory):
-    """A person before the page of a project of 60 glyphs, with an encoder that nobody trained."""
-    folder = a_project(tmp_path_factory.mktemp("steps"), train=60)
+    """A person before the page of a project of 60 glyphs, with an encoder that hardly learned."""
+    folder = a_project(tmp_path_factory.mktemp("steps"), train=60, learned=True)
     with explored(folder) as address:
         person = Person(browser, address)
         person.folder = folder
@@ -154,6 +160,38 @@ def test_the_keys_alone_lead_into_every_view(looking):
     looking.wait("!document.getElementById('view-history').hidden")
     assert "not kept" not in looking.text("log")
     assert looking.errors() == []
+
+
+def test_every_export_is_pressed_and_opened(looking):
+    """What is written has all pictures, whole; the report is opened by the browser, too."""
+    looking.go("export")
+    with exported(looking, "Table").open(encoding="utf-8") as table:
+        paths = {row["path"] for row in csv.DictReader(table)}
+    assert len(paths) == 60
+    contents = sorted(Path(path).read_bytes() for path in paths)
+    for title in ("Folders of links", "Folders of copies"):
+        placed = [path for path in exported(looking, title).rglob("*") if path.is_file()]
+        assert sorted(path.read_bytes() for path in placed) == contents
+    tasks = json.loads((exported(looking, "Label Studio") / "tasks.json").read_text())
+    assert len(tasks) == 60
+    images = ElementTree.parse(exported(looking, "CVAT") / "annotations.xml").findall("image")
+    samples = json.loads((exported(looking, "FiftyOne") / "data.json").read_text())
+    assert len(images) == len(samples) == 60
+    encoder = Encoder.load(exported(looking, "Encoder"))
+    assert encoder.embed([min(paths)]).shape == (1, encoder.width)
+    report = exported(looking, "Report")
+    assert looking.errors() == []
+    page = looking.browser.current_window_handle
+    looking.browser.switch_to.new_window("tab")
+    looking.browser.get(report.as_uri())
+    looking.wait("document.documentElement.dataset.ready")
+    map_ = looking.element("#canvas")
+    looking.browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", map_)
+    looking.wait("Number(arguments[0].dataset.drawn)", map_)
+    assert looking.ask("document.title") == "maskcon on photos"
+    assert looking.errors() == []
+    looking.browser.close()
+    looking.browser.switch_to.window(page)
 
 
 def test_who_may_only_read_has_nothing_to_edit_with(looking):

@@ -9,7 +9,7 @@ const KINDS = [
   ["links", "Folders of links", "a folder for each group, with links to the photos"],
   ["copies", "Folders of copies", "a folder for each group, with copies of the photos"],
   ["label-studio", "Label Studio", "tasks with the groups as predictions"],
-  ["cvat", "CVAT", "an archive with the groups as labels"],
+  ["cvat", "CVAT", "annotations.xml, and labels.json to set its labels up with"],
   ["fiftyone", "FiftyOne", "a data set to import"],
   ["encoder", "Encoder", "the network that tells the pictures apart, for maskcon.Encoder.load"],
   ["report", "Report", "one HTML page about how good the network is"],
