@@ -263,13 +263,13 @@ def browser():
     opened.quit()
 
 
-def wait(browser: Any, script: str, *words: Any, seconds: float = 60) -> Any:
-    """What a script returns, once it is true."""
+def wait(browser: Any, script: str, *words: Any, seconds: float = 60, pause: float = 0.02) -> Any:
+    """What a script returns, once it is true; `pause` is how long to wait between two looks."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := browser.execute_script(f"return {script}", *words):
             return found
-        time.sleep(0.02)
+        time.sleep(pause)
     raise AssertionError(f"never true: {script}")
 
 

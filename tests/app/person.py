@@ -162,3 +162,19 @@ def exported(person, title):
     press(person, title)
     person.wait(f"document.getElementById('exported').textContent.startsWith('{title}: /')")
     return Path(person.text("exported").split(": ", 1)[1])
+
+
+def learn(person):
+    """Press the button, and look on until it can be kept; by the rows' names, before and after."""
+    person.go("learn")
+    press(person, "Learn")
+    person.wait("document.querySelector('#learning progress')")
+    wait(person.browser, "document.querySelector('#learning table')", seconds=400, pause=1)
+    assert person.ask("document.querySelector('#learning thead').innerText").split() == [
+        *("before", "after"),
+    ]
+    rows = person.ask(
+        "[...document.querySelectorAll('#learning tbody tr')]"
+        ".map((row) => [...row.children].map((e) => e.textContent))"
+    )
+    return {name: (before, after) for name, before, after in rows}

@@ -8,10 +8,11 @@ import torch
 
 from maskcon.app import project
 from maskcon.app.edits import Edits, effective
-from maskcon.app.learning import carried, measures
+from maskcon.app.learning import Learning, carried, measures
 from maskcon.app.live import Live
 from maskcon.app.state import Ground, folded
 from maskcon.discover.tree import grow
+from maskcon.errors import InputError
 from tests.app.places import a_project, client_of, work_of
 from tests.app.test_state import GROUND, Log
 
@@ -138,3 +139,29 @@ def test_learning_from_what_was_said_is_kept_and_goes_on(tmp_path):
         assert client.get("/api/job").json() == {"state": "idle"}
         assert not (folder / "2").exists()
     again.close()
+
+
+@pytest.mark.heavy
+def test_what_is_discarded_leaves_no_trace(tmp_path):
+    folder = a_project(tmp_path, train=24)
+    work = work_of(folder)
+
+    def now():
+        shape = [(group.id, group.rows.tolist()) for group in work.live.state.groups]
+        return shape, work.index.about.identity, work.revision, sorted(folder.rglob("*"))
+
+    before = now()
+    words = ["--recipe", "quick", "--backbone", "resnet10w16", "--image-size", "16"]
+    learning = Learning(work, [*words, "--epochs", "1"], lambda work: pytest.fail("was kept"))
+    learning.start()
+    while learning.busy():
+        time.sleep(0.1)
+    assert learning.job()["state"] == "done", learning.job()
+    assert (folder / "1" / "pictures.index").exists()
+    learning.discard()
+    assert now() == before
+    assert learning.job() == {"state": "idle"}
+    with pytest.raises(InputError, match="learn first"):
+        learning.keep()
+    work.close()
+    assert project.read(folder).generation == 0

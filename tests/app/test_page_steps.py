@@ -1,5 +1,5 @@
 """Steps of the page beside its main road, in a real browser: splitting, what is pasted, a wrong
-class, the keys alone, exports, a page that may change nothing.
+class, the keys alone, exports, learning, a page that may change nothing.
 """
 
 import csv
@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from maskcon import Encoder
-from tests.app.person import Person, explored, exported
+from maskcon.search import file as index_file
+from tests.app.person import Person, explored, exported, learn, press
 from tests.app.places import a_project
 
 pytestmark = pytest.mark.heavy
@@ -192,6 +194,31 @@ def test_every_export_is_pressed_and_opened(looking):
     assert looking.errors() == []
     looking.browser.close()
     looking.browser.switch_to.window(page)
+
+
+def test_what_was_learned_is_kept(looking):
+    """Until then the project is as it was; then map, search and groups are the new network's."""
+    before, encoder = groups_of(looking), looking.api("project")["encoder"]
+    looking.go("map")
+    looking.wait("window.maskconMap?.canvas.dataset.drawn === '60'")
+    places = "[...window.maskconMap.x].join()"
+    was = looking.ask(places)
+    shown = learn(looking)
+    assert shown["groups"][0] == str(len(before))
+    assert groups_of(looking) == before
+    assert looking.api("project")["encoder"] == encoder
+    press(looking, "Keep")
+    looking.told("Kept")
+    assert looking.api("project")["encoder"] != encoder
+    assert len(groups_of(looking)) == int(shown["groups"][1])
+    looking.go("map")
+    looking.wait(f"{places} !== arguments[0]", was)
+    looking.go("search=5")
+    looking.wait("document.querySelectorAll('#found .tile').length")
+    x = index_file.read(looking.folder / "1" / "pictures.index")[0].vectors
+    nearest = np.argsort(-(x @ x[5]))[1]  # the first is itself
+    assert int(looking.element("#found .tile").get_attribute("data-id")) == nearest
+    assert looking.errors() == []
 
 
 def test_who_may_only_read_has_nothing_to_edit_with(looking):
