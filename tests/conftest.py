@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,10 @@ from maskcon.runtime import cache, plugins
 from tests import command_worker
 
 MASKCON = Path(sys.executable).parent / "maskcon"
+
+# Tests send Ctrl-C, which a shell has all that it begins in its background ignore.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A run that is over in a second.
 FAST = {
