@@ -237,6 +237,16 @@ def test_safetensors_loads_as_it_says(backbone, stem, images, tmp_path):
     )
 
 
+def test_networks_side_by_side_are_exported_whole(images, tmp_path):
+    folder = untrained(tmp_path / "e", "resnet10w8+timm/test_resnet", "small")
+    done = commands.export(folder, to="safetensors")
+    encoder = encoder_of(folder)
+    expected = encoder.embed(images)
+    np.testing.assert_allclose(executed(done["load"], encoder, images), expected, atol=1e-5)
+    with pytest.raises(InputError, match="timm has no network that takes the weights of resnet10"):
+        commands.export(folder, to="timm")
+
+
 def test_a_head_is_exported_with_its_backbone(images, tmp_path):
     folder = headed(tmp_path / "e")
     done = commands.export(folder, to="safetensors")

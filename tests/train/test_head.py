@@ -18,7 +18,7 @@ from maskcon.commands.sources import resolved
 from maskcon.data import Features, Split, from_arrays, load
 from maskcon.data.images import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
-from maskcon.model.backbones import build_backbone, load_backbone_weights
+from maskcon.model.backbones import build_backbone, layered, load_backbone_weights
 from maskcon.model.blocks import Joined, Layered, before_last, last
 from maskcon.model.network import Headed
 from maskcon.model.preprocessing import Preprocessing
@@ -445,6 +445,16 @@ def test_splits_of_vectors_have_fingerprints():
     label = torch.arange(4) % 2
     a, b = (Split(Features(torch.full((4, 1, 3), x)), label, None) for x in (1.0, 2.0))
     assert a.fingerprint() != b.fingerprint()
+
+
+def test_of_networks_side_by_side_the_last_blocks_of_each_learn():
+    both, _ = layered(f"resnet10w8+{NETWORK}", 1, size=32)
+    one, other = both.backbones
+    expected = [
+        *(f"backbones.0.backbone.{name}" for name in before_last(one.backbone, 1)),
+        *(f"backbones.1.backbone.{name}" for name in before_last(other.backbone, 1)),
+    ]
+    assert list(before_last(both, 1)) == expected
 
 
 def test_networks_side_by_side_train_as_one(tmp_path, pictures):

@@ -23,6 +23,6 @@ def describe(encoder: Encoder) -> dict[str, Any]:
         "identity": encoder.identity,
         "maskcon": metadata.version("maskcon"),
     }
-    if architecture.head is not None:
+    if architecture.composed:
         told["architecture"] = encoder.network.describe()
     return told

@@ -91,7 +91,7 @@ def lines(encoder: Encoder, file: str) -> str:
     architecture = encoder.network.architecture
     name = architecture.backbone
     load = f'network.load_state_dict(load_file("{file}"))\nnetwork.eval()'
-    if architecture.head is not None:
+    if architecture.composed:
         return (
             "import json\n"
             "from safetensors.torch import load_file\n"

@@ -197,6 +197,9 @@ def layered(
         init: as `build_backbone` takes it; of several no file, which has one network's weights.
         stem: likewise.
         size: likewise.
+
+    Raises:
+        InputError: as `build_backbone`; or a file is to be of several networks.
     """
     if JOIN in name:
         if init not in ("scratch", "imagenet"):

@@ -15,11 +15,16 @@ def before_last(backbone: nn.Module, count: int) -> tuple[str, ...]:
     Blocks are the members of the lists that a network is made of (`nn.Sequential` and
     `nn.ModuleList`; kinds of these where there are no plain ones), in their order: residual blocks
     of a ResNet, transformer blocks, stages elsewhere. What follows the last list, such as a norm,
-    learns with the last block.
+    learns with the last block. Of networks side by side these are the names of each.
 
     Raises:
         InputError: there are not more blocks than that.
     """
+    if isinstance(backbone, Layered):
+        return tuple(f"backbone.{name}" for name in before_last(backbone.backbone, count))
+    if isinstance(backbone, Joined):
+        each = [before_last(one, count) for one in backbone.backbones]
+        return tuple(f"backbones.{n}.{name}" for n, names in enumerate(each) for name in names)
     parts = _parts(backbone)
     blocks = [place for place, (_, is_block) in enumerate(parts) if is_block]
     if count >= len(blocks):

@@ -10,6 +10,7 @@ from maskcon.errors import InputError, brief
 from maskcon.methods import Output
 from maskcon.model.backbones import layered
 from maskcon.model.heads import HEADS, Widths
+from maskcon.model.recommended import JOIN
 from maskcon.model.residual_head import VECTORS, HeadShape, ResidualHead
 
 
@@ -28,6 +29,11 @@ class Architecture:
     head: HeadShape | None = None  # behind the backbone
     frozen: tuple[str, ...] = ()  # modules and parameters that do not learn
     image_size: int = 0  # that a network of timm's was made to take; 0 is its own, or any
+
+    @property
+    def composed(self) -> bool:
+        """Whether the backbone is more than one network: several side by side, or with a head."""
+        return self.head is not None or JOIN in self.backbone
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> "Architecture":

@@ -20,7 +20,7 @@ from maskcon.methods.bank import MemoryBank
 from maskcon.methods.objective import Objective, check_hyper_parameters
 from maskcon.model import timm_network
 from maskcon.model.backbones import normalisation_of
-from maskcon.model.blocks import Layered, before_last
+from maskcon.model.blocks import before_last
 from maskcon.model.libraries import is_resnet
 from maskcon.model.network import Architecture, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
@@ -204,8 +204,6 @@ def _freeze_all_but(network: Network, blocks: int) -> None:
     backbone, start = network.backbone, "backbone."
     if isinstance(backbone, Headed) and backbone.trunk is not None:
         backbone, start = backbone.trunk, "backbone.trunk."
-    if isinstance(backbone, Layered):
-        backbone, start = backbone.backbone, f"{start}backbone."
     network.freeze([start + name for name in before_last(backbone, blocks)])
 
 
