@@ -207,7 +207,13 @@ class Config:
     components: int = _head(400, "principal components of the vectors that a head works on")
     head_hidden: int = _head(2048, "width of a head's hidden layer")
     head_scale: float = _head(
-        2.0, "length of the learned half of a head's feature; the other has 1"
+        2.0, "length of the learned part of a head's feature; the frozen part has 1"
+    )
+    head_belief: float = _frozen(
+        0.0,
+        "length of a third part: which classes a classifier of the labels takes the image for; "
+        "0 is none",
+        needs="vectors classifier",
     )
 
     answers: str | None = _taught(
@@ -289,6 +295,7 @@ class Config:
             "projection_layers",
             "layers",
             "feature_noise",
+            "head_belief",
             "coarse_level",
             "stop_after",
         ):
@@ -484,6 +491,11 @@ NEEDS: dict[str, Need] = {
         lambda config, _: config.on_vectors,
         "no head is trained on vectors",
         "--freeze and --features",
+    ),
+    "classifier": Need(
+        lambda config, method: "logits" in method.heads_with(config.ce_weight),
+        "{method} trains no linear classifier of the labels",
+        "--ce-weight, and methods with a classifier, such as coins",
     ),
 }
 

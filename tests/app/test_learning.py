@@ -1,6 +1,8 @@
 """Learning again, in the background: kept, discarded, stopped."""
 
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,11 @@ def test_what_cannot_learn_says_so(tmp_path):
             answer = client.post(f"/api/learn/{step}", json={})
             assert answer.status_code == 422
             assert "nothing was learned" in answer.json()["error"]
+    lost = work.paths[5]
+    Path(lost).unlink()
+    learning = Learning(work, [], lambda work: None)
+    with pytest.raises(InputError, match=re.escape(f"any more: 1, such as {lost}; bring them")):
+        learning.start()  # at once, not when all others have been learned from
     work.close()
 
 

@@ -79,7 +79,9 @@ def headed(folder: Path, backbone: str = "resnet10w16") -> Path:
 
     torch.manual_seed(0)
     layers = 0 if backbone == "vectors" else 2  # recipe frozen takes two
-    shape = HeadShape(parts=(64, 128, 128)[2 - layers :], components=16, hidden=32, scale=1.0)
+    parts = (64, 128, 128)[2 - layers :]
+    third = {"belief": 0.5, "classes": 3}
+    shape = HeadShape(parts=parts, components=16, hidden=32, scale=1.0, **third)
     told = {"heads": ("z",), "projection": 8, "classes": 2, "layers": layers, "head": shape}
     network = Network(Architecture(backbone=backbone, stem="small", **told))
     vectors = torch.rand(64, shape.inputs)
@@ -252,7 +254,7 @@ def test_a_head_is_exported_with_its_backbone(images, tmp_path):
     done = commands.export(folder, to="safetensors")
     encoder = encoder_of(folder)
     expected = encoder.embed(images)
-    assert expected.shape == (7, 32)
+    assert expected.shape == (7, 35)
     np.testing.assert_allclose(executed(done["load"], encoder, images), expected, atol=1e-5)
     with pytest.raises(InputError, match="there is a head behind resnet10w16"):
         commands.export(folder, to="timm")

@@ -1,6 +1,7 @@
 """A head on vectors that do not change: of a file, or of a frozen backbone."""
 
 import dataclasses
+import math
 import os
 import signal
 from pathlib import Path
@@ -89,7 +90,8 @@ def fitted(values: torch.Tensor, **changes: Any) -> ResidualHead:
 
 def test_a_head_starts_as_the_principal_components():
     values = torch.randn(200, 9) @ torch.randn(9, 9) + 3
-    feature, learned = fitted(values)(values)
+    feature, learned, logits = fitted(values)(values)
+    assert logits is None
     standard = (values - values.mean(0)) / values.std(0, correction=0)
     _, _, directions = torch.linalg.svd(standard, full_matrices=False)
     expected = torch.nn.functional.normalize(standard @ directions[:5].T, dim=1)
@@ -97,6 +99,49 @@ def test_a_head_starts_as_the_principal_components():
     torch.testing.assert_close(unit @ unit.T, expected @ expected.T, atol=1e-4, rtol=0)
     torch.testing.assert_close(feature, torch.cat([unit, 2 * unit], 1))
     torch.testing.assert_close(learned.square().mean(), torch.ones(()), atol=1e-4, rtol=0)
+
+
+def test_a_third_part_says_which_classes_an_image_is_taken_for():
+    """Written plainly, row by row; a product of two is Bhattacharyya's coefficient."""
+    values = torch.randn(200, 9) @ torch.randn(9, 9) + 3
+    head = fitted(values, belief=0.8, classes=4)
+    with torch.no_grad():
+        feature, learned, logits = head(values)
+    assert feature.shape == (200, head.width) == (200, 2 * 5 + 4)
+    torch.testing.assert_close(feature[:, :10], fitted(values)(values).feature.detach())
+    weight, bias = (p.detach().double() for p in head.classifier.parameters())
+    for row in range(5):
+        said = [float(weight[c] @ learned[row].double() + bias[c]) for c in range(4)]
+        torch.testing.assert_close(logits[row].double(), torch.tensor(said).double())
+        total = sum(math.exp(x) for x in said)
+        expected = [0.8 * math.sqrt(math.exp(x) / total) for x in said]
+        torch.testing.assert_close(feature[row, 10:], torch.tensor(expected))
+
+
+def test_the_classifier_of_a_third_part_is_the_one_that_trains(tmp_path, vectors, table):
+    """It is in the encoder's file, and starts anew for labels of another number."""
+    train(tmp_path / "x", features=vectors, epochs=8, head_belief=0.8)
+    network, _ = load_encoder(tmp_path / "x")
+    assert network.width == 2 * 24 + 4
+    logits = network(torch.from_numpy(table["vector"])).logits
+    assert (logits.argmax(1).numpy() == table["coarse"].astype(int)).mean() > 0.8
+    learned = network.backbone.head.classifier.weight
+
+    def begun(**options: Any) -> ResidualHead:
+        given = {**SMALL, "features": str(vectors), "init": str(tmp_path / "x"), **options}
+        config = resolved({k: v for k, v in given.items() if k != "head_hidden"}, None)
+        return Training(config, load(featured.find(vectors), image_size=1)).encoder.backbone.head
+
+    assert torch.equal(begun().classifier.weight, learned)
+    assert torch.equal(begun(ce_weight=0.0).classifier.weight, learned)
+    assert begun(label="fine").width == 2 * 24 + 12
+
+
+def test_no_third_part_without_a_classifier_that_trains(vectors):
+    given = {**SMALL, "features": str(vectors), "method": "wcl", "ce_weight": 0.0}
+    config = resolved({**given, "head_belief": 0.8}, None)
+    training = Training(config, load(featured.find(vectors), image_size=1))
+    assert training.encoder.width == 2 * 24
 
 
 def test_parts_of_a_vector_count_alike():

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ class Learning:
                 "groups.csv, and use maskcon train --known"
             )
         named = {group.name for group in state.groups if group.name}
+        _refuse_lost(path for path in self._work.paths if not Path(path).is_file())
         if len(np.unique(state.coarse)) < 2 and len(named) < 2:
             raise InputError(
                 "there is nothing to learn from: name two groups that are of different kinds"
@@ -170,13 +171,7 @@ class Learning:
     def _grown(self, here: Generation, before: State) -> Made:
         """The new vectors, their trees, and numbers for their groups."""
         index = opened(here, Silent())
-        paths, known = index.rows["path"].to_pylist(), self._work.paths or []
-        if paths != known:
-            lost = [path for path in known if path not in set(paths)]
-            raise InputError(
-                f"{len(lost):,} pictures cannot be read any more, such as {lost[:1]}: bring them "
-                "back, and learn again"
-            )
+        _refuse_lost({*(self._work.paths or ())}.difference(index.rows["path"].to_pylist()))
         self._job = {**self._job, "step": "group", "words": "groups", "fraction": INDEXED}
         ground = ground_of(index, here.number, here.ground, Silent())
         spots = map_of(index, here.map, Silent())
@@ -248,6 +243,20 @@ class Learning:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+def _refuse_lost(paths: Iterable[str]) -> None:
+    """Refuse to learn without some pictures, since each needs a new vector.
+
+    Raises:
+        InputError: there are such.
+    """
+    lost = sorted(paths)
+    if lost:
+        raise InputError(
+            f"pictures that cannot be read any more: {len(lost):,}, such as {lost[0]}; bring them "
+            "back, and learn again"
+        )
 
 
 def pictures(work: Workplace, state: State) -> bytes:

@@ -96,6 +96,12 @@ class Method:
         """Whether there is a bank."""
         return self.key == "momentum" or self.crops
 
+    def heads_with(self, ce_weight: float) -> tuple[str, ...]:
+        """The heads, with a classifier where its cross-entropy is added and there is none."""
+        if ce_weight and not {"logits", "prototypes", "rectified_prototypes"} & set(self.heads):
+            return (*self.heads, "logits")
+        return self.heads
+
     @property
     def hyper_parameters(self) -> dict[str, Hyper]:
         """Names and default values.

@@ -46,10 +46,7 @@ class Objective:
     @property
     def heads(self) -> tuple[str, ...]:
         """What the encoder must have."""
-        heads = self.method.heads
-        if self.ce_weight and not {"logits", "prototypes", "rectified_prototypes"} & set(heads):
-            return (*heads, "logits")
-        return heads
+        return self.method.heads_with(self.ce_weight)
 
     @property
     def labels(self) -> bool:

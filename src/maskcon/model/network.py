@@ -11,7 +11,7 @@ from maskcon.methods import Output
 from maskcon.model.backbones import layered
 from maskcon.model.heads import HEADS, Widths
 from maskcon.model.recommended import JOIN
-from maskcon.model.residual_head import VECTORS, HeadShape, ResidualHead
+from maskcon.model.residual_head import VECTORS, Found, HeadShape, ResidualHead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,10 @@ class Headed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] or vectors [N, F] -> features."""
-        return self.both(images)[0]
+        return self.found(images).feature
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features, and what is learned of them."""
+    def found(self, images: Tensor) -> Found:
+        """Features, and what else heads read and losses need."""
         if images.ndim == 2:
             return self.head(images)
         if self.trunk is None:
@@ -128,7 +128,10 @@ class Network(nn.Module):
         unknown = [name for name in architecture.heads if name not in HEADS]
         if unknown:
             raise InputError(f"there is no head {brief(unknown[0])}: there are {', '.join(HEADS)}")
-        self.heads = {name: kind for name, kind in HEADS.items() if name in architecture.heads}
+        wanted = set(architecture.heads)
+        if shape is not None and shape.belief:
+            wanted -= {"logits"}  # the head has the classifier, since it is a part of features
+        self.heads = {name: kind for name, kind in HEADS.items() if name in wanted}
         for kind in self.heads.values():
             setattr(self, kind.module, kind.build(widths))
         self.freeze()
@@ -185,11 +188,14 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """Normalised images [N, 3, H, W] -> feature [N, F] and the heads there are."""
         if isinstance(self.backbone, Headed):
-            # Half of the feature does not learn: heads read the other half.
-            feature, learned = self.backbone.both(images)
+            # A part of the feature does not learn: heads read what does.
+            feature, learned, logits = self.backbone.found(images)
         else:
             feature = learned = self.backbone(images)
+            logits = None
         read, said = {"feature": learned}, {"feature": feature}
+        if logits is not None:
+            said["logits"] = logits
         for name, kind in self.heads.items():
             value = read[name] = getattr(self, kind.module)(read[kind.reads])
             if kind.unit:
@@ -207,7 +213,7 @@ def without_head(network: Network) -> Network:
     was = network.architecture
     assert was.head is not None
     assert isinstance(network.backbone, Headed)
-    shape = replace(was.head, components=0)
+    shape = replace(was.head, components=0, belief=0.0)
     bare = Network(replace(was, backbone=VECTORS, head=shape, heads=(), frozen=()))
     assert isinstance(bare.backbone, Headed)
     bare.backbone.trunk = network.backbone.trunk

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,16 @@ class HeadShape:
             the frozen vectors.
         hidden: width of the hidden layer.
         scale: length of the learned direction beside the frozen one, which has length 1.
+        belief: length of what a classifier says beside them; 0 is no classifier.
+        classes: C, that it tells apart.
     """
 
     parts: tuple[int, ...]
     components: int
     hidden: int
     scale: float
+    belief: float = 0.0
+    classes: int = 0
 
     @classmethod
     def of(cls, described: Mapping[str, Any] | None) -> "HeadShape | None":
@@ -46,18 +50,35 @@ class HeadShape:
         return sum(self.parts)
 
 
+class Found(NamedTuple):
+    """What a head makes of vectors.
+
+    Attributes:
+        feature: [N, `ResidualHead.width`].
+        learned: l, before it is scaled [N, K].
+        logits: of its classifier [N, C]; None without one.
+    """
+
+    feature: Tensor
+    learned: Tensor
+    logits: Tensor | None = None
+
+
 class ResidualHead(nn.Module):
-    """Vectors [N, F] -> [frozen direction | scale * learned direction], [N, 2 K].
+    """Vectors [N, F] -> features [N, 2 K + C], of parts that have a length of their own each.
 
         p = PCA(standardise(x))          [N, K]; fixed, from the train vectors; each part of x
                                          has the same share of the variance
         l = p + MLP(p)                   the MLP's last layer starts at zero
-        feature = [p / |p|, scale * l / |l|]
+        b = sqrt(softmax(linear(l)))     [N, C]; of unit length; where there is a classifier
+        feature = [p / |p|, scale * l / |l|, belief * b]
 
     At the start l is p, so the cosines of features are those of p: learning starts from what
-    the frozen encoder knows. The frozen half stays, since labels that are coarser than what is
-    wanted cannot say which of its differences matter; the learned half brings images of one
-    coarse class together.
+    the frozen encoder knows. The frozen part stays, since labels that are coarser than what is
+    wanted cannot say which of its differences matter; the learned part brings images of one
+    coarse class together. So does b: the product of two images' b is Bhattacharyya's coefficient of
+    what the classifier thinks that they show, 1 where it thinks the same and 0 where they share
+    no class.
     """
 
     mean: Tensor
@@ -87,11 +108,16 @@ class ResidualHead(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         nn.init.eye_(self.skip.weight)
+        if shape.belief:
+            self.classifier = nn.Linear(shape.components, shape.classes)
 
     @property
     def width(self) -> int:
         """Of the feature."""
-        return 2 * self.shape.components or self.shape.inputs
+        shape = self.shape
+        if not shape.components:
+            return shape.inputs
+        return 2 * shape.components + (shape.classes if shape.belief else 0)
 
     @torch.no_grad()
     def fit(self, vectors: Tensor, mean: Tensor, std: Tensor) -> None:
@@ -125,8 +151,8 @@ class ResidualHead(nn.Module):
         along = self.components * self.std / self.scale
         return torch.where(self.std.isinf(), 0.0, along)
 
-    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, 2 K], and l, what is learned of them [N, K], before it is scaled.
+    def forward(self, vectors: Tensor) -> Found:
+        """Of vectors [N, F].
 
         Raises:
             InputError: the vectors have another width than those that the head was trained on.
@@ -137,13 +163,18 @@ class ResidualHead(nn.Module):
                 "that the head was trained on"
             )
         if not self.shape.components:
-            return vectors, vectors
-        with torch.autocast(vectors.device.type, enabled=False):  # the frozen half stays exact
+            return Found(vectors, vectors)
+        with torch.autocast(vectors.device.type, enabled=False):  # the frozen part stays exact
             standard = (vectors.float() - self.mean) / self.std
             frozen = standard @ self.components.T * self.scale
         learned = self.skip(frozen) + self.residual(frozen)
         direction = normalize(learned.float(), dim=1)
-        return torch.cat([normalize(frozen, dim=1), self.shape.scale * direction], 1), learned
+        parts = [normalize(frozen, dim=1), self.shape.scale * direction]
+        logits = None
+        if self.shape.belief:
+            logits = self.classifier(learned)
+            parts.append(self.shape.belief * logits.float().softmax(1).sqrt())
+        return Found(torch.cat(parts, 1), learned, logits)
 
 
 def _as_now(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:

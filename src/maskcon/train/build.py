@@ -36,6 +36,8 @@ from maskcon.train.parallel import has_batch_norm
 
 WIDE = 8192  # numbers of a projection from which on its weights may be more than there is memory
 
+CLASSIFIER = "head.classifier."  # of a backbone with a head
+
 LOOKED_AT = 224  # side of the black picture that views are tried on; a larger one takes seconds
 
 
@@ -143,13 +145,16 @@ def network_of(
     else:
         earlier, description = load_encoder(Path(config.init))
         was = earlier.architecture
+        head = was.head
+        if head is not None and head.belief and "logits" in objective.heads:
+            head = replace(head, classes=classes)
         network = Network(
             replace(
                 architecture,
                 backbone=was.backbone,
                 stem=was.stem,
                 layers=was.layers,
-                head=was.head,
+                head=head,
                 image_size=_size_made_for(was.backbone, config),
             )
         )
@@ -180,7 +185,9 @@ def _take_weights(network: Network, earlier: Network, config: Config) -> None:
         InputError: the backbone is one of another size of images, and its weights do not fit.
     """
     backbone = timm_network.resampled(network.backbone, earlier.backbone.state_dict())
-    if misfits := timm_network.misfitting(network.backbone, backbone):
+    misfits = timm_network.misfitting(network.backbone, backbone)
+    misfits = [name for name in misfits if not name.startswith(CLASSIFIER)]
+    if misfits:
         raise InputError(
             f"the weights of {config.init} are for images of another size than "
             f"{config.image_size} px: {misfits[0]} does not fit; set --image-size to that of the "
@@ -231,6 +238,8 @@ def _architecture(
         components=min(config.components, images.width),
         hidden=config.head_hidden,
         scale=config.head_scale,
+        belief=config.head_belief if "logits" in objective.heads else 0.0,
+        classes=classes,
     )
     if config.features is not None:
         return replace(parts, backbone=VECTORS, head=head, image_size=0)
