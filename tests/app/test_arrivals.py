@@ -10,6 +10,7 @@ from PIL import Image
 from maskcon.app import project
 from maskcon.app.arrivals import taken_in
 from maskcon.app.ground import ground_of, map_of
+from maskcon.app.learning import Learning
 from maskcon.commands import index as make_index
 from maskcon.commands.following import follow, look
 from maskcon.discover.placing import limits
@@ -229,6 +230,39 @@ def test_a_second_start_says_what_was_added_and_takes_it_in(tmp_path):
     again, told = opened(folder)
     assert (shape(again), again.map) == found
     assert [line for line in told.notes if "came later" in line] == []
+    again.close()
+
+
+def test_a_class_that_came_later_keeps_its_number_in_trees_that_are_grown_anew(tmp_path):
+    folder = a_project(tmp_path, train=48)
+    work_of(folder).close()
+    (tmp_path / "photos" / "aardvarks").mkdir()  # before all others in the alphabet
+    for number, path in enumerate(sorted((tmp_path / "photos").rglob("*.png"))[:4]):
+        shutil.copy(path, tmp_path / "photos" / "aardvarks" / f"{number}.png")
+    work, _ = opened(folder)
+    names = work.live.state.ground.names
+    assert names[-1] == "aardvarks"
+    first = work.live.state.groups[0]
+    work.live.do({"kind": "granularity", "coarse": names[0], "value": 3})
+    moved = {"pictures": first.rows[:2].tolist(), "coarse": "aardvarks"}
+    work.live.do({"kind": "coarse", **moved})
+
+    def told(work):
+        coarse = [work.live.state.ground.names[c] for c in work.live.state.coarse]
+        return work.live.state.ground.names, work.live.state.said.granularity, coarse
+
+    expected = told(work)
+    here = project.Generation(folder, 1)
+    learning = Learning(work, None, lambda work: None)
+    shutil.copytree(work.here.home, here.home)
+    here.ground.unlink()
+    learning._made = learning._grown(here)
+    learning.keep()
+    assert told(work) == expected
+    work.close()
+    here.ground.unlink()  # a file that can be made again
+    again, _ = opened(folder)
+    assert told(again) == expected
     again.close()
 
 

@@ -1,6 +1,7 @@
 """Learning again, in the background: kept, discarded, stopped."""
 
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -100,6 +101,36 @@ def test_what_cannot_learn_says_so(tmp_path):
     with pytest.raises(InputError, match=re.escape(f"any more: 1, such as {lost}; bring them")):
         learning.start()  # at once, not when all others have been learned from
     work.close()
+
+
+def another_generation(work):
+    """A job that has learned the trees of `work` once more, which are not kept yet."""
+    here, learning = project.Generation(work.folder, 1), Learning(work, None, lambda work: None)
+    shutil.copytree(work.here.home, here.home)
+    here.ground.unlink()
+    learning._made = learning._grown(here)
+    return learning
+
+
+def test_edits_before_what_was_learned_is_kept_take_no_number_twice(tmp_path):
+    work = work_of(a_project(tmp_path, train=48))
+    learning = another_generation(work)
+    stale = {key: number + 50 for key, number in work.live.state.numbers.items()}
+    work.live.edits.number(1, stale, ())  # a process that was ended left them
+    split = work.live.state.groups[0]
+    work.live.do({"kind": "move", "pictures": split.rows[:3].tolist(), "group": None})
+    made = next(g for g in work.live.state.groups if split.rows[0] in g.rows)
+    work.live.do({"kind": "granularity", "coarse": work.live.state.ground.names[0], "value": 5})
+    before = {group.id: group.rows.tolist() for group in work.live.state.groups}
+    assert made.id in before
+    learning.keep()
+    after = {group.id: group.rows.tolist() for group in work.live.state.groups}
+    assert after == before  # the trees are the same, and so is every number
+    assert len(after) == len(work.live.state.groups)
+    work.close()
+    again = work_of(work.folder)
+    assert {group.id: group.rows.tolist() for group in again.live.state.groups} == after
+    again.close()
 
 
 def waited(client, seconds=400):

@@ -2,14 +2,19 @@
 
 import re
 
+import pytest
 import torch
 
-from maskcon.commands._explore import MADE, expectation
+from maskcon.commands import choice
+from maskcon.commands._explore import MADE, _unlearned, expectation
+from maskcon.commands.sources import find_set, resolved
 from maskcon.data.pictures import Arrays, Files
-from maskcon.encoder import Encoder
+from maskcon.data.sets import glyphs
+from maskcon.encoder import Encoder, joined
+from maskcon.runtime.progress import Silent
 from maskcon.search import index as indexes
 from maskcon.search import ivf
-from tests.conftest import untrained_run
+from tests.conftest import picture_tree, untrained_run
 
 SECONDS = r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
 
@@ -38,3 +43,14 @@ def test_many_pictures_are_not_searched_exactly_where_several_ask():
     assert indexes.kind_for_many(indexes.ALONE_UP_TO) == "auto"
     many = indexes.kind_for_many(indexes.ALONE_UP_TO + 1)
     assert many == ("ivf" if ivf.installed() else "auto")
+
+
+def test_a_set_of_a_test_part_alone_has_vectors_too(tmp_path):
+    if choice.ready(download=False) is None:
+        pytest.skip("no network that others trained is on this machine")
+    picture_tree(tmp_path / "photos" / "test", glyphs.make(train=8, test=4).train, side=16)
+    config = resolved({"data": str(tmp_path / "photos")}, None)
+    found = find_set(config, Silent())
+    assert [*found.parts] == ["test"]
+    _unlearned(tmp_path / "run", config, found, Silent())
+    assert len(Encoder.load(tmp_path / "run").embed_readable(joined(found)).rows) == 8

@@ -36,6 +36,10 @@ CREATE TABLE IF NOT EXISTS number (
     number INTEGER NOT NULL,
     PRIMARY KEY (generation, coarse, node)
 );
+CREATE TABLE IF NOT EXISTS class (
+    label INTEGER PRIMARY KEY,
+    name TEXT NOT NULL
+);
 """
 # Of groups, by index of the coarse class and node of its tree, or -1 times the edit that made one.
 Numbers = dict[tuple[int, int], int]
@@ -60,7 +64,7 @@ class Edit:
 
 
 class Edits:
-    """The log in a file, and the numbers that groups have.
+    """The log in a file, and the numbers that groups and coarse classes have.
 
     Args:
         path: of the file; made where there is none.
@@ -132,6 +136,13 @@ class Edits:
         )
         return {(coarse, node): number for coarse, node, number in rows}
 
+    def classes(self) -> tuple[str, ...]:
+        """The names of coarse labels by their numbers, which edits have in their place."""
+        made = "SELECT 1 FROM sqlite_master WHERE name = 'class'"  # not by an earlier version
+        if self._connection.execute(made).fetchone() is None:
+            return ()
+        return tuple(name for _, name in self._rows("class", "label"))
+
     def append(self, edit: Edit, generation: int, numbers: Mapping[tuple[int, int], int]) -> None:
         """Write one more line, and the numbers of groups that it brought; it is on the disk then.
 
@@ -156,11 +167,26 @@ class Edits:
             ) from error
         self._lines.append(edit)
 
-    def number(self, generation: int, numbers: Mapping[tuple[int, int], int]) -> None:
-        """Keep the numbers of groups; those that have one keep it."""
+    def number(
+        self, generation: int, numbers: Mapping[tuple[int, int], int], classes: Sequence[str]
+    ) -> None:
+        """Keep the numbers of groups and of coarse classes.
+
+        Args:
+            generation: of the trees that the numbers are of.
+            numbers: of all groups, in place of those that a process which was ended may have left.
+            classes: names of coarse labels, in their order; those that are known come first.
+
+        Raises:
+            TrainingError: they could not be written.
+        """
         try:
             with self._transaction():
+                self._connection.execute("DELETE FROM number WHERE generation = ?", (generation,))
                 self._put_numbers(generation, numbers)
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO class VALUES (?, ?)", enumerate(classes)
+                )
         except sqlite3.Error as error:
             raise TrainingError(f"{self.path} cannot be written: {error}") from error
 

@@ -27,7 +27,9 @@ ABOUT = "about"  # names of coarse labels and moves, as JSON
 FEW = 8  # pictures: a map of no more is made anew
 
 
-def ground_of(index: Index, generation: int, path: Path, progress: Progress) -> Ground:
+def ground_of(
+    index: Index, generation: int, path: Path, progress: Progress, known: Sequence[str] = ()
+) -> Ground:
     """The trees of an index: those in the file, or grown now and perhaps kept there.
 
     Args:
@@ -36,11 +38,12 @@ def ground_of(index: Index, generation: int, path: Path, progress: Progress) -> 
         path: of the file; what is there and cannot be read is made anew. It may be of fewer
             pictures than the index has, the first ones (`maskcon.app.arrivals`).
         progress: told what is done.
+        known: names of coarse labels whose numbers stay, since edits have these.
     """
-    known = _read(path, index, generation)
-    if known is not None:
-        return known
-    names, label = labels_of(index.rows["coarse"].to_pylist())
+    there = _read(path, index, generation)
+    if there is not None:
+        return there
+    names, label = labels_of(index.rows["coarse"].to_pylist(), known)
     x, coarse = torch.from_numpy(np.array(index.vectors)), torch.from_numpy(label)
     when = taken(photos_of(index), Config().readers, progress)
     grown = grow(x, coarse, taken=when, progress=progress)

@@ -17,7 +17,7 @@ import numpy as np
 
 from maskcon.app import exporting, project
 from maskcon.app.command import maskcon
-from maskcon.app.edits import Numbers, effective
+from maskcon.app.edits import Edit, Numbers, effective
 from maskcon.app.ground import ground_of, map_of
 from maskcon.app.project import Facts, Generation
 from maskcon.app.state import Ground, State, folded, last_numbers
@@ -28,7 +28,7 @@ from maskcon.runtime import files
 from maskcon.runtime.progress import Silent
 from maskcon.search.index import Index, kind_for_many
 
-TRAINED, INDEXED, GROWN = 0.75, 0.9, 1.0  # how far the whole is after each step
+TRAINED, INDEXED = 0.75, 0.9  # how far the whole is after each step
 IDLE, RUNNING, DONE, FAILED = "idle", "running", "done", "failed"
 STEP = re.compile(r"(\d[\d,]*)/(\d[\d,]*)")  # of a line of progress
 GONE = 2**40  # the node of no tree, which keeps a class's highest number
@@ -42,7 +42,6 @@ class Made:
     index: Index
     ground: Ground
     map: bytes
-    numbers: Numbers
 
 
 class Learning:
@@ -123,12 +122,12 @@ class Learning:
     def _run(self, here: Generation, words: Sequence[str], state: State) -> None:
         try:
             self._learn(here, words, state)
-            made = self._grown(here, state)
+            made = self._grown(here)
             with self._lock:
                 self._made = made
                 self._job = {
                     **{"state": DONE, "words": _verdict(here.run)},
-                    **compared(self._work, state, made),
+                    **compared(self._work, made.ground),
                 }
         except Exception as error:  # whatever a thread raises would be seen by nobody
             with self._lock:
@@ -168,18 +167,16 @@ class Learning:
         )
         return table
 
-    def _grown(self, here: Generation, before: State) -> Made:
-        """The new vectors, their trees, and numbers for their groups."""
+    def _grown(self, here: Generation) -> Made:
+        """The new vectors and their trees."""
         index = opened(here, Silent())
         _refuse_lost({*(self._work.paths or ())}.difference(index.rows["path"].to_pylist()))
         self._job = {**self._job, "step": "group", "words": "groups", "fraction": INDEXED}
-        ground = ground_of(index, here.number, here.ground, Silent())
+        names = self._work.live.state.ground.names
+        ground = ground_of(index, here.number, here.ground, Silent(), names)
         spots = map_of(index, here.map, Silent())
         facts = replace(self._work.facts, generation=here.number)
-        return Made(facts, index, ground, spots, carried(before, ground, self._edits()))
-
-    def _edits(self) -> list[Any]:
-        return effective(self._work.live.edits.lines)
+        return Made(facts, index, ground, spots)
 
     def _say(self, step: str, start: float, stop: float) -> Callable[[str], None]:
         def say(line: str) -> None:
@@ -207,10 +204,12 @@ class Learning:
             made = self._made
             if made is None:
                 raise InputError("nothing was learned that could be kept: learn first")
-            edits = self._work.live.edits
-            edits.number(made.ground.generation, made.numbers)
-            project.write(self._work.folder, made.facts)  # from here on it is kept
-            self._work.turn_to(made.facts, made.index, made.ground, made.map)
+            live = self._work.live
+            with live.lock:  # an edit in between could give a number a second time
+                numbers = carried(live.state, made.ground, effective(live.edits.lines))
+                live.edits.number(made.ground.generation, numbers, made.ground.names)
+                project.write(self._work.folder, made.facts)  # from here on it is kept
+                self._work.turn_to(made.facts, made.index, made.ground, made.map)
             self._kept(self._work)
             self._made, self._job = None, {"state": IDLE}
             return {"revision": self._work.revision}
@@ -276,7 +275,7 @@ def pictures(work: Workplace, state: State) -> bytes:
     return spreadsheet.write(("path", "coarse"), rows)
 
 
-def carried(before: State, ground: Ground, edits: Sequence[Any]) -> Numbers:
+def carried(before: State, ground: Ground, edits: Sequence[Edit]) -> Numbers:
     """Numbers for the groups of new trees: those of the old groups that they are.
 
     Groups of a class are matched one to one, the two that share most pictures first; they are one
@@ -306,10 +305,11 @@ def carried(before: State, ground: Ground, edits: Sequence[Any]) -> Numbers:
     return folded(ground, edits, found).numbers
 
 
-def compared(work: Workplace, before: State, made: Made) -> dict[str, dict[str, float]]:
-    """Measures before and after, of what people said."""
-    edits = effective(work.live.edits.lines)
-    after = folded(made.ground, edits, made.numbers)
+def compared(work: Workplace, ground: Ground) -> dict[str, dict[str, float]]:
+    """Measures in the trees that there are and in new ones, of all that people said up to now."""
+    with work.live.lock:
+        before, edits = work.live.state, effective(work.live.edits.lines)
+    after = folded(ground, edits, {})
     return {"before": measures(before), "after": measures(after)}
 
 

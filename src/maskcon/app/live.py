@@ -37,11 +37,16 @@ class Live:
         ground: what edits are made to.
         edits: the log.
         read_only: nothing is changed.
+
+    Attributes:
+        edits: the log.
+        state: the groups now.
+        lock: whoever holds it changes the groups alone, and alone uses the log.
     """
 
     def __init__(self, ground: Ground, edits: Edits, *, read_only: bool = False):
         self.edits, self.read_only = edits, read_only
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._orders: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray]] = {}
         self._outliers: tuple[State | None, dict[int, dict[str, Any]]] = None, {}
         self.state = self._settled(ground)
@@ -50,8 +55,9 @@ class Live:
         """The groups of a ground; their numbers are kept from now on."""
         numbers = self.edits.numbers(ground.generation)
         state = folded(ground, effective(self.edits.lines), numbers)
-        if not self.read_only:
-            self.edits.number(ground.generation, _new(state, numbers))
+        known = self.edits.classes() == ground.names and not _new(state, numbers)
+        if not self.read_only and not known:
+            self.edits.number(ground.generation, state.numbers, ground.names)
         return state
 
     @property
@@ -66,14 +72,14 @@ class Live:
             InputError: it cannot be made; nothing was changed.
             TrainingError: it could not be written; nothing was changed.
         """
-        with self._lock:
+        with self.lock:
             self._refuse()
             kind, content = content_of(self.state, body)
             return self._append(kind, content)
 
     def undo(self) -> Edit:
         """Undo the last edit that counts."""
-        with self._lock:
+        with self.lock:
             edit = to_undo(self.edits.lines)
             if edit is None:
                 raise InputError("there is no edit to undo")
@@ -81,7 +87,7 @@ class Live:
 
     def redo(self) -> Edit:
         """Make the edit that was undone last count again, where nothing was done since."""
-        with self._lock:
+        with self.lock:
             edit = to_redo(self.edits.lines)
             if edit is None:
                 raise InputError("there is no edit to redo: none was undone, or others came since")
@@ -89,7 +95,7 @@ class Live:
 
     def take_back(self, number: int) -> Edit:
         """Undo one edit, whenever it was made; all others still count."""
-        with self._lock:
+        with self.lock:
             edit = next((e for e in effective(self.edits.lines) if e.id == number), None)
             if edit is None:
                 raise InputError(f"there is no edit {number} that counts: look at the history")
@@ -99,7 +105,7 @@ class Live:
         """Make the moves of pictures that came later, those that were never made before."""
         if self.read_only:
             return
-        with self._lock:
+        with self.lock:
             said = {row for line in self.edits.lines for row in line.content.get("pictures", ())}
             for move in moves:
                 if not said.intersection(move["pictures"]):
@@ -128,7 +134,7 @@ class Live:
 
     def turn_to(self, ground: Ground) -> None:
         """Go on with other trees, whose groups have their numbers already; it is a line, too."""
-        with self._lock:
+        with self.lock:
             self._refuse()
             self.state = self._settled(ground)
             words = "kept what was learned"
@@ -161,7 +167,7 @@ class Live:
             rank, far = typical(np.ascontiguousarray(x), np.zeros(len(x), np.int64))
             order = np.argsort(rank)
             found = group.rows[order], far[order]
-            with self._lock:
+            with self.lock:
                 if len(self._orders) >= KEPT:
                     self._orders.pop(next(iter(self._orders)))
                 self._orders[key] = found

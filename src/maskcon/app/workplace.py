@@ -49,8 +49,8 @@ class Workplace:
         self.folder, self.facts = folder, facts
         here = Generation(folder, facts.generation)
         self.index = opened(here, progress)
-        ground = ground_of(self.index, here.number, here.ground, progress)
         edits = Edits(folder / EDITS, read_only=read_only)
+        ground = ground_of(self.index, here.number, here.ground, progress, edits.classes())
         self.live = Live(ground, edits, read_only=read_only)
         self.live.arrange(ground.moves)  # where the process was ended before it had
         if len(ground) < len(self.index):

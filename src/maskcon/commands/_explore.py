@@ -287,7 +287,8 @@ def _unlearned(run: Path, config: Config, found: Found, progress: Progress) -> N
         "init": "imagenet",
         "download": config.download,
     }
-    settled = resolved(chosen, "frozen").settled(len(found.parts["train"]), fitting_size(found))
+    count = sum(len(part) for part in found.parts.values())  # there may be a test part alone
+    settled = resolved(chosen, "frozen").settled(count, fitting_size(found))
     with fetching(config.download):
         network, preprocessing = freezing.unlearned(settled)
     files.make_folder(run)
