@@ -24,6 +24,7 @@ from maskcon.methods.schedules import Schedule, is_schedule
 LONGEST = 4096  # letters of a name or path
 SMALL_IMAGE = 64  # pixels; up to here images are in memory and ResNets have the small-image stem
 BATCH_SIZE = 128  # of the paper
+KEYWORDS = ("scratch", "imagenet")  # of --init, whatever folders are there
 
 
 # What no machine has memory or patience for is a slip of the keyboard.
@@ -71,6 +72,7 @@ _network = partial(_option, "network")
 _frozen = partial(_option, "frozen")
 _freeze = partial(_frozen, needs="freeze")
 _head = partial(_frozen, needs="vectors")
+_new_head = partial(_frozen, needs="vectors new")
 _taught = partial(_frozen, None, needs="vectors lots classes")
 _optimisation = partial(_option, "optimisation")
 _hardware = partial(_option, "hardware")
@@ -204,16 +206,16 @@ class Config:
         0.5, "of strong views of vectors, in deviations of the mean component; 0 is none"
     )
     feature_dropout: float = _head(0.0, "share of a vector that strong views leave out")
-    components: int = _head(400, "principal components of the vectors that a head works on")
-    head_hidden: int = _head(2048, "width of a head's hidden layer")
-    head_scale: float = _head(
+    components: int = _new_head(400, "principal components of the vectors that a head works on")
+    head_hidden: int = _new_head(2048, "width of a head's hidden layer")
+    head_scale: float = _new_head(
         2.0, "length of the learned part of a head's feature; the frozen part has 1"
     )
     head_belief: float = _frozen(
         0.0,
         "length of a third part: which classes a classifier of the labels takes the image for; "
         "0 is none",
-        needs="vectors classifier",
+        needs="vectors new classifier",
     )
 
     answers: str | None = _taught(
@@ -345,6 +347,27 @@ class Config:
     def computes_vectors(self) -> bool:
         """Whether they are computed of pictures; those of a file are there already."""
         return self.freeze and self.features is None
+
+    @property
+    def from_run(self) -> bool:
+        """Whether training goes on from the encoder of an earlier run."""
+        return self.init not in KEYWORDS and os.path.isdir(self.init)  # noqa: PTH112 - it is text
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether a part of the backbone stays as --init has it."""
+        return self.computes_vectors or self.unfreeze > 0
+
+    def stem_of(self, size: int) -> Literal["small", "large"]:
+        """The first layers of ResNets for images of a side in pixels.
+
+        That for small images is 3x3, which ImageNet's weights have not: it has to learn.
+        """
+        if self.stem != "auto":
+            return self.stem
+        if self.init == "imagenet" and self.keeps_weights:
+            return "large"
+        return "small" if size <= SMALL_IMAGE else "large"
 
     def settled(self, count: int, fitting_size: int) -> "Config":
         """The same with what was left open chosen for a set.
@@ -478,7 +501,7 @@ NEEDS: dict[str, Need] = {
         "training and fine-tuning of backbones timm/NAME",
     ),
     "new": Need(
-        lambda config, _: not os.path.isdir(config.init),  # noqa: PTH112 - it is text
+        lambda config, _: not config.from_run,
         "--init is a run, whose network it is",
         "new networks",
     ),

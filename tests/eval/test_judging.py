@@ -145,6 +145,21 @@ def test_fine_tuning_learns_and_leaves_the_network_alone(folders, tiny, monkeypa
     assert fine_tuned(*parts, share=1.0, **options) == got
 
 
+def test_fine_tuning_trains_what_the_run_left_as_it_was(folders, tiny, monkeypatch):
+    monkeypatch.setattr(finetune, "STEPS", 2)
+    network = Encoder.load(folders[0]).network
+    network.freeze(["backbone"])
+    seen = []
+    monkeypatch.setattr(finetune, "_accuracy", lambda tuned, *rest: seen.append(tuned) or 0.0)
+    preprocessing = Encoder.load(folders[0]).preprocessing
+    precision = Precision.pick("fp32", torch.device("cpu"))
+    parts = network, preprocessing, precision, tiny.train, tiny.train
+    fine_tuned(*parts, share=1.0, crop_scale=0.7, flip=False)
+    now, before = (dict(n.named_parameters()) for n in (seen[0][0], network.backbone))
+    assert all(not torch.equal(now[name], before[name]) for name in before)
+    assert not any(p.requires_grad for p in before.values())
+
+
 def test_features_are_computed_once(folders, tiny, monkeypatch):
     encoder = Encoder.load(folders[0])
     calls = []

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from maskcon import commands
 from maskcon.cli import cli
 from maskcon.commands.sources import resolved
+from maskcon.data.images import IMAGENET_STATISTICS
 from maskcon.errors import InputError
 from maskcon.estimator import CoarseToFine
 from maskcon.model import here
@@ -181,7 +182,8 @@ def test_joined_networks_say_what_each_says(tmp_path):
 def test_joined_networks_of_one_file_or_other_normalisations_are_refused(tmp_path):
     with pytest.raises(InputError, match="the weights of one network, and the backbone is resnet"):
         layered(JOINED, 0, init=str(tmp_path / "weights.pth"))
+    both, _ = layered("timm/mobilenetv3_small_050+timm/tf_efficientnet_lite0", 0)
     with pytest.raises(InputError, match="trained on pictures of other normalisations"):
-        normalisation_of(layered("timm/mobilenetv3_small_050+timm/tf_efficientnet_lite0", 0)[0])
+        normalisation_of(both, IMAGENET_STATISTICS)
     short = resolved({"backbone": "efficientnet-lite2+efficientnet-lite0"}, None)
     assert short.backbone == "timm/tf_efficientnet_lite2.in1k+timm/tf_efficientnet_lite0.in1k"

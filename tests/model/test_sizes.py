@@ -77,7 +77,12 @@ def test_weights_for_another_size_fit(model, tmp_path):
 
 def test_the_normalisation_of_networks():
     half, _ = layered(f"timm/{DYNAMIC}", 1, size=32)
-    assert normalisation_of(half) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert normalisation_of(build_backbone("timm/resnet10t")[0])[0] == (0.485, 0.456, 0.406)
-    assert normalisation_of(build_backbone("resnet10w8")[0]) is None
-    assert normalisation_of(build_backbone("resnet18")[0]) is None
+    other = ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2))
+    assert normalisation_of(half, other) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    theirs = normalisation_of(build_backbone("timm/resnet10t")[0], other)
+    assert theirs == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert normalisation_of(build_backbone("resnet10w8")[0], other) == other
+    both, _ = layered("resnet10w8+timm/resnet10t", 1, size=32)
+    assert normalisation_of(both, theirs) == theirs
+    with pytest.raises(InputError, match=r"other normalisations \(\(\(0.1, 0.1, 0.1\)"):
+        normalisation_of(both, other)

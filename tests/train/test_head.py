@@ -21,10 +21,10 @@ from maskcon.data.images import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
 from maskcon.model.backbones import build_backbone, layered, load_backbone_weights
 from maskcon.model.blocks import Joined, Layered, before_last, last
-from maskcon.model.network import Headed
+from maskcon.model.network import Headed, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import HeadShape, ResidualHead
-from maskcon.model.saved import load_encoder
+from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runs import folder as runs
 from maskcon.runs.checkpoint import load_checkpoint
 from maskcon.runtime import cache
@@ -133,8 +133,37 @@ def test_the_classifier_of_a_third_part_is_the_one_that_trains(tmp_path, vectors
         return Training(config, load(featured.find(vectors), image_size=1)).encoder.backbone.head
 
     assert torch.equal(begun().classifier.weight, learned)
-    assert torch.equal(begun(ce_weight=0.0).classifier.weight, learned)
     assert begun(label="fine").width == 2 * 24 + 12
+    with pytest.raises(InputError, match="maskcon trains no classifier: give --ce-weight"):
+        begun(ce_weight=0.0)
+
+
+def test_a_third_part_has_gradients_where_a_class_is_ruled_out():
+    head = fitted(torch.randn(50, 9), belief=0.8, classes=3)
+    with torch.no_grad():
+        head.classifier.weight.zero_()
+        head.classifier.bias.copy_(torch.tensor([0.0, 500.0, -500.0]))
+    feature = head(torch.randn(4, 9)).feature
+    feature.sum().backward()
+    torch.testing.assert_close(feature[:, 11].detach(), torch.full((4,), 0.8))
+    assert all(p.grad.isfinite().all() for p in head.parameters() if p.grad is not None)
+
+
+def test_what_goes_on_keeps_the_components_that_it_learned_on(tmp_path, vectors, table):
+    train(tmp_path / "x", features=vectors, epochs=8)
+    network, _ = load_encoder(tmp_path / "x")
+    half = {name: column[::2] for name, column in table.items()}
+    np.savez(tmp_path / "half.npz", **half)
+    options = {**SMALL, "features": str(tmp_path / "half.npz"), "init": str(tmp_path / "x")}
+    config = resolved({k: v for k, v in options.items() if k != "head_hidden"}, None)
+    data = load(featured.find(tmp_path / "half.npz"), image_size=1)
+    went_on = Training(config, data).encoder
+    given = torch.from_numpy(table["vector"])
+    torch.testing.assert_close(went_on.eval()(given).feature, network(given).feature)
+    left_out = without_head(network)
+    save_encoder(tmp_path / "x", left_out, {"image_size": 1, "mean": [], "std": []})
+    with pytest.raises(InputError, match=r"was left out of its encoder.*leave out --init"):
+        Training(config, data)
 
 
 def test_no_third_part_without_a_classifier_that_trains(vectors):
@@ -255,6 +284,7 @@ def test_resume_is_exact(tmp_path, vectors, monkeypatch):
         ({"unfreeze": 1}, "--unfreeze trains blocks of a backbone, and here nothing"),
         ({"method": "wcl_crops", "ce_weight": 0.0}, "wcl_crops needs small crops of pictures"),
         ({"head_scale": 0.0}, "head_scale is 0.0: expected a value above 0"),
+        ({"init": "imagenet"}, "--init imagenet has no effect: --features has the vectors"),
         ({"features": "nowhere.npz"}, "nowhere.npz is not there"),
     ],
 )
@@ -397,6 +427,33 @@ def test_frozen_needs_weights(tmp_path, pictures, weights):
         freeze(tmp_path / "x", pictures, weights, init="scratch")
     with pytest.raises(InputError, match="layers is 99, and the backbone has"):
         freeze(tmp_path / "x", pictures, weights, layers=99)
+    with pytest.raises(InputError, match="--unfreeze 1 keeps what the backbone already knows"):
+        train(tmp_path / "x", data=pictures, unfreeze=1, head_hidden=None)
+
+
+def test_what_does_not_learn_has_the_first_layers_of_its_weights(tmp_path, pictures, monkeypatch):
+    """A ResNet's stem for small images is one that ImageNet's weights have not."""
+    resnet, _ = build_backbone("resnet18", stem="large")
+    save_file(resnet.state_dict(), tmp_path / "w.safetensors")
+    given = {"backbone": "resnet18", "init": str(tmp_path / "w.safetensors"), "image_size": 32}
+    for kept in ({"freeze": True}, {"unfreeze": 1, "head_hidden": None}):
+        with pytest.raises(InputError, match=r"is 7 x 7, that of resnet18 is 3 x 3.*--stem large"):
+            train(tmp_path / "x", data=pictures, **given, **kept)
+    freeze(tmp_path / "x", pictures, tmp_path / "w.safetensors", **given, stem="large", epochs=1)
+    trunk = load_encoder(tmp_path / "x")[0].backbone.trunk.backbone
+    assert torch.equal(trunk.conv1.weight, resnet.conv1.weight)
+    config = resolved({"freeze": True, "init": "imagenet", "image_size": 32}, None)
+    assert config.stem_of(32) == "large"
+    assert dataclasses.replace(config, freeze=False).stem_of(32) == "small"
+    with pytest.raises(InputError, match="ImageNet's weights have none for --stem small"):
+        freezing.check(dataclasses.replace(config, stem="small"))
+
+
+def test_a_folder_of_the_name_of_a_keyword_is_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("scratch", "imagenet", "mine"):
+        Path(name).mkdir()
+        assert resolved({"init": name}, None).from_run == (name == "mine")
 
 
 # --- the last blocks -----------------------------------------------------------------------------

@@ -113,6 +113,18 @@ def test_layers_further_from_the_head_have_smaller_rates(kind, tiny):
     follows(run, rules, steps=2)
 
 
+def test_each_of_networks_side_by_side_exempts_what_it_does_alone(tiny):
+    """What is alone exempt from weight decay, and has more than one dimension."""
+    both = {"backbone": "resnet10w8+timm/test_vit", "image_size": 160}
+    run = training(tiny, decay_norms=False, batch_size=2, bank_size=4, **both)
+    vit = run.encoder.backbone.backbones[1]
+    names = {p: n for n, p in run.encoder.named_parameters()}
+    free = {names[p] for p in run.optimizer.param_groups[1]["params"] if p.ndim > 1}
+    theirs = {name for name, _ in vit.named_parameters()} & vit.no_weight_decay()
+    assert free == {f"backbone.backbones.1.{name}" for name in theirs}
+    assert free
+
+
 @pytest.mark.parametrize("kind", RULES)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_resumed_run_takes_the_same_steps(kind, precision, tiny):

@@ -9,6 +9,7 @@ import torch
 
 from maskcon import commands
 from maskcon.errors import InputError
+from maskcon.model.backbones import layered
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime import cache
 from maskcon.runtime.device import Precision
@@ -197,6 +198,18 @@ def test_an_identity_tells_whatever_numbers_depend_on():
         Source.of(torch.nn.Linear(3, F), "n", F, preprocessing, Precision("fp32", cpu)),
     ]
     assert len({source.identity for source in (first, *others)}) == 5
+
+
+def test_an_identity_tells_how_many_blocks_a_vector_says_more_of():
+    preprocessing = Preprocessing(32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    precision = Precision("fp32", torch.device("cpu"))
+    for name in ("resnet10w8", "resnet10w8+resnet10w16"):
+        made = []
+        for layers in (0, 1, 2):
+            torch.manual_seed(0)
+            made.append(layered(name, layers, size=32)[0])
+        found = [Source.of(one, "n", F, preprocessing, precision) for one in made]
+        assert len({source.identity for source in found}) == 3
 
 
 def test_the_command(tmp_path, own_cache):

@@ -124,7 +124,7 @@ def _train(
     known = pictures.read(folder) if resume else None
     config, sets = read_sets(config, data, not resume, known, ranks, progress, chosen)
     begun = resume and checkpoint.has_checkpoint(folder)
-    whole = not (config.freeze or config.unfreeze or Path(config.init).is_dir())
+    whole = not (config.freeze or config.unfreeze or config.from_run)
     if begun and whole:  # all weights are in the checkpoint
         config = replace(config, init="scratch")
     if resume:  # what "auto" meant where the run began

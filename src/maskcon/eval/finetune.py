@@ -72,6 +72,7 @@ def fine_tuned(
     torch.manual_seed(seed_of(seed, "weights"))
     classifier = nn.Linear(network.width, int(train.fine.max()) + 1)
     tuned = nn.Sequential(copy.deepcopy(network.backbone), classifier).to(device)
+    tuned.requires_grad_(True)  # what the run left as it was, too
     batches = images.views(
         StepPlan(images.crop_rule(crop_scale, flip), ("weak",), min(BATCH, len(rows)), seed),
         range(STEPS),

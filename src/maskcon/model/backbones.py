@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskcon.config import similar
 from maskcon.errors import InputError, brief
 from maskcon.model import timm_network
-from maskcon.model.blocks import Joined, Layered, last
+from maskcon.model.blocks import Joined, Layered, last, networks
 from maskcon.model.fetching import weights_of
 from maskcon.model.here import IMAGENET, packaged
 from maskcon.model.libraries import is_resnet, library
@@ -220,25 +220,26 @@ def layered(
     return with_layers, tuple(part.shape[1] for part in parts)
 
 
-def normalisation_of(backbone: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """The mean and std that a network of timm's was trained with; None of other networks.
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def normalisation_of(backbone: nn.Module, otherwise: Normalisation) -> Normalisation:
+    """The mean and std that a network of timm's was trained with; of others `otherwise`.
 
     Its weights say nothing sensible of images that are normalised otherwise.
 
     Raises:
         InputError: of networks that stand side by side, each was trained with another.
     """
-    if isinstance(backbone, Joined):
-        first, *others = (normalisation_of(one) for one in backbone.backbones)
-        if any(other != first for other in others):
-            raise InputError(
-                "the networks that are joined were trained on pictures of other normalisations "
-                f"({first}, {others[0]}, mean and std): join networks that share one"
-            )
-        return first
-    if isinstance(backbone, Layered):
-        backbone = backbone.backbone
-    told = getattr(backbone, "pretrained_cfg", None) or {}
-    if "mean" not in told or "std" not in told:
-        return None
-    return tuple(told["mean"]), tuple(told["std"])
+    found = []
+    for _, network in networks(backbone):
+        told = getattr(network, "pretrained_cfg", None) or {}
+        says = "mean" in told and "std" in told
+        found.append((tuple(told["mean"]), tuple(told["std"])) if says else otherwise)
+    if len({*found}) > 1:
+        raise InputError(
+            "the networks that are joined were trained on pictures of other normalisations "
+            f"({', '.join(map(str, dict.fromkeys(found)))}, mean and std): join networks that "
+            "share one"
+        )
+    return found[0]

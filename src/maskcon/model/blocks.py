@@ -20,11 +20,26 @@ def before_last(backbone: nn.Module, count: int) -> tuple[str, ...]:
     Raises:
         InputError: there are not more blocks than that.
     """
-    if isinstance(backbone, Layered):
-        return tuple(f"backbone.{name}" for name in before_last(backbone.backbone, count))
+    return tuple(
+        start + name
+        for start, network in networks(backbone)
+        for name in _before_last(network, count)
+    )
+
+
+def networks(backbone: nn.Module, start: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The networks in a backbone, each as its library made it; and how names of it begin."""
     if isinstance(backbone, Joined):
-        each = [before_last(one, count) for one in backbone.backbones]
-        return tuple(f"backbones.{n}.{name}" for n, names in enumerate(each) for name in names)
+        for n, one in enumerate(backbone.backbones):
+            yield from networks(one, f"{start}backbones.{n}.")
+    elif isinstance(backbone, Layered):
+        yield from networks(backbone.backbone, f"{start}backbone.")
+    else:
+        yield start, backbone
+
+
+def _before_last(backbone: nn.Module, count: int) -> tuple[str, ...]:
+    """Of one network."""
     parts = _parts(backbone)
     blocks = [place for place, (_, is_block) in enumerate(parts) if is_block]
     if count >= len(blocks):

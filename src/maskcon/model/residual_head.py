@@ -173,7 +173,8 @@ class ResidualHead(nn.Module):
         logits = None
         if self.shape.belief:
             logits = self.classifier(learned)
-            parts.append(self.shape.belief * logits.float().softmax(1).sqrt())
+            # not by sqrt, whose gradient at 0 is none
+            parts.append(self.shape.belief * (logits.float().log_softmax(1) / 2).exp())
         return Found(torch.cat(parts, 1), learned, logits)
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from maskcon.config import SMALL_IMAGE, Config
+from maskcon.config import Config
 from maskcon.data import DataSet, Features, Images
 from maskcon.data.augment import view_of
 from maskcon.data.augment.crop import SMALL
@@ -19,8 +20,8 @@ from maskcon.methods import METHODS
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.objective import Objective, check_hyper_parameters
 from maskcon.model import timm_network
-from maskcon.model.backbones import normalisation_of
-from maskcon.model.blocks import before_last
+from maskcon.model.backbones import normalisation_of, read_weights
+from maskcon.model.blocks import before_last, networks
 from maskcon.model.libraries import is_resnet
 from maskcon.model.network import Architecture, Headed, Network
 from maskcon.model.preprocessing import Preprocessing
@@ -137,16 +138,22 @@ def network_of(
     architecture = _architecture(config, objective, classes, data.train.images)
     _check_size(architecture, config)
     preprocessing = Preprocessing(config.image_size, *data.normalisation())
-    if not Path(config.init).is_dir():
+    if not config.from_run:
         network = Network(architecture, init=config.init)
-        own = normalisation_of(network.backbone) if config.init != "scratch" else None
-        if own is not None:
+        check_first_layer(network.backbone, config)
+        if config.init != "scratch":
+            own = normalisation_of(network.backbone, data.normalisation())
             preprocessing = Preprocessing(config.image_size, *own)
     else:
         earlier, description = load_encoder(Path(config.init))
         was = earlier.architecture
         head = was.head
-        if head is not None and head.belief and "logits" in objective.heads:
+        if head is not None and head.belief:
+            if "logits" not in objective.heads:
+                raise InputError(
+                    f"the head of {config.init} says which classes a classifier takes an image "
+                    f"for, and {config.method} trains no classifier: give --ce-weight, such as 0.3"
+                )
             head = replace(head, classes=classes)
         network = Network(
             replace(
@@ -163,6 +170,27 @@ def network_of(
     if config.unfreeze:
         _freeze_all_but(network, config.unfreeze)
     return network, stored or preprocessing
+
+
+def check_first_layer(backbone: nn.Module, config: Config) -> None:
+    """Refuse a ResNet whose first convolution a weights file has not, and that would not learn.
+
+    Raises:
+        InputError: that of the file is for images of another kind of size.
+    """
+    if not config.keeps_weights or config.init == "scratch" or config.from_run:
+        return
+    for _, network in networks(backbone):
+        if is_resnet(network) and config.init != "imagenet":
+            given = next(v for v in read_weights(Path(config.init)).values() if v.ndim == 4)
+            own = cast(nn.Conv2d, network.conv1).weight
+            if given.shape != own.shape:
+                sides = [f"{x.shape[2]} x {x.shape[3]}" for x in (given, own)]
+                other = "large" if given.shape[2] > own.shape[2] else "small"
+                raise InputError(
+                    f"the first convolution of {config.init} is {sides[0]}, that of "
+                    f"{config.backbone} is {sides[1]}, and it would not learn: give --stem {other}"
+                )
 
 
 def _check_size(architecture: Architecture, config: Config) -> None:
@@ -218,12 +246,9 @@ def _architecture(
     config: Config, objective: Objective, classes: int, images: Images
 ) -> Architecture:
     """What network a configuration asks for."""
-    stem = config.stem
-    if stem == "auto":
-        stem = "small" if config.image_size <= SMALL_IMAGE else "large"
     parts = Architecture(
         backbone=config.backbone,
-        stem=stem,
+        stem=config.stem_of(config.image_size),
         heads=objective.heads,
         projection=config.projection,
         classes=classes,
@@ -259,7 +284,7 @@ def check_network(
         ranks: who share a batch.
     """
     trunk = getattr(encoder.backbone, "trunk", encoder.backbone)
-    if config.stem != "auto" and not is_resnet(trunk):
+    if config.stem != "auto" and not any(is_resnet(one) for _, one in networks(trunk)):
         raise InputError(f"stem is {config.stem!r}, but {config.backbone} has no stem to choose")
     size = config.image_size
     try:
@@ -300,13 +325,24 @@ def _check_parts(encoder: Network, config: Config, ranks: Ranks) -> None:
 def fit_head(encoder: Network, images: Images, config: Config) -> Images:
     """Fit a head's principal components to the vectors it is trained on; how views of them differ.
 
+    Those of an earlier run stay, since what it learned is of them.
+
     Returns:
         The images; of vectors with the augmentation of their strong views.
+
+    Raises:
+        InputError: the head of an earlier run was left out of its encoder.
     """
     if not isinstance(images, Features) or not isinstance(encoder.backbone, Headed):
         return images
     head = encoder.backbone.head
-    head.fit(images.values[:, 0], *images.statistics)
+    if not config.from_run:
+        head.fit(images.values[:, 0], *images.statistics)
+    elif not head.shape.components:
+        raise InputError(
+            f"the head of {config.init} was left out of its encoder, since it was worse than the "
+            "vectors: there is nothing to go on from; leave out --init"
+        )
     augmentation = FeatureAugmentation(
         config.feature_noise, config.feature_dropout, head.directions(), head.mean
     )

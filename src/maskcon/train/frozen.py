@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcon.config import SMALL_IMAGE, Config, refuse_idle
+from maskcon.config import Config, refuse_idle
 from maskcon.data import DataSet, Split
 from maskcon.data.augment import VIEWS
 from maskcon.data.images import IMAGENET_STATISTICS
@@ -20,6 +20,7 @@ from maskcon.model.residual_head import VECTORS, HeadShape
 from maskcon.model.saved import save_encoder
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
+from maskcon.train.build import check_first_layer
 from maskcon.train.state import Training
 from maskcon.train.verdict import verdict
 from maskcon.vectors.frozen import Frozen
@@ -40,10 +41,21 @@ def check(config: Config) -> None:
             "--unfreeze trains blocks of a backbone, and here nothing of it is trained: train the "
             "head first, then go on from its run with --init RUN --unfreeze N"
         )
-    if config.computes_vectors and config.init == "scratch":
+    kept = "--freeze" if config.freeze else f"--unfreeze {config.unfreeze}"
+    if config.keeps_weights and config.init == "scratch":
         raise InputError(
-            "--freeze keeps what the backbone already knows, and --init scratch is a backbone that "
+            f"{kept} keeps what the backbone already knows, and --init scratch is a backbone that "
             "knows nothing: give --init imagenet or a weights file"
+        )
+    if config.keeps_weights and config.init == "imagenet" and config.stem == "small":
+        raise InputError(
+            f"{kept} keeps the first layers as they are, and ImageNet's weights have none for "
+            "--stem small: leave it out"
+        )
+    if config.features is not None and config.init != "scratch" and not config.from_run:
+        raise InputError(
+            f"--init {config.init} has no effect: --features has the vectors, and a head on them "
+            "begins anew, or goes on from an earlier run's folder; leave it out"
         )
     refuse_idle({"answers": config.answers, "known": config.known}, config)  # of a recipe, too
     for table in filter(None, (config.answers, config.known)):
@@ -61,18 +73,17 @@ def input_size(config: Config) -> int:
 def frozen_of(config: Config) -> Frozen:
     """The frozen backbone of a configuration, as its vectors are made with it."""
     precision = computing("auto", config.precision, config.device, config.backend)
-    stem = config.stem
-    if stem == "auto":
-        stem = "small" if config.image_size <= SMALL_IMAGE else "large"
+    size, stem = config.image_size, config.stem_of(config.image_size)
     backbone, parts = layered(
-        config.backbone, config.layers, init=config.init, stem=stem, size=config.image_size
+        config.backbone, config.layers, init=config.init, stem=stem, size=size
     )
+    check_first_layer(backbone, config)
     backbone = backbone.eval().to(precision.device).to(memory_format=torch.channels_last)
     return Frozen(
         backbone,
         config.backbone,
         parts,
-        Preprocessing(config.image_size, *(normalisation_of(backbone) or IMAGENET_STATISTICS)),
+        Preprocessing(size, *normalisation_of(backbone, IMAGENET_STATISTICS)),
         precision,
         config.frozen_views,
         VIEWS["weak"].area(config.crop_scale),
@@ -92,7 +103,7 @@ def unlearned(config: Config) -> tuple[Network, Preprocessing]:
     )
     bare = Architecture(
         backbone=VECTORS,
-        stem="small" if config.image_size <= SMALL_IMAGE else "large",
+        stem=config.stem_of(config.image_size),
         heads=(),
         projection=config.projection,
         classes=1,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from maskcon.config import Config
 from maskcon.errors import InputError
-from maskcon.model.blocks import Layered
+from maskcon.model.blocks import networks
 from maskcon.model.libraries import library
 from maskcon.model.network import Headed, Network
 
@@ -63,12 +63,16 @@ def capturable(optimizer: torch.optim.Optimizer) -> bool:
 
 def _groups(network: Network, config: Config) -> list[dict[str, Any]]:
     """Groups of the parameters that learn, each with what differs from the others."""
-    trunk, start = _trunk(network)
-    exempt = set(getattr(trunk, "no_weight_decay", set)())
+    trunk, start = network.backbone, "backbone."
+    if isinstance(trunk, Headed) and trunk.trunk is not None:
+        trunk, start = trunk.trunk, f"{start}trunk."
+    made = [*networks(trunk, start)]
     if config.layer_decay == 1:
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-        return _by_decay(named, config, {start + name for name in exempt})
-    groups = _layers(trunk, config, exempt)
+        exempt = {begin + name for begin, one in made for name in _exempt(one)}
+        return _by_decay(named, config, exempt)
+    trunk = made[0][1] if len(made) == 1 else trunk
+    groups = _layers(trunk, config, _exempt(trunk))
     own = {id(p) for p in trunk.parameters()}
     heads = [(n, p) for n, p in network.named_parameters() if p.requires_grad and id(p) not in own]
     return [*groups, *_by_decay(heads, config, set())]
@@ -111,11 +115,6 @@ def _layers(trunk: nn.Module, config: Config, exempt: set[str]) -> list[dict[str
     )
 
 
-def _trunk(network: Network) -> tuple[nn.Module, str]:
-    """The backbone as its library made it, and what its parameters' names begin with."""
-    trunk, start = network.backbone, "backbone."
-    if isinstance(trunk, Headed) and trunk.trunk is not None:
-        trunk, start = trunk.trunk, f"{start}trunk."
-    if isinstance(trunk, Layered):
-        trunk, start = trunk.backbone, f"{start}backbone."
-    return trunk, start
+def _exempt(network: nn.Module) -> set[str]:
+    """Names of parameters that a network of timm's exempts from weight decay."""
+    return set(getattr(network, "no_weight_decay", set)())

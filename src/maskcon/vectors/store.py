@@ -16,6 +16,7 @@ from sqlite3 import Connection
 import numpy as np
 from torch import nn
 
+from maskcon.model.blocks import Layered
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime import cache
 from maskcon.runtime.cache import Database
@@ -66,7 +67,8 @@ class Source:
         for part, value in sorted(network.state_dict().items()):
             digest.update(part.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        blocks = getattr(network, "names", ())  # that a vector says more of
+        layered = [part for part in network.modules() if isinstance(part, Layered)]
+        blocks = tuple(name for part in layered for name in part.names)  # a vector says more of
         where = precision.name, precision.device.type
         engine = () if precision.backend == "torch" else (precision.backend,)
         digest.update(repr((name, preprocessing.digested, blocks, where, *engine)).encode())
