@@ -353,22 +353,6 @@ class Config:
         """Whether training goes on from the encoder of an earlier run."""
         return self.init not in KEYWORDS and os.path.isdir(self.init)  # noqa: PTH112 - it is text
 
-    @property
-    def keeps_weights(self) -> bool:
-        """Whether a part of the backbone stays as --init has it."""
-        return self.computes_vectors or self.unfreeze > 0
-
-    def stem_of(self, size: int) -> Literal["small", "large"]:
-        """The first layers of ResNets for images of a side in pixels.
-
-        That for small images is 3x3, which ImageNet's weights have not: it has to learn.
-        """
-        if self.stem != "auto":
-            return self.stem
-        if self.init == "imagenet" and self.keeps_weights:
-            return "large"
-        return "small" if size <= SMALL_IMAGE else "large"
-
     def settled(self, count: int, fitting_size: int) -> "Config":
         """The same with what was left open chosen for a set.
 

@@ -30,6 +30,7 @@ from maskcon.runs.checkpoint import load_checkpoint
 from maskcon.runtime import cache
 from maskcon.runtime.progress import Silent
 from maskcon.train import frozen as freezing
+from maskcon.train.build import stem_of
 from maskcon.train.state import Training
 from maskcon.vectors import as_data as featured
 from maskcon.vectors import file as embeddings
@@ -443,8 +444,8 @@ def test_what_does_not_learn_has_the_first_layers_of_its_weights(tmp_path, pictu
     trunk = load_encoder(tmp_path / "x")[0].backbone.trunk.backbone
     assert torch.equal(trunk.conv1.weight, resnet.conv1.weight)
     config = resolved({"freeze": True, "init": "imagenet", "image_size": 32}, None)
-    assert config.stem_of(32) == "large"
-    assert dataclasses.replace(config, freeze=False).stem_of(32) == "small"
+    assert stem_of(config) == "large"
+    assert stem_of(dataclasses.replace(config, freeze=False)) == "small"
     with pytest.raises(InputError, match="ImageNet's weights have none for --stem small"):
         freezing.check(dataclasses.replace(config, stem="small"))
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from maskcon.config import Config
+from maskcon.config import SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Images
 from maskcon.data.augment import view_of
 from maskcon.data.augment.crop import SMALL
@@ -172,13 +172,30 @@ def network_of(
     return network, stored or preprocessing
 
 
+def keeps_weights(config: Config) -> bool:
+    """Whether a part of the backbone stays as --init has it."""
+    return config.computes_vectors or config.unfreeze > 0
+
+
+def stem_of(config: Config) -> Literal["small", "large"]:
+    """The first layers of ResNets.
+
+    Those for small images are others than ImageNet's weights have, so that they have to learn.
+    """
+    if config.stem != "auto":
+        return config.stem
+    if config.init == "imagenet" and keeps_weights(config):
+        return "large"
+    return "small" if config.image_size <= SMALL_IMAGE else "large"
+
+
 def check_first_layer(backbone: nn.Module, config: Config) -> None:
     """Refuse a ResNet whose first convolution a weights file has not, and that would not learn.
 
     Raises:
         InputError: that of the file is for images of another kind of size.
     """
-    if not config.keeps_weights or config.init == "scratch" or config.from_run:
+    if not keeps_weights(config) or config.init == "scratch" or config.from_run:
         return
     for _, network in networks(backbone):
         if is_resnet(network) and config.init != "imagenet":
@@ -248,7 +265,7 @@ def _architecture(
     """What network a configuration asks for."""
     parts = Architecture(
         backbone=config.backbone,
-        stem=config.stem_of(config.image_size),
+        stem=stem_of(config),
         heads=objective.heads,
         projection=config.projection,
         classes=classes,

@@ -20,7 +20,7 @@ from maskcon.model.residual_head import VECTORS, HeadShape
 from maskcon.model.saved import save_encoder
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
-from maskcon.train.build import check_first_layer
+from maskcon.train.build import check_first_layer, keeps_weights, stem_of
 from maskcon.train.state import Training
 from maskcon.train.verdict import verdict
 from maskcon.vectors.frozen import Frozen
@@ -42,12 +42,12 @@ def check(config: Config) -> None:
             "head first, then go on from its run with --init RUN --unfreeze N"
         )
     kept = "--freeze" if config.freeze else f"--unfreeze {config.unfreeze}"
-    if config.keeps_weights and config.init == "scratch":
+    if keeps_weights(config) and config.init == "scratch":
         raise InputError(
             f"{kept} keeps what the backbone already knows, and --init scratch is a backbone that "
             "knows nothing: give --init imagenet or a weights file"
         )
-    if config.keeps_weights and config.init == "imagenet" and config.stem == "small":
+    if keeps_weights(config) and config.init == "imagenet" and config.stem == "small":
         raise InputError(
             f"{kept} keeps the first layers as they are, and ImageNet's weights have none for "
             "--stem small: leave it out"
@@ -73,7 +73,7 @@ def input_size(config: Config) -> int:
 def frozen_of(config: Config) -> Frozen:
     """The frozen backbone of a configuration, as its vectors are made with it."""
     precision = computing("auto", config.precision, config.device, config.backend)
-    size, stem = config.image_size, config.stem_of(config.image_size)
+    size, stem = config.image_size, stem_of(config)
     backbone, parts = layered(
         config.backbone, config.layers, init=config.init, stem=stem, size=size
     )
@@ -103,7 +103,7 @@ def unlearned(config: Config) -> tuple[Network, Preprocessing]:
     )
     bare = Architecture(
         backbone=VECTORS,
-        stem=config.stem_of(config.image_size),
+        stem=stem_of(config),
         heads=(),
         projection=config.projection,
         classes=1,
