@@ -60,7 +60,18 @@ def short() -> str:
     for size in recall["settings"]["sizes"]:
         ours, theirs = f"{size}: maskcon", f"{size}: FAISS flat"
         add(f"exact Recall@K, {size.replace('x', ' x ')}", recall, ours, theirs, "FAISS flat")
-    return markdown(lines) + f"\n\nMedians of five turns on {table.machine(step)}."
+    records = {"step": step, "views": views, "loader": loader, "recall": recall}
+    return markdown(lines) + f"\n\nMedians of five turns.\n{measured(records)}"
+
+
+def measured(records: dict[str, dict[str, Any]]) -> str:
+    """Where records were measured: those of one machine, version and commit in one line."""
+    places: dict[str, list[str]] = {}
+    for name, record in records.items():
+        places.setdefault(table.machine(record), []).append(name)
+    return "\n".join(
+        f"{', '.join(names).capitalize()}: {place}." for place, names in places.items()
+    )
 
 
 def full() -> str:

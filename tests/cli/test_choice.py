@@ -81,6 +81,42 @@ def test_the_choice_is_made_where_nothing_is_said_of_learning(options, recipe, i
     assert choice.is_open(options, recipe) is is_open
 
 
+@pytest.mark.parametrize(
+    ("options", "recipe", "said"),
+    [
+        ({"data": "x", "label": "fine"}, None, "since --label is given"),
+        ({"ce_weight": 0.3, "flip": False}, None, "since --ce-weight and --no-flip are given"),
+        ({"label": "fine", "epochs": 3}, None, "--backbone resnet18 --init scratch --epochs 3."),
+        ({"backbone": "resnet10w16"}, None, "--backbone resnet10w16 --init scratch --epochs 200."),
+        ({"features": "x.npz"}, None, "train --help has it: --epochs 200."),
+        ({"backbone": "resnet10w16", "epochs": 3, "lr": 0.1}, None, None),
+        ({"label": "fine"}, "quick", None),
+        ({"data": "x", "val_share": 0.1}, None, None),
+    ],
+)
+def test_it_is_told_that_an_option_left_the_choice_unmade(options, recipe, said):
+    options = {**options, "device": "cpu"}
+    line = choice.unchosen(resolved(options, recipe), options, recipe)
+    assert line is None if said is None else said in line
+
+
+def test_on_a_gpu_the_defaults_are_the_choice(monkeypatch):
+    monkeypatch.setattr(choice, "pick_device", lambda name: torch.device("cuda"))
+    assert choice.unchosen(Config(), {"label": "fine"}, None) is None
+
+
+def test_a_run_tells_that_nothing_was_chosen(tmp_path, tiny):
+    from tests.conftest import as_found
+
+    told, small = Told(), {"epochs": 1, "warmup_epochs": 0, "image_size": 16, "precision": "fp32"}
+    how = {"data": as_found(tiny), "device": "cpu", "label": "fine", "progress": told, **small}
+    run = commands.train(out=tmp_path / "a", **how)
+    (line,) = [line for line in told.notes if line.startswith("no recipe was chosen, since")]
+    assert f"--backbone {run['config']['backbone']} --init scratch --epochs 1. A" in line
+    commands.train(out=tmp_path / "a", resume=True, **how)
+    assert sum(line.startswith("no recipe was chosen") for line in told.notes) == 1
+
+
 def test_a_run_tells_its_choice_and_records_it_and_typing_it_is_the_same(tmp_path, tiny):
     """Also in processes that go on: the record counts, not what would be chosen now."""
     from tests.conftest import as_found

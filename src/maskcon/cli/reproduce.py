@@ -38,8 +38,8 @@ def reproduce(
     Without arguments, lists the rows, each with the command that runs it. With DATA and METHOD
     (and --w and --tau, where a method has several rows; else its best), trains with the paper's
     recipe, judges as the paper does, and prints the published numbers, ours and the difference.
-    MaskCon's rows start from ImageNet's weights, which torchvision downloads, unless --init says
-    otherwise.
+    MaskCon's rows start from ImageNet's weights, which are on this machine or come with --download,
+    unless --init says otherwise.
     """
     from maskcon import commands
     from maskcon.runtime.progress import screen

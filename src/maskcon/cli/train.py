@@ -26,9 +26,9 @@ def train(out: Path, seeds: str | None, log: str | None, **options: Any) -> Any:
 
     With nothing but data the recipe is chosen: full on a GPU; without one quick for images of up to
     64 px, and frozen for larger ones, with the best network whose weights are here. It says so, and
-    how long it will take. Once an option of method, network or optimisation is given, defaults, in
-    brackets, are the paper's recipe for small images. A method's number may follow a schedule over
-    the run, FROM:TO:SHAPE, such as --tau 0.5:0.05:cosine (or linear).
+    how long it will take. Once an option of method, network or optimisation is given and no recipe,
+    defaults, in brackets, are the paper's recipe for small images. A method's number may follow a
+    schedule over the run, FROM:TO:SHAPE, such as --tau 0.5:0.05:cosine (or linear).
     """
     from maskcon import commands
     from maskcon.runs.compare import Row, text_tables

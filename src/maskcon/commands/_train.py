@@ -104,6 +104,8 @@ def train(
             recipes = [recipe] if recipe is not None and Path(recipe).is_file() else []
             read = (*inputs_of(config), *recipes)
             ranks.main_only(lambda: check_apart([folder], read))
+            if told_so := choice.unchosen(config, options, recipe):
+                told.note(told_so)
         stack.enter_context(fetching(config.download))
         stack.enter_context(deterministic(config.deterministic))
         return _train(config, folder, data, resume, ranks, told, Callbacks(made), chosen)

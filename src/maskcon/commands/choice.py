@@ -75,8 +75,9 @@ class Choice:
     def lines(self) -> tuple[str, ...]:
         """For people."""
         return (
-            f"chosen: {self.typed} ({self.why}); another --recipe (quick, frozen, full), or any "
-            "option of method, network or optimisation, chooses otherwise",
+            f"chosen: {self.typed} ({self.why}); another --recipe (quick, frozen, full) says "
+            "otherwise. Beside an option of method, network or optimisation nothing is chosen: "
+            "name a recipe there",
             *([self.offer] if self.offer else []),
         )
 
@@ -87,7 +88,40 @@ class Choice:
 
 def is_open(options: Mapping[str, Any], recipe: str | Path | None) -> bool:
     """Whether nobody says how to train."""
-    return recipe is None and all(n in OPEN for n, value in options.items() if value is not None)
+    return recipe is None and not _closing(options)
+
+
+def _closing(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say how to train: beside one of them nothing is chosen."""
+    return {n: value for n, value in options.items() if value is not None and n not in OPEN}
+
+
+def unchosen(config: Config, options: Mapping[str, Any], recipe: str | Path | None) -> str | None:
+    """That an option kept the choice from being made, and what is trained then, in a line.
+
+    None where a recipe says how, or options that say both network and epochs; where nothing
+    stopped the choice; and on a GPU, where the defaults are what would be chosen.
+
+    Args:
+        config: of the options.
+        options: that were given.
+        recipe: likewise.
+    """
+    closing = _closing(options)
+    told = closing.keys() & {"backbone", "features"} and "epochs" in closing
+    if recipe is not None or not closing or told or pick_device(config.device).type != "cpu":
+        return None
+    flags = [
+        f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+        for name, value in closing.items()
+    ]
+    of_network = () if config.features else ("backbone", "init")
+    defaults = (f"--{name} {getattr(config, name)}" for name in (*of_network, "epochs"))
+    return (
+        f"no recipe was chosen, since {' and '.join(flags)} {'are' if flags[1:] else 'is'} given; "
+        f"what is not given is as train --help has it: {' '.join(defaults)}. A --recipe (quick, "
+        "frozen, full) beside it says otherwise"
+    )
 
 
 def choose(config: Config, found: Found) -> Choice:

@@ -83,8 +83,8 @@ def check(config: Config, data: DataSet) -> Objective:
     if len(data.train) < config.batch_size:
         raise InputError(
             f"{data.name} has {len(data.train)} train images, fewer than a batch of "
-            f"{config.batch_size}: set --batch-size {max(len(data.train) // 4, 2)} or so, "
-            "or leave it out"
+            f"{config.batch_size}: set --batch-size {max(len(data.train) // 4, 2)} or so; "
+            "--batch-size 0 follows the size of the set"
         )
     return objective
 
