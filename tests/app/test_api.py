@@ -224,7 +224,11 @@ def test_other_refusals(client):
 def test_read_only(made):
     work = work_of(made)
     work.close()
+    for path in (work.here.ground, work.here.map):  # what can be made again is not kept, either
+        path.unlink()
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     reader = work_of(made, read_only=True)
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
     with client_of(reader, read_only=True) as client:
         assert get(client, "project")["read_only"]
         assert client.post("/api/undo", json={}).status_code == 403

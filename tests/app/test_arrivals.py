@@ -201,7 +201,11 @@ def test_a_second_start_says_what_was_added_and_takes_it_in(tmp_path):
     groups = shape(before)
     before.close()
     work, told = opened(folder)
-    assert any(line.startswith("left out: ") and "broken.png" in line for line in told.notes)
+    words = "7 were added, 1 was removed, 1 was changed since, and 1 cannot be read"
+    (line,) = [line for line in told.notes if line.startswith("of the pictures")]
+    assert line == f"of the pictures of photos, {words}"
+    (line,) = [line for line in told.notes if line.startswith("left out: ")]
+    assert "broken.png" in line
     index = work.index
     assert index.rows.slice(0, 48).equals(was.rows)
     np.testing.assert_array_equal(index.vectors[:48], was.vectors)
@@ -229,7 +233,10 @@ def test_a_second_start_says_what_was_added_and_takes_it_in(tmp_path):
     work.close()
     again, told = opened(folder)
     assert (shape(again), again.map) == found
-    assert [line for line in told.notes if "came later" in line] == []
+    words = "1 was removed, 1 was changed since, and 1 cannot be read"  # as they still are
+    assert told.notes[-2] == f"of the pictures of photos, {words}"
+    assert told.notes[-1].startswith("left out: ")
+    assert "broken.png" in told.notes[-1]
     again.close()
 
 

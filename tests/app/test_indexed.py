@@ -1,5 +1,6 @@
 """An index over HTTP: what `search` finds is found, and strangers' pictures break nothing."""
 
+import asyncio
 import hashlib
 import multiprocessing
 import os
@@ -253,6 +254,20 @@ def test_a_decoder_that_takes_too_long_or_ends_is_replaced(monkeypatch, asking):
     assert decoder() != second
 
 
+def test_a_decoder_that_begins_too_late_answers_nobody(monkeypatch):
+    decoders = uploads.Uploads(8)
+    shades = [np.full((8, 8, 3), shade, np.uint8) for shade in (10, 200, 90)]
+    try:
+        monkeypatch.setattr(uploads, "STARTING", 0.0)
+        decoders.start()
+        decoders._thread.submit(monkeypatch.setattr, uploads, "STARTING", 120.0)
+        for shade in shades:
+            found = asyncio.run(decoders.square(png(shade)))
+            np.testing.assert_array_equal(found, shade)
+    finally:
+        decoders.close()
+
+
 def test_what_the_decoder_may_not_do(tmp_path):
     """Write a file; take more memory than it is given; live on when nobody asks."""
     code = """
@@ -291,8 +306,6 @@ def test_what_the_decoder_answers():
 
 
 def test_many_ask_at_once_and_one_in_vain():
-    import asyncio
-
     lots = []
 
     def work(items):

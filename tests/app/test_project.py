@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from maskcon.app import project
+from maskcon.app import edits, project
 from maskcon.app.edits import Edits, effective, to_redo, to_undo, undone
 from maskcon.app.live import Live
 from maskcon.errors import InputError, TrainingError
@@ -211,6 +211,22 @@ def test_edits_that_cannot_be_read(tmp_path):
         Edits(path)
     with pytest.raises(InputError, match="cannot be used"):
         Edits(tmp_path / "none.sqlite", read_only=True)
+
+
+def test_edits_that_another_program_has_are_told_as_that(tmp_path, monkeypatch):
+    live_of(tmp_path).edits.close()
+    other = sqlite3.connect(tmp_path / "edits.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(edits, "WAIT", 0.0)
+    with pytest.raises(TrainingError, match="cannot be opened now: database is locked; close"):
+        live_of(tmp_path)
+    other.close()
+    live_of(tmp_path).edits.close()
+    other = sqlite3.connect(tmp_path / "edits.sqlite")
+    other.execute("ALTER TABLE edit RENAME TO other")
+    other.close()
+    with pytest.raises(InputError, match="bring it back"):  # no such table: it is another's
+        live_of(tmp_path, read_only=True)
 
 
 def test_where_a_project_may_lie(tmp_path):

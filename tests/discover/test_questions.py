@@ -429,6 +429,25 @@ def test_a_table_of_answers(tmp_path):
     assert [(a.a, a.b, a.verdict) for a in found] == [(0, 1, "same"), (1, 2, "different")]
     answers.take_back(path)
     assert len(answers.read(path, names, [0] * 4)[0]) == 1
+    for form in (  # as people and their programs write them
+        "answer;note;left;right\r\nsame;the two; /p/0, 0.png;/p/1, 1.png\r\n",
+        "\ufeffA\tB\tVerdict\n/p/0, 0.png\t/p/1, 1.png\tsame\n",
+        'left,right,answer,note\n"/p/0, 0.png","/p/1, 1.png",same,"two\nlines"\n\n',
+    ):
+        path.write_bytes(form.encode())
+        answers.append(path, names[1], names[2], "different")
+        answers.append(path, names[0], names[3], "unsure")
+        found, missing = answers.read(path, names, [0] * 4)
+        assert missing == ()
+        assert [a.verdict for a in found] == ["same", "different", "unsure"]
+        assert [(a.a, a.b) for a in found] == [(0, 1), (1, 2), (0, 3)]
+        answers.take_back(path)
+        assert answers.read(path, names, [0] * 4)[0] == found[:2]
+        answers.take_back(path)
+        assert path.read_bytes() == form.encode()
+    answers.take_back(path)
+    with pytest.raises(InputError, match="no row"):
+        answers.take_back(path)
     path.write_text("left,right,answer\nno.png,/p/none.png,same\n")
     assert answers.read(path, names, [0] * 4) == ([], ("no.png", "/p/none.png"))
     for text, message in (

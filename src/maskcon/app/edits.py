@@ -22,6 +22,7 @@ UNDO, REDO = "undo", "redo"  # kinds of lines that are about another line
 LEARN = "learn"  # the kind of a line that says from where on another encoder's trees count
 KINDS = ("answer", "name", "move", "merge", "split", "outlier", "coarse", "granularity")
 WAIT = 10.0  # seconds for another program that looks into the file
+SAYS_NOTHING = sqlite3.SQLITE_ERROR  # an error that is none of the disk or of other programs
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS edit (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -72,11 +73,15 @@ class Edits:
 
     Raises:
         InputError: it is no such file, or a later version wrote it.
-        TrainingError: it cannot be written.
+        TrainingError: it cannot be opened now, or not be written.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False):
         self.path = path
+        if read_only and not path.is_file():
+            raise InputError(
+                f"{path} cannot be used: it is not there, and is not made where nothing is written"
+            )
         # a disk that cannot be written has no room for the files that readers share
         how = "?mode=ro&immutable=1" if read_only else ""
         if read_only and Path(f"{path}-wal").exists():
@@ -98,6 +103,12 @@ class Edits:
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
             self._lines = [self._read(*row) for row in self._rows("edit", "id")]
         except sqlite3.DatabaseError as error:
+            for_now = isinstance(error, sqlite3.OperationalError)
+            if for_now and getattr(error, "sqlite_errorcode", SAYS_NOTHING) != SAYS_NOTHING:
+                raise TrainingError(
+                    f"{path} cannot be opened now: {error}; close other programs that use it, or "
+                    "make room on its disk"
+                ) from error
             raise InputError(
                 f"{path} cannot be used: {error}; it holds the edits of a project, so bring it "
                 "back from a copy"

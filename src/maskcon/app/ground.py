@@ -28,7 +28,13 @@ FEW = 8  # pictures: a map of no more is made anew
 
 
 def ground_of(
-    index: Index, generation: int, path: Path, progress: Progress, known: Sequence[str] = ()
+    index: Index,
+    generation: int,
+    path: Path,
+    progress: Progress,
+    known: Sequence[str] = (),
+    *,
+    read_only: bool = False,
 ) -> Ground:
     """The trees of an index: those in the file, or grown now and perhaps kept there.
 
@@ -39,6 +45,7 @@ def ground_of(
             pictures than the index has, the first ones (`maskcon.app.arrivals`).
         progress: told what is done.
         known: names of coarse labels whose numbers stay, since edits have these.
+        read_only: what is grown is not kept.
     """
     there = _read(path, index, generation)
     if there is not None:
@@ -50,7 +57,8 @@ def ground_of(
     progress.update("looking at the neighbours of each picture")
     vectors = np.asarray(index.vectors)
     ground = Ground(vectors, label, names, grown, generation, votes(vectors, label, 0))
-    keep(path, written(ground), progress)
+    if not read_only:
+        keep(path, written(ground), progress)
     return ground
 
 
@@ -123,10 +131,11 @@ def _read(path: Path, index: Index, generation: int) -> Ground | None:
     return Ground(x, coarse, tuple(names), grown, generation, most, about.get("moves", ()))
 
 
-def map_of(index: Index, path: Path, progress: Progress) -> bytes:
+def map_of(index: Index, path: Path, progress: Progress, *, read_only: bool = False) -> bytes:
     """Where each picture lies on the map, as float32 [N, 2] in little-endian bytes, 0..1.
 
-    Pictures that came later lie beside those that were there, which stay.
+    Pictures that came later lie beside those that were there, which stay. What is made is kept in
+    the file, unless nothing may be written.
     """
     known = path.read_bytes() if path.is_file() else b""
     count, rest = divmod(len(known), 8)
@@ -140,5 +149,6 @@ def map_of(index: Index, path: Path, progress: Progress) -> bytes:
         late = beside(x[count:], x[:count], there, np.random.default_rng(count))
         spots = np.concatenate([there, np.clip(late, 0, 1)])
     made = spots.astype("<f4").tobytes()
-    keep(path, made, progress)
+    if not read_only:
+        keep(path, made, progress)
     return made

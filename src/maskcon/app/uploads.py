@@ -107,6 +107,11 @@ class Uploads:
                     "or PNG",
                 )
             answer = pipe.recv_bytes(max(2**16, self.size**2 * 3 + 1))
+            if answer[:1] == DONE:
+                pixels = np.frombuffer(answer, np.uint8, offset=1)
+                return pixels.reshape(self.size, self.size, 3)
+        except Refused:
+            raise
         except (OSError, EOFError) as error:
             self._end()
             raise Refused(
@@ -114,10 +119,10 @@ class Uploads:
                 "the picture could not be decoded within the memory and time that one gets: save "
                 "it anew, smaller, as JPEG or PNG",
             ) from error
-        if answer[:1] != DONE:
-            raise Refused(422, answer[1:].decode("utf-8", "replace"))
-        pixels = np.frombuffer(answer, np.uint8, offset=1)
-        return pixels.reshape(self.size, self.size, 3)
+        except BaseException:  # who knows what the next answer would be of
+            self._end()
+            raise
+        raise Refused(422, answer[1:].decode("utf-8", "replace"))
 
     def _resized(self, size: int) -> None:
         if size != self.size:
@@ -130,14 +135,18 @@ class Uploads:
         if self._pipe is None or not self._process.is_alive():
             self._end()
             ours, theirs = self._context.Pipe()
-            self._process = self._context.Process(
+            process = self._context.Process(
                 target=_work, args=(theirs, self.size), daemon=True, name="uploads"
             )
-            self._process.start()
-            theirs.close()
-            self._pipe = ours
-            if not ours.poll(STARTING) or ours.recv_bytes(1) != DONE:
-                raise EOFError
+            with theirs:
+                process.start()
+            self._process, self._pipe = process, ours
+            try:
+                if not ours.poll(STARTING) or ours.recv_bytes(1) != DONE:
+                    raise EOFError
+            except BaseException:  # else what it says too late were the answer to an upload
+                self._end()
+                raise
         return self._pipe
 
     def _end(self) -> None:

@@ -50,7 +50,9 @@ class Workplace:
         here = Generation(folder, facts.generation)
         self.index = opened(here, progress)
         edits = Edits(folder / EDITS, read_only=read_only)
-        ground = ground_of(self.index, here.number, here.ground, progress, edits.classes())
+        ground = ground_of(
+            self.index, here.number, here.ground, progress, edits.classes(), read_only=read_only
+        )
         self.live = Live(ground, edits, read_only=read_only)
         self.live.arrange(ground.moves)  # where the process was ended before it had
         if len(ground) < len(self.index):
@@ -65,7 +67,7 @@ class Workplace:
             )
             self.live = Live(ground, edits, read_only=read_only)
             self.live.arrange(ground.moves)
-        self.map = map_of(self.index, here.map, progress)
+        self.map = map_of(self.index, here.map, progress, read_only=read_only)
         self.photos = Photos(self.index, pictures)
 
     @property

@@ -15,6 +15,7 @@ from maskcon.data.table import ALL
 from maskcon.data.thumbnails import SIDE
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
+from maskcon.model.saved import DESCRIPTION
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import Index, kind_for_many
@@ -41,27 +42,28 @@ def follow(
     """
     index, paths = opened(here, progress), there.columns["paths"]
     assert paths is not None
-    known = index.rows["path"].to_pylist()
-    added = np.flatnonzero(~np.isin(paths.astype(str), known))
-    gone = len({*known} - {*paths.tolist()})
-    changed = _changed(index, here.index.stat().st_mtime, there.config.readers, progress)
-    counts = ((len(added), "added"), (gone, "removed"), (changed, "changed"))
-    said = [f"{count:,} {_were(count)} {what}" for count, what in counts if count]
+    known = {*index.rows["path"].to_pylist()}
+    fresh = [row for row, path in enumerate(paths.tolist()) if path not in known]
+    gone = len(known - {*paths.tolist()})
+    # the vectors came after the encoder, whose file is never written again as the index's is
+    since = (here.run / DESCRIPTION).stat().st_mtime
+    changed = _changed(index, since, there.config.readers, progress)
+    unread, notes = 0, list[str]()
+    if fresh and read_only:
+        notes = ["those that were added are not shown: leave out --read-only once"]
+    elif fresh:
+        try:
+            unread, notes = _add(here, index, there.take(np.array(fresh)), progress)
+        except InputError as error:
+            notes = [f"those that were added are left out: {error}"]
+    counts = ((len(fresh) - unread, "added"), (gone, "removed"), (changed, "changed"))
+    parts = [f"{n:,} {'was' if n == 1 else 'were'} {what}" for n, what in counts if n]
+    said = [f"{', '.join(parts)} since"] if parts else []
+    said += [f"{unread:,} cannot be read"] if unread else []
     if said:
-        progress.note(f"of the pictures of {facts.name}, {', '.join(said)} since")
-    if not len(added):
-        return
-    if read_only:
-        progress.note("those that were added are not shown: leave out --read-only once")
-        return
-    try:
-        _add(here, index, there.take(added), progress)
-    except InputError as error:
-        progress.note(f"those that were added are left out: {error}")
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
+        progress.note(f"of the pictures of {facts.name}, {', and '.join(said)}")
+    for note in notes:
+        progress.note(note)
 
 
 def _changed(index: Index, since: float, threads: int, progress: Progress) -> int:
@@ -87,11 +89,16 @@ def _touched(path: str) -> float:
     return max(now.st_mtime, now.st_ctime)
 
 
-def _add(here: Generation, index: Index, given: Labelled, progress: Progress) -> None:
+def _add(
+    here: Generation, index: Index, given: Labelled, progress: Progress
+) -> tuple[int, list[str]]:
     """Put pictures into the index of a project.
 
+    Returns:
+        how many cannot be read, and lines about these.
+
     Raises:
-        InputError: they have no coarse labels, and the others have; or none can be read.
+        InputError: they have no coarse labels, and the others have.
     """
     own = {*index.rows["coarse"].to_pylist()}
     if own <= {None, ALL}:
@@ -100,10 +107,12 @@ def _add(here: Generation, index: Index, given: Labelled, progress: Progress) ->
     elif given.columns["coarse"] is None:
         raise InputError("they have no coarse labels, and the others have: put them into a folder")
     encoder = Encoder.load(here.run, store=Store())
-    vectors, rows, skipped = entries_of(encoder, given, SIDE, BATCH, progress)
-    for name, _ in skipped:
-        progress.note(f"left out: {name}")
+    try:
+        vectors, rows, skipped = entries_of(encoder, given, SIDE, BATCH, progress)
+    except InputError as error:  # none of them can
+        return len(given.pictures), [f"left out: {error}"]
     kind = kind_for_many(len(index) + len(rows))
     index_file.write(
         replace(index, about=replace(index.about, kind=kind)).add(vectors, rows), here.index
     )
+    return len(skipped), [f"left out: {name}" for name, _ in skipped]

@@ -53,21 +53,22 @@ def read(
 
 
 def append(path: Path, left: str, right: str, verdict: str) -> None:
-    """Write one more answer; the table is whole before and after.
+    """Write one more answer, into the table's own columns; it is whole before and after.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process has it, or it is no table of answers.
         TrainingError: it cannot be written.
     """
     with files.locked(path, f"the answers {path}", wait=WAIT):
-        before = path.read_bytes() if path.exists() else spreadsheet.write(HEAD, [])
-        if before and not before.endswith(b"\n"):
-            before += b"\n"
-        files.write(path, before + spreadsheet.rows([(left, right, verdict)]))
+        row = (left, right, verdict)
+        if path.exists():
+            content = spreadsheet.longer(path, COLUMNS, dict(zip(HEAD, row, strict=True)))
+        else:
+            content = spreadsheet.write(HEAD, [row])
+        files.write(path, content)
 
 
 def take_back(path: Path) -> None:
     """Take the last answer out of the table."""
     with files.locked(path, f"the answers {path}", wait=WAIT):
-        rows = spreadsheet.read(path, COLUMNS)[:-1]
-        files.write(path, spreadsheet.write(HEAD, [[row[c] for c in HEAD] for row in rows]))
+        files.write(path, spreadsheet.shorter(path, COLUMNS))
