@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from maskcon.app import live as live_module
 from maskcon.app import project
 from maskcon.app.edits import Edits, effective
 from maskcon.app.learning import Learning, carried, measures
@@ -17,7 +18,7 @@ from maskcon.app.state import Ground, folded
 from maskcon.discover.tree import grow
 from maskcon.errors import InputError
 from tests.app.places import a_project, client_of, work_of
-from tests.app.test_state import GROUND, Log
+from tests.app.test_state import GROUND, NAMES, Log
 
 
 def other_trees(seed=0):
@@ -68,6 +69,26 @@ def test_what_is_typical_is_so_by_the_vectors_that_count(tmp_path):
     assert [g.id for g in live.state.groups] == [g.id for g in again.state.groups]
     for mine, theirs in zip(live.state.groups, again.state.groups, strict=True):
         assert live.order(mine)[0].tolist() == again.order(theirs)[0].tolist()
+
+
+def test_orders_that_are_remembered_take_so_many_bytes(tmp_path, monkeypatch):
+    live = Live(GROUND, Edits(tmp_path / "edits.sqlite"))
+    for c in NAMES:
+        live.do({"kind": "granularity", "coarse": c, "value": 3})
+    expected = [live.order(group)[0].tolist() for group in live.state.groups]
+    assert len(live._orders) == len(expected) > 4
+    held = sum(4 + 17 * len(rows) for rows in expected)  # two numbers and a bit for each picture
+    monkeypatch.setattr(live_module, "EACH", 4)
+    live.turn_to(other_trees())
+    assert not live._orders
+    live.turn_to(GROUND)
+    monkeypatch.setattr(live_module, "KEPT", held // 2)
+    for group, rows in zip(live.state.groups, expected, strict=True):
+        for _ in range(2):
+            assert live.order(group)[0].tolist() == rows
+        assert 0 < live._bytes <= held // 2
+        kept = [4 + 17 * len(rows) for rows, _ in live._orders.values()]
+        assert live._bytes == sum(kept)
 
 
 def test_measures_by_hand():

@@ -106,6 +106,9 @@ def test_a_wrong_class_is_put_right(looking):
     picture = int(tile.get_attribute("data-id"))
     assert looking.api(f"picture?id={picture}")["coarse"] == group["coarse"]
     looking.browser.execute_script("arguments[0].focus()", tile)
+    for picked in ("true", "false"):  # as those hear it who do not see the page
+        looking.press(looking.keys.SPACE)
+        assert tile.get_attribute("aria-selected") == picked
     looking.press("c")
     looking.wait("document.getElementById('chooser').open")
     looking.press(other, looking.keys.ENTER)

@@ -42,7 +42,7 @@ def content_of(state: State, body: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _answer(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
-    left, right = (_first(state, side, body[side]) for side in ("left", "right"))
+    (left,), (right,) = (_rows(state, side, [body[side]]) for side in ("left", "right"))
     verdict = body["verdict"]
     if verdict not in VERDICTS:
         raise InputError(f"verdict is {verdict!r}: expected one of {', '.join(VERDICTS)}")
@@ -61,12 +61,6 @@ def _answer(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict,
         "words": f"two lots of {_coarse_name(state, int(classes[0]))} {said}",
     }
-
-
-def _first(state: State, what: str, given: Any) -> int:
-    """The picture that stands for a lot: the first of it."""
-    rows = _rows(state, what, given if isinstance(given, Sequence) else [given])
-    return rows[0]
 
 
 def _name(state: State, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from maskcon.discover.groups import typical
 from maskcon.discover.outliers import MOST, NEAREST
 from maskcon.errors import InputError
 
-KEPT = 4096  # groups whose order is remembered, as long as it is of some use
+KEPT = 64 * 2**20  # bytes of orders of groups that are remembered
+EACH = 500  # bytes that one takes beside its numbers, about
 
 
 class Live:
@@ -48,6 +49,7 @@ class Live:
         self.edits, self.read_only = edits, read_only
         self.lock = threading.RLock()
         self._orders: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray]] = {}
+        self._bytes = 0  # of these
         self._outliers: tuple[State | None, dict[int, dict[str, Any]]] = None, {}
         self.state = self._settled(ground)
 
@@ -137,6 +139,7 @@ class Live:
         with self.lock:
             self._refuse()
             self.state = self._settled(ground)
+            self._orders, self._bytes = {}, 0  # nobody asks for those of other vectors any more
             words = "kept what was learned"
             edit = self.edits.planned(LEARN, {"generation": ground.generation, "words": words})
             self.edits.append(edit, ground.generation, {})
@@ -167,11 +170,23 @@ class Live:
             rank, far = typical(np.ascontiguousarray(x), np.zeros(len(x), np.int64))
             order = np.argsort(rank)
             found = group.rows[order], far[order]
-            with self.lock:
-                if len(self._orders) >= KEPT:
-                    self._orders.pop(next(iter(self._orders)))
-                self._orders[key] = found
+            self._remember(key, found)
         return found
+
+    def _remember(self, key: tuple[int, bytes], found: tuple[np.ndarray, np.ndarray]) -> None:
+        """Keep the order of a group, and forget the oldest as long as all take too much."""
+
+        def size(key: tuple[int, bytes]) -> int:
+            return EACH + len(key[1]) + sum(part.nbytes for part in self._orders[key])
+
+        with self.lock:
+            if key not in self._orders:
+                self._orders[key] = found
+                self._bytes += size(key)
+            while self._bytes > KEPT:
+                oldest = next(iter(self._orders))
+                self._bytes -= size(oldest)
+                del self._orders[oldest]
 
     def outliers(self) -> dict[int, dict[str, Any]]:
         """Pictures to look at first, and why, by their rows.

@@ -32,12 +32,10 @@ export async function numbers(path, Kind) {
   return new Kind(await (await asked(`api/${path}`)).arrayBuffer());
 }
 
-/** What a POST of JSON answers: JSON, or a file that is offered for saving. */
+/** What a POST of JSON answers, as JSON. */
 export async function post(path, body = {}) {
   const headers = { "Content-Type": "application/json" };
-  const response = await asked(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
-  if (response.headers.get("Content-Disposition")?.startsWith("attachment")) return saved(response);
-  return response.json();
+  return (await asked(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
 /** What a POST of a picture answers. */
@@ -45,16 +43,6 @@ export async function postPicture(path, values, file) {
   const headers = { "Content-Type": file.type || "image/unknown" };
   const options = { method: "POST", headers, body: file };
   return (await asked(`api/${path}${query(values)}`, options)).json();
-}
-
-async function saved(response) {
-  const name = /filename="?([^";]+)"?/.exec(response.headers.get("Content-Disposition"))?.[1];
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
-  link.download = name ?? "export";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000); // some browsers begin to read it later
-  return { path: link.download };
 }
 
 export const thumbOf = (id, size) => `thumb/${id}?size=${size}`;

@@ -8,7 +8,7 @@ const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle
 
 /** A row of the log; its button takes this one edit back. */
 export function logRow(edit) {
-  const when = new Date(typeof edit.time === "number" ? 1000 * edit.time : edit.time);
+  const when = new Date(edit.time);
   const back = element("button", { type: "button", className: "edits", textContent: "Take back" });
   back.setAttribute("aria-label", `Take back: ${edit.words}`);
   back.addEventListener("click", () => turn(`edits/${edit.id}/take-back`, `Taken back: ${edit.words}`));

@@ -6,7 +6,6 @@ import { attempt, isNamed, on, plural, refresh, say, state } from "./store.js";
 
 let timer = 0;
 let running = false; // when it was looked at last
-const RUNS = ["waiting", "running"];
 const STEPS = { train: "1 of 3, training", index: "2 of 3, looking at all pictures", group: "3 of 3, grouping" };
 
 function button(words, act, primary = false) {
@@ -52,8 +51,8 @@ async function paint() {
   if (!job) return;
   const box = byId("learning");
   const inside = box.contains(document.activeElement);
-  const ended = running && !RUNS.includes(job.state);
-  running = RUNS.includes(job.state);
+  const ended = running && job.state !== "running";
+  running = job.state === "running";
   if (running) {
     const bar = box.querySelector("progress") ?? element("progress", { max: 1 });
     bar.value = job.fraction ?? 0;

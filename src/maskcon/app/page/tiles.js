@@ -6,7 +6,7 @@ import { groupOf, pick, state, titleOf, toggle, on } from "./store.js";
 import { openViewer } from "./viewer.js";
 
 export const PICTURES = "application/x-maskcon-pictures"; // what is dragged
-const all = new Set(); // grids on the page
+const tilesOf = new WeakMap(); // of boxes; those that have left the page are forgotten
 
 /** A listbox of pictures. */
 export class Tiles {
@@ -27,7 +27,7 @@ export class Tiles {
     this.box.addEventListener("focusin", (event) => this.entered(event.target));
     this.box.addEventListener("focusout", () => { state.focused = -1; });
     this.box.addEventListener("dragstart", (event) => this.dragged(event));
-    all.add(this);
+    tilesOf.set(this.box, this);
   }
 
   /** Show these pictures; tiles that are there already stay, with the focus. */
@@ -161,8 +161,6 @@ export class Tiles {
 
 for (const name of ["picked", "groups"]) {
   on(name, () => {
-    for (const tiles of all) {
-      if (tiles.box.isConnected) tiles.remark();
-    }
+    for (const box of document.querySelectorAll(".tiles")) tilesOf.get(box).remark();
   });
 }
