@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from maskcon import commands
 from maskcon.config import resolve
 from maskcon.errors import InputError
+from maskcon.model.backbones import build_backbone
 from maskcon.train.optimizer import capturable
 from maskcon.train.state import Training
 from tests.conftest import FAST
@@ -151,10 +153,6 @@ def test_which_steps_a_cuda_graph_can_repeat(kind, tiny):
         ({"optimizer": "adamw", "momentum": 0.9}, "--momentum has no effect: AdamW has averages"),
         ({"weight_decay": 0.0, "decay_norms": False}, "--decay-norms has no effect: --weight-dec"),
         ({"layer_decay": 0.75}, "--layer-decay has no effect: resnet10w8 does not say what its la"),
-        (
-            {"layer_decay": 0.75, "backbone": "timm/test_vit", "image_size": 160, "unfreeze": 1},
-            "--layer-decay has no effect: only the last",
-        ),
         ({"layer_decay": 0.75, "freeze": True, "init": "x.pt"}, "no layer of a backbone learns"),
         ({"layer_decay": 1.5}, "layer_decay is 1.5: expected above 0, up to 1"),
         ({"optimizer": "adam"}, "optimizer is 'adam': expected one of sgd, adamw, lars"),
@@ -173,3 +171,11 @@ def test_what_has_no_effect_is_refused(options, said, tmp_path):
         )
     assert said in str(refused.value)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_layer_decay_of_one_layer_has_no_effect(tiny, tmp_path):
+    backbone, _ = build_backbone("timm/test_vit", size=160)
+    save_file(backbone.state_dict(), tmp_path / "w.safetensors")
+    vit = {"backbone": "timm/test_vit", "init": str(tmp_path / "w.safetensors"), "image_size": 160}
+    with pytest.raises(InputError, match="--layer-decay has no effect: only the last"):
+        training(tiny, layer_decay=0.75, unfreeze=1, **vit)
