@@ -197,6 +197,7 @@ def test_every_export_is_pressed_and_opened(looking):
     assert looking.errors() == []
     looking.browser.close()
     looking.browser.switch_to.window(page)
+    looking.browser.execute_cdp_cmd("Page.bringToFront", {})  # a tab behind another draws nothing
 
 
 def test_what_was_learned_is_kept(looking):
