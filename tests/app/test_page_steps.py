@@ -202,6 +202,8 @@ def test_every_export_is_pressed_and_opened(looking):
 
 def test_what_was_learned_is_kept(looking):
     """Until then the project is as it was; then map, search and groups are the new network's."""
+    looking.browser.refresh()  # without the filters of other tests
+    looking.wait("document.documentElement.dataset.ready")
     before, encoder = groups_of(looking), looking.api("project")["encoder"]
     looking.go("map")
     looking.wait("window.maskconMap?.canvas.dataset.drawn === '60'")
