@@ -213,7 +213,7 @@ def without_head(network: Network) -> Network:
     was = network.architecture
     assert was.head is not None
     assert isinstance(network.backbone, Headed)
-    shape = replace(was.head, components=0, belief=0.0)
+    shape = replace(was.head, components=0, belief=0.0, classes=0)
     bare = Network(replace(was, backbone=VECTORS, head=shape, heads=(), frozen=()))
     assert isinstance(bare.backbone, Headed)
     bare.backbone.trunk = network.backbone.trunk

@@ -25,7 +25,7 @@ class HeadShape:
         hidden: width of the hidden layer.
         scale: length of the learned direction beside the frozen one, which has length 1.
         belief: length of what a classifier says beside them; 0 is no classifier.
-        classes: C, that it tells apart.
+        classes: C, that it tells apart; 0 without one.
     """
 
     parts: tuple[int, ...]
@@ -115,9 +115,7 @@ class ResidualHead(nn.Module):
     def width(self) -> int:
         """Of the feature."""
         shape = self.shape
-        if not shape.components:
-            return shape.inputs
-        return 2 * shape.components + (shape.classes if shape.belief else 0)
+        return 2 * shape.components + shape.classes if shape.components else shape.inputs
 
     @torch.no_grad()
     def fit(self, vectors: Tensor, mean: Tensor, std: Tensor) -> None:

@@ -275,13 +275,14 @@ def _architecture(
     )
     if not isinstance(images, Features):
         return parts
+    belief = config.head_belief if "logits" in objective.heads else 0.0
     head = HeadShape(
         parts=images.parts or (images.width,),
         components=min(config.components, images.width),
         hidden=config.head_hidden,
         scale=config.head_scale,
-        belief=config.head_belief if "logits" in objective.heads else 0.0,
-        classes=classes,
+        belief=belief,
+        classes=classes if belief else 0,
     )
     if config.features is not None:
         return replace(parts, backbone=VECTORS, head=head, image_size=0)
