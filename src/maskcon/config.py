@@ -162,14 +162,15 @@ class Config:
 
     backbone: str = _network(
         "resnet18",
-        "resnet18/34/50; resnet10w16/w32 for a few cores; resnet12 of few-shot papers; a name that "
-        "`maskcon backbones` lists; torchvision/NAME or timm/NAME",
+        "resnet18/34/50; resnet10w16/w32 or vgg7w48 for a few cores; resnet12 of few-shot papers; "
+        "a name that `maskcon backbones` lists; torchvision/NAME or timm/NAME",
         needs="pictures new",
         first=True,
     )
     init: str = _network(
         "scratch",
-        "scratch, imagenet (weights of others, from this machine or --download) or a weights file",
+        "scratch, imagenet (weights of others, from this machine or --download), a run to go on "
+        "from (with --freeze to train a head on) or a weights file",
         first=True,
     )
     unfreeze: int = _network(
@@ -239,6 +240,9 @@ class Config:
         "sgd", "with momentum; adamw wants a lower --lr, such as 1e-3; lars is for large batches"
     )
     momentum: float = _optimisation(0.9, "of sgd and lars", needs="velocity")
+    nesterov: bool = _optimisation(
+        False, "Nesterov's momentum, which looks a step ahead; of sgd and lars", needs="velocity"
+    )
     weight_decay: float = _optimisation(5e-4, "of the weights; of adamw apart from the gradient")
     decay_norms: bool = _optimisation(
         True, "weight decay on biases and norms, and whatever else a network exempts", needs="decay"
@@ -315,6 +319,8 @@ class Config:
             raise InputError(f"crop_scale is {self.crop_scale}: expected a share above 0, up to 1")
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"layer_decay is {self.layer_decay}: expected above 0, up to 1")
+        if self.nesterov and not self.momentum:
+            raise InputError("nesterov looks ahead along the momentum, which is 0: set momentum")
         if not 0 < self.test_share < 1:
             raise InputError(f"test_share is {self.test_share}: expected a share between 0 and 1")
         for name in ("ema", "momentum", "feature_dropout", "val_share"):
@@ -351,6 +357,11 @@ class Config:
     @property
     def from_run(self) -> bool:
         """Whether training goes on from the encoder of an earlier run."""
+        return not self.computes_vectors and self.names_run
+
+    @property
+    def names_run(self) -> bool:
+        """Whether --init is an earlier run: to go on from, or to train a head on, frozen."""
         return self.init not in KEYWORDS and os.path.isdir(self.init)  # noqa: PTH112 - it is text
 
     def settled(self, count: int, fitting_size: int) -> "Config":

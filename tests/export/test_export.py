@@ -212,6 +212,7 @@ def test_what_does_not_agree_is_not_kept(run, tmp_path, monkeypatch):
     [
         ("resnet10w16", "small"),
         ("resnet12", "small"),
+        ("vgg7w16", "small"),
         pytest.param("resnet18", "small", marks=pytest.mark.heavy),
         ("torchvision/resnet18", "large"),
         ("timm/test_resnet", "small"),

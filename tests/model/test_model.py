@@ -28,6 +28,8 @@ def architecture(**changes) -> Architecture:
         ("resnet10w16", 128),
         ("resnet10w32", 256),
         ("resnet12", 640),
+        ("vgg7w16", 64),
+        ("vgg7w48", 192),
         ("resnet18", 512),
         ("resnet34", 512),
         ("resnet50", 2048),
@@ -202,7 +204,7 @@ def test_resnets_are_those_of_torchvision(name):
     assert torch.equal(ours(images), theirs(images))
 
 
-@pytest.mark.parametrize("name", ["resnet10w8", "timm/test_vit", "timm/efficientvit_m0"])
+@pytest.mark.parametrize("name", ["resnet10w8", "vgg7w16", "timm/test_vit", "timm/efficientvit_m0"])
 def test_an_encoder_is_loaded_as_if_it_were_built_first(name, tmp_path):
     """The last has numbers that no file keeps; the others draw nothing to be written over."""
     made = architecture(backbone=name)

@@ -20,7 +20,7 @@ SETS = (
 )
 OWN_NETWORKS = (
     *("resnet10w8", "resnet10w16", "resnet10w32"),
-    *("resnet12", "resnet18", "resnet34", "resnet50"),
+    *("resnet12", "resnet18", "resnet34", "resnet50", "vgg7w16", "vgg7w48"),
 )
 PROTOCOLS = (
     *("recall", "knn", "linear", "semi-supervised", "few-shot", "cluster", "diagnostics"),

@@ -94,7 +94,7 @@ def train(
             if data is None and given.get("features") is None:
                 tell_of(config.features or config.data, folder, told)
         else:
-            config = resolved(options, recipe)
+            config = freezing.of_run(resolved(options, recipe), typed(options, recipe))
             if choice.is_open(options, recipe):
                 chosen = options
             # of weights, and of a frozen network, that may be chosen

@@ -34,10 +34,10 @@ def build_backbone(
     """A network that maps images to features, and the features' width F.
 
     Args:
-        name: "resnet18", "resnet34" or "resnet50"; "resnet10w16" or "resnet10w32" for a few
-            cores; "resnet12" of few-shot papers; "torchvision/NAME" or "timm/NAME" for any
-            classifier of those libraries, which are imported for these alone; or a short name of
-            `RECOMMENDED`.
+        name: "resnet18", "resnet34" or "resnet50"; "resnet10w16", "resnet10w32" or
+            "vgg7w48" for a few cores; "resnet12" of few-shot papers; "torchvision/NAME" or
+            "timm/NAME" for any classifier of those libraries, which are imported for these alone;
+            or a short name of `RECOMMENDED`.
         init: "scratch", "imagenet" (the weights that others trained: those of an installed
             package, else the library's own, fetched inside `fetching` alone) or the path of a
             weights file (.safetensors, or a torch file of tensors).

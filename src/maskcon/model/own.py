@@ -1,14 +1,18 @@
-"""Networks that no library has: a narrow ResNet for a few cores, and few-shot papers' ResNet-12."""
+"""Networks that no library has: narrow ones for a few cores, and few-shot papers' ResNet-12."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import unfold
 
 from maskcon.model.resnet import BasicBlock
 
 SLOPE = 0.1  # of ResNet-12's LeakyReLU below 0
+PATCH = 2  # side of the patches that a first layer whitens, in pixels
+RIDGE = 5e-4  # added to their variances, which nearly vanish along some directions
 
 
 class NarrowResNet(nn.Module):
@@ -37,6 +41,58 @@ class NarrowResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Feature [N, F] of images [N, 3, H, W]: the mean over the last stage's pixels."""
         return self.stages(self.stem(images)).mean((2, 3))
+
+
+class WhitenedVGG(nn.Module):
+    """Seven convolutions without a way around them, for a few cores and half an hour.
+
+    After the network that Jordan trains on CIFAR-10 in seconds (arXiv:2404.00498, section 3): three
+    stages of two 3x3 convolutions, a max-pool behind the first of each. The first layer, 2x2, does
+    not learn: `fit` makes it whiten the patches of the train images, so that the layers behind it
+    need not find out first that neighbouring pixels are alike.
+
+    Args:
+        width: channels of the first stage; each later stage doubles them.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        patch = 3 * PATCH * PATCH
+        first = nn.Conv2d(3, 2 * patch, PATCH)
+        self.stem = nn.Sequential(first, nn.ReLU())
+        stages, channels = [], 2 * patch
+        for out in (width, 2 * width, 4 * width):
+            stages += [_convolved(channels, out, pooled=True), _convolved(out, out, pooled=False)]
+            channels = out
+        self.stages = nn.Sequential(*stages)
+        self.num_features = channels
+        _draw(self, "relu")
+        first.weight.requires_grad_(False)
+        nn.init.zeros_(cast(Tensor, first.bias))
+
+    @torch.no_grad()
+    def fit(self, images: Tensor) -> None:
+        """Whiten the patches of images, normalised as the network sees them [N, 3, H, W].
+
+        The filters are the eigenvectors of the patches' second moments, over the roots of the
+        eigenvalues; and their negatives, since what lies below 0 is cut off.
+        """
+        first = cast(nn.Conv2d, self.stem[0])
+        patches = unfold(images, PATCH).transpose(1, 2).flatten(0, 1).double()
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        filters = (vectors / (values + RIDGE).sqrt()).T.reshape(-1, 3, PATCH, PATCH)
+        first.weight.copy_(torch.cat([filters, -filters]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature [N, F] of images [N, 3, H, W]: the mean over the last stage's pixels."""
+        return self.stages(self.stem(images)).mean((2, 3))
+
+
+def _convolved(inputs: int, outputs: int, *, pooled: bool) -> nn.Sequential:
+    """A 3x3 convolution, normalised and rectified; at half the side where it is pooled."""
+    pool = [nn.MaxPool2d(2)] if pooled else []
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, *pool, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class TripleBlock(nn.Module):
@@ -97,7 +153,8 @@ def _draw(network: nn.Module, nonlinearity: Literal["relu", "leaky_relu"]) -> No
             nn.init.kaiming_normal_(module.weight, slope, "fan_out", nonlinearity)
 
 
-OWN: dict[str, Callable[[], NarrowResNet | ResNet12]] = {
+OWN: dict[str, Callable[[], NarrowResNet | WhitenedVGG | ResNet12]] = {
     **{f"resnet10w{width}": partial(NarrowResNet, width) for width in (8, 16, 32)},
+    **{f"vgg7w{width}": partial(WhitenedVGG, width) for width in (16, 48)},
     "resnet12": ResNet12,
 }

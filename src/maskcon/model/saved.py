@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from maskcon.config import LARGEST as LARGEST_OPTIONS
 from maskcon.errors import InputError, brief
 from maskcon.model import words
+from maskcon.model.backbones import Normalisation
 from maskcon.model.network import Architecture, Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import without_memory
@@ -81,6 +82,15 @@ def load_encoder(folder: Path) -> tuple[Network, dict[str, Any]]:
         raise InputError(f"the encoder in {folder} is damaged: {reason}") from error
     # the layout that it was trained in: another one's kernels round otherwise
     return encoder.eval().to(memory_format=torch.channels_last), description
+
+
+def normalisation_in(weights: Path) -> Normalisation | None:
+    """The mean and std that a run's weights were trained with; None of a file of no run."""
+    description = weights.with_name(DESCRIPTION)
+    if weights.name != WEIGHTS or not description.is_file():
+        return None
+    normal = Preprocessing.of(load_encoder(weights.parent)[1])
+    return normal.mean, normal.std
 
 
 def _own(folder: Path) -> tuple[Network, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from maskcon.config import SMALL_IMAGE, Config
+from maskcon.config import KEYWORDS, SMALL_IMAGE, Config
 from maskcon.data import DataSet, Features, Images
 from maskcon.data.augment import view_of
 from maskcon.data.augment.crop import SMALL
@@ -20,14 +20,15 @@ from maskcon.methods import METHODS
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.objective import Objective, check_hyper_parameters
 from maskcon.model import timm_network
-from maskcon.model.backbones import normalisation_of, read_weights
+from maskcon.model.backbones import Normalisation, normalisation_of, read_weights
 from maskcon.model.blocks import before_last, networks
 from maskcon.model.libraries import is_resnet
 from maskcon.model.network import Architecture, Headed, Network
+from maskcon.model.own import WhitenedVGG
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.recommended import JOIN
 from maskcon.model.residual_head import VECTORS, HeadShape
-from maskcon.model.saved import load_encoder
+from maskcon.model.saved import load_encoder, normalisation_in
 from maskcon.runtime.device import check_memory, pick_device, without_memory
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
@@ -38,6 +39,8 @@ from maskcon.train.parallel import has_batch_norm
 WIDE = 8192  # numbers of a projection from which on its weights may be more than there is memory
 
 CLASSIFIER = "head.classifier."  # of a backbone with a head
+
+FITTED_TO = 2000  # images
 
 LOOKED_AT = 224  # side of the black picture that views are tried on; a larger one takes seconds
 
@@ -142,8 +145,10 @@ def network_of(
         network = Network(architecture, init=config.init)
         check_first_layer(network.backbone, config)
         if config.init != "scratch":
-            own = normalisation_of(network.backbone, data.normalisation())
+            own = made_with(network.backbone, config, data.normalisation())
             preprocessing = Preprocessing(config.image_size, *own)
+        elif isinstance(network.backbone, WhitenedVGG):
+            network.backbone.fit(preprocessing.normalise(_some(data.train.images, config)))
     else:
         earlier, description = load_encoder(Path(config.init))
         was = earlier.architecture
@@ -170,6 +175,21 @@ def network_of(
     if config.unfreeze:
         _freeze_all_but(network, config.unfreeze)
     return network, stored or preprocessing
+
+
+def made_with(backbone: nn.Module, config: Config, otherwise: Normalisation) -> Normalisation:
+    """The mean and std of what a backbone with the weights of --init takes.
+
+    Those of the run that the weights are of, else the network's own, else `otherwise`.
+    """
+    weights = None if config.init in KEYWORDS else normalisation_in(Path(config.init))
+    return weights or normalisation_of(backbone, otherwise)
+
+
+def _some(images: Images, config: Config) -> Tensor:
+    """Pictures from all over a set, that a first layer is fitted to: uint8 [n, 3, S, S]."""
+    rows = torch.linspace(0, len(images) - 1, min(len(images), FITTED_TO)).long()
+    return images.take(rows).probe(len(rows), config.image_size)
 
 
 def keeps_weights(config: Config) -> bool:

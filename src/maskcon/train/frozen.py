@@ -1,5 +1,6 @@
 """Training behind a backbone that stays as it is: its vectors, and if the head was worth it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from maskcon.data import DataSet, Split
 from maskcon.data.augment import VIEWS
 from maskcon.data.images import IMAGENET_STATISTICS
 from maskcon.errors import InputError
-from maskcon.model.backbones import layered, normalisation_of
+from maskcon.model.backbones import layered
+from maskcon.model.blocks import networks
 from maskcon.model.graph import computing
+from maskcon.model.libraries import is_resnet
 from maskcon.model.network import Architecture, Headed, Network, without_head
 from maskcon.model.preprocessing import Preprocessing
+from maskcon.model.recommended import true_name
 from maskcon.model.residual_head import VECTORS, HeadShape
-from maskcon.model.saved import save_encoder
+from maskcon.model.saved import WEIGHTS, load_encoder, save_encoder
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
-from maskcon.train.build import check_first_layer, keeps_weights, stem_of
+from maskcon.train.build import check_first_layer, keeps_weights, made_with, stem_of
 from maskcon.train.state import Training
 from maskcon.train.verdict import verdict
 from maskcon.vectors.frozen import Frozen
@@ -63,6 +67,41 @@ def check(config: Config) -> None:
             raise InputError(f"there is no table {table}")
 
 
+def of_run(config: Config, given: Mapping[str, Any]) -> Config:
+    """The same; where --init is an earlier run, with its network as what is frozen.
+
+    Args:
+        config: of the new run.
+        given: what a person gave, of a recipe too.
+
+    Raises:
+        InputError: the run has a head already, or --backbone says which network it is to be.
+    """
+    if not config.computes_vectors or not config.names_run:
+        return config
+    run = Path(config.init)
+    network, description = load_encoder(run)
+    if network.architecture.head is not None:
+        raise InputError(
+            f"the encoder of {run} has a head already: leave out --freeze to go on with both, or "
+            "give --init what that head was trained on"
+        )
+    backbone = network.architecture.backbone
+    if true_name(given.get("backbone", backbone)) != backbone:
+        raise InputError(
+            f"--backbone has no effect: --init {run} is a run, whose network is {backbone}; leave "
+            "it out"
+        )
+    resnet = any(is_resnet(one) for _, one in networks(network.backbone))
+    return replace(
+        config,
+        backbone=backbone,
+        stem=network.architecture.stem if resnet else config.stem,
+        image_size=config.image_size or description["image_size"],
+        init=str(run / WEIGHTS),
+    )
+
+
 def input_size(config: Config) -> int:
     """The side of the pictures that a frozen backbone takes, where nobody says it."""
     if config.features is not None:
@@ -83,7 +122,7 @@ def frozen_of(config: Config) -> Frozen:
         backbone,
         config.backbone,
         parts,
-        Preprocessing(size, *normalisation_of(backbone, IMAGENET_STATISTICS)),
+        Preprocessing(size, *made_with(backbone, config, IMAGENET_STATISTICS)),
         precision,
         config.frozen_views,
         VIEWS["weak"].area(config.crop_scale),

@@ -17,6 +17,9 @@ def optimizer_of(
 ) -> torch.optim.Optimizer:
     """SGD with momentum, AdamW (Loshchilov and Hutter, 2019) or LARS (You et al., 2017).
 
+    With Nesterov's momentum (as in Sutskever et al., 2013) a step of SGD or LARS goes along
+    g + momentum * v in place of v, the average that g has just joined.
+
     LARS scales the step of each tensor that has weight decay by 0.001 |p| / (|g| + decay |p|);
     the other tensors have the step of SGD.
 
@@ -34,14 +37,15 @@ def optimizer_of(
     """
     groups = _groups(network, config)
     rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    along = {"momentum": config.momentum, "nesterov": config.nesterov}
     if config.optimizer == "lars":
         lars = library("timm.optim").Lars
-        made: torch.optim.Optimizer = lars(groups, momentum=config.momentum, **rates)
+        made: torch.optim.Optimizer = lars(groups, **along, **rates)
         return made
     for group in groups:
         group["lr"] = torch.tensor(config.lr, device=device)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=config.momentum, fused=not scaled, **rates)
+        return torch.optim.SGD(groups, fused=not scaled, **along, **rates)
     on_gpu = device.type == "cuda"
     return torch.optim.AdamW(groups, fused=not scaled, capturable=on_gpu and not scaled, **rates)
 
