@@ -29,6 +29,7 @@ def test_the_head_of_a_recipe_says_how_to_run_it_and_what_was_published(name):
         "quick",
         "cifar100_cpu",
         "cifar100_quick",
+        "cifar100_scratch",
     )
     assert all(len(line) <= 120 for line in text.splitlines())
 
@@ -46,6 +47,8 @@ def test_a_recipe_trains(name, tiny, tmp_path):
     small = {**FAST, "epochs": epochs, "warmup_epochs": epochs / 11, "eval_every": epochs}
     if not method.bank:
         del small["bank_size"]
+    if "z" not in method.heads:
+        del small["projection"]
     data = replace(as_found(tiny), name="glyphs")
     run = commands.train(
         out=tmp_path / "x", recipe=name, data=data, one_level=False, log_every=1, **small

@@ -169,8 +169,7 @@ class Config:
     )
     init: str = _network(
         "scratch",
-        "scratch, imagenet (weights of others, from this machine or --download), a run to go on "
-        "from (with --freeze to train a head on) or a weights file",
+        "scratch, imagenet (weights of others, here or by --download), a run or a weights file",
         first=True,
     )
     unfreeze: int = _network(
@@ -240,9 +239,7 @@ class Config:
         "sgd", "with momentum; adamw wants a lower --lr, such as 1e-3; lars is for large batches"
     )
     momentum: float = _optimisation(0.9, "of sgd and lars", needs="velocity")
-    nesterov: bool = _optimisation(
-        False, "Nesterov's momentum, which looks a step ahead; of sgd and lars", needs="velocity"
-    )
+    nesterov: bool = _optimisation(False, "look a step ahead along momentum", needs="velocity")
     weight_decay: float = _optimisation(5e-4, "of the weights; of adamw apart from the gradient")
     decay_norms: bool = _optimisation(
         True, "weight decay on biases and norms, and whatever else a network exempts", needs="decay"
@@ -357,12 +354,7 @@ class Config:
     @property
     def from_run(self) -> bool:
         """Whether training goes on from the encoder of an earlier run."""
-        return not self.computes_vectors and self.names_run
-
-    @property
-    def names_run(self) -> bool:
-        """Whether --init is an earlier run: to go on from, or to train a head on, frozen."""
-        return self.init not in KEYWORDS and os.path.isdir(self.init)  # noqa: PTH112 - it is text
+        return not self.computes_vectors and is_run(self.init)
 
     def settled(self, count: int, fitting_size: int) -> "Config":
         """The same with what was left open chosen for a set.
@@ -389,6 +381,11 @@ class Config:
         values = asdict(self)
         hyper = values.pop("hyper")
         return {**values, **hyper}
+
+
+def is_run(init: str) -> bool:
+    """Whether --init is the folder of an earlier run."""
+    return init not in KEYWORDS and os.path.isdir(init)  # noqa: PTH112 - it is text
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A head on vectors that do not change: of a file, or of a frozen backbone."""
 
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -448,6 +449,41 @@ def test_what_does_not_learn_has_the_first_layers_of_its_weights(tmp_path, pictu
     assert stem_of(dataclasses.replace(config, freeze=False)) == "small"
     with pytest.raises(InputError, match="ImageNet's weights have none for --stem small"):
         freezing.check(dataclasses.replace(config, stem="small"))
+
+
+def test_a_head_on_the_network_of_an_earlier_run(tmp_path, pictures):
+    """It takes the run's network, size and normalisation, and leaves its weights."""
+    earlier = {"backbone": "vgg7w16", "image_size": 24, "method": "supce", "epochs": 1}
+    commands.train(out=tmp_path / "a", data=pictures, batch_size=32, **earlier)
+    before, description = load_encoder(tmp_path / "a")
+    given = {"init": str(tmp_path / "a"), "freeze": True, "layers": 3}
+    run = train(tmp_path / "b", data=pictures, **given)
+    after, again = load_encoder(tmp_path / "b")
+    assert {n: again[n] for n in ("image_size", "mean", "std")} == {
+        n: description[n] for n in ("image_size", "mean", "std")
+    }
+    assert run["config"]["backbone"] == "vgg7w16"
+    trunk = after.backbone.trunk.backbone.state_dict()
+    assert all(torch.equal(v, trunk[n]) for n, v in before.backbone.state_dict().items())
+    commands.train(out=tmp_path / "b", data=pictures, resume=True)  # its record has the network
+    with pytest.raises(InputError, match=r"--backbone has no effect.*whose network is vgg7w16"):
+        train(tmp_path / "c", data=pictures, backbone="resnet10w8", **given)
+    with pytest.raises(InputError, match="has a head already: leave out --freeze"):
+        train(tmp_path / "c", data=pictures, **{**given, "init": str(tmp_path / "b")})
+    assert not (tmp_path / "c").exists()
+
+
+def test_weights_of_a_run_take_what_the_run_saw(tmp_path, pictures):
+    """Also where the file is named, and the network may change."""
+    earlier = {"backbone": "resnet10w8", "image_size": 16, "method": "supce", "epochs": 1}
+    commands.train(out=tmp_path / "a", data=pictures, batch_size=32, **earlier)
+    _, description = load_encoder(tmp_path / "a")
+    weights = str(tmp_path / "a" / "encoder.safetensors")
+    description["mean"] = [0.25, 0.5, 0.75]
+    (tmp_path / "a" / "encoder.json").write_text(json.dumps(description))
+    on = {**earlier, "init": weights, "batch_size": 32}
+    commands.train(out=tmp_path / "b", data=pictures, **on)
+    assert load_encoder(tmp_path / "b")[1]["mean"] == [0.25, 0.5, 0.75]
 
 
 def test_a_folder_of_the_name_of_a_keyword_is_no_run(tmp_path, monkeypatch):

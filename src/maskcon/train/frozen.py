@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcon.config import Config, refuse_idle
+from maskcon.config import Config, is_run, refuse_idle
 from maskcon.data import DataSet, Split
 from maskcon.data.augment import VIEWS
 from maskcon.data.images import IMAGENET_STATISTICS
@@ -77,7 +77,7 @@ def of_run(config: Config, given: Mapping[str, Any]) -> Config:
     Raises:
         InputError: the run has a head already, or --backbone says which network it is to be.
     """
-    if not config.computes_vectors or not config.names_run:
+    if not config.computes_vectors or not is_run(config.init):
         return config
     run = Path(config.init)
     network, description = load_encoder(run)

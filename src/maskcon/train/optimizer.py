@@ -37,7 +37,7 @@ def optimizer_of(
     """
     groups = _groups(network, config)
     rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    along = {"momentum": config.momentum, "nesterov": config.nesterov}
+    along: dict[str, Any] = {"momentum": config.momentum, "nesterov": config.nesterov}
     if config.optimizer == "lars":
         lars = library("timm.optim").Lars
         made: torch.optim.Optimizer = lars(groups, **along, **rates)
