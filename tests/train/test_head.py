@@ -465,7 +465,8 @@ def test_a_head_on_the_network_of_an_earlier_run(tmp_path, pictures):
     assert run["config"]["backbone"] == "vgg7w16"
     trunk = after.backbone.trunk.backbone.state_dict()
     assert all(torch.equal(v, trunk[n]) for n, v in before.backbone.state_dict().items())
-    commands.train(out=tmp_path / "b", data=pictures, resume=True)  # its record has the network
+    again = train(tmp_path / "b", data=pictures, resume=True, **given)  # as it was typed
+    assert again["config"] == run["config"]
     with pytest.raises(InputError, match=r"--backbone has no effect.*whose network is vgg7w16"):
         train(tmp_path / "c", data=pictures, backbone="resnet10w8", **given)
     with pytest.raises(InputError, match="has a head already: leave out --freeze"):

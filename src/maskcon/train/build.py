@@ -8,7 +8,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from maskcon.config import KEYWORDS, SMALL_IMAGE, Config
+from maskcon.config import KEYWORDS, SMALL_IMAGE, Config, is_run
 from maskcon.data import DataSet, Features, Images
 from maskcon.data.augment import view_of
 from maskcon.data.augment.crop import SMALL
@@ -28,7 +28,7 @@ from maskcon.model.own import WhitenedVGG
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.recommended import JOIN
 from maskcon.model.residual_head import VECTORS, HeadShape
-from maskcon.model.saved import load_encoder, normalisation_in
+from maskcon.model.saved import WEIGHTS, load_encoder, normalisation_in
 from maskcon.runtime.device import check_memory, pick_device, without_memory
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
@@ -142,7 +142,7 @@ def network_of(
     _check_size(architecture, config)
     preprocessing = Preprocessing(config.image_size, *data.normalisation())
     if not config.from_run:
-        network = Network(architecture, init=config.init)
+        network = Network(architecture, init=init_of(config))
         check_first_layer(network.backbone, config)
         if config.init != "scratch":
             own = made_with(network.backbone, config, data.normalisation())
@@ -177,12 +177,17 @@ def network_of(
     return network, stored or preprocessing
 
 
+def init_of(config: Config) -> str:
+    """Where a backbone's weights are, as `build_backbone` takes it; of a run, its file of them."""
+    return str(Path(config.init) / WEIGHTS) if is_run(config.init) else config.init
+
+
 def made_with(backbone: nn.Module, config: Config, otherwise: Normalisation) -> Normalisation:
     """The mean and std of what a backbone with the weights of --init takes.
 
     Those of the run that the weights are of, else the network's own, else `otherwise`.
     """
-    weights = None if config.init in KEYWORDS else normalisation_in(Path(config.init))
+    weights = None if config.init in KEYWORDS else normalisation_in(Path(init_of(config)))
     return weights or normalisation_of(backbone, otherwise)
 
 
@@ -219,7 +224,7 @@ def check_first_layer(backbone: nn.Module, config: Config) -> None:
         return
     for _, network in networks(backbone):
         if is_resnet(network) and config.init != "imagenet":
-            given = next(v for v in read_weights(Path(config.init)).values() if v.ndim == 4)
+            given = next(v for v in read_weights(Path(init_of(config))).values() if v.ndim == 4)
             own = cast(nn.Conv2d, network.conv1).weight
             if given.shape != own.shape:
                 sides = [f"{x.shape[2]} x {x.shape[3]}" for x in (given, own)]

@@ -21,10 +21,10 @@ from maskcon.model.network import Architecture, Headed, Network, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.recommended import true_name
 from maskcon.model.residual_head import VECTORS, HeadShape
-from maskcon.model.saved import WEIGHTS, load_encoder, save_encoder
+from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runtime.progress import Progress
 from maskcon.runtime.seeds import generator
-from maskcon.train.build import check_first_layer, keeps_weights, made_with, stem_of
+from maskcon.train.build import check_first_layer, init_of, keeps_weights, made_with, stem_of
 from maskcon.train.state import Training
 from maskcon.train.verdict import verdict
 from maskcon.vectors.frozen import Frozen
@@ -98,7 +98,6 @@ def of_run(config: Config, given: Mapping[str, Any]) -> Config:
         backbone=backbone,
         stem=network.architecture.stem if resnet else config.stem,
         image_size=config.image_size or description["image_size"],
-        init=str(run / WEIGHTS),
     )
 
 
@@ -114,7 +113,7 @@ def frozen_of(config: Config) -> Frozen:
     precision = computing("auto", config.precision, config.device, config.backend)
     size, stem = config.image_size, stem_of(config)
     backbone, parts = layered(
-        config.backbone, config.layers, init=config.init, stem=stem, size=size
+        config.backbone, config.layers, init=init_of(config), stem=stem, size=size
     )
     check_first_layer(backbone, config)
     backbone = backbone.eval().to(precision.device).to(memory_format=torch.channels_last)
