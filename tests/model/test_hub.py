@@ -88,6 +88,27 @@ def test_commands_take_its_name(cache, tmp_path, monkeypatch):
         commands.search("hub.index", "photos/test")
 
 
+def test_a_run_of_the_hub_is_judged_and_has_a_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody is there
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    write_tree(photos, glyphs.make(train=40, test=20))
+    commands.train(out=run, data=photos, **FAST)
+    repo = tmp_path / "hub" / "models--owner--run"
+    for name in ("refs", "snapshots"):
+        (repo / name).mkdir(parents=True)
+    (repo / "refs" / "main").write_text("d" * 40)
+    snapshot = repo / "snapshots" / ("d" * 40)
+    commands.export(run, to="hf", out=snapshot)
+    before = {path: path.stat().st_mtime_ns for path in repo.rglob("*")}
+    with pytest.raises(InputError, match=r"the page of hf:owner/run@d+ needs a place of its own"):
+        commands.report("hf:owner/run", photos)
+    page = commands.report("hf:owner/run", photos, tmp_path / "page.html", points=50)
+    judged = commands.eval("hf:owner/run", data=photos)  # an export says no paths
+    assert page["results"]["recall@1"] == judged["recall@1"] == commands.eval(run)["recall@1"]
+    assert {path: path.stat().st_mtime_ns for path in repo.rglob("*")} == before
+
+
 def test_a_set_of_the_hub(tmp_path, monkeypatch):
     """Shards of Parquet, each a link to a blob, as huggingface_hub lays them out."""
     drawn = glyphs.make(train=40, test=20)
