@@ -29,8 +29,7 @@ def check_activations(network: Network, config: Config, ranks: Ranks) -> None:
         InputError: they are.
     """
     images = config.micro_batch or config.batch_size // ranks.size
-    learns = all(parameter.requires_grad for parameter in network.parameters())
-    if not (network.takes_pictures and learns) or images * config.image_size**2 < MANY:
+    if not network.takes_pictures or network.fixed or images * config.image_size**2 < MANY:
         return
     device = pick_device(config.device)
     half = Precision.pick(config.precision, device).name != "fp32"
