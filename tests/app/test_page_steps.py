@@ -200,6 +200,28 @@ def test_every_export_is_pressed_and_opened(looking):
     looking.browser.execute_cdp_cmd("Page.bringToFront", {})  # a tab behind another draws nothing
 
 
+def test_what_was_learned_is_discarded(looking):
+    """Then nothing is left of it, and it can learn again."""
+    looking.browser.refresh()  # without the filters of other tests
+    looking.wait("document.documentElement.dataset.ready")
+    before, project = groups_of(looking), looking.api("project")
+    files = sorted(looking.folder.rglob("*"))
+    learn(looking)
+    assert (looking.folder / "1").is_dir()
+    press(looking, "Discard")
+    looking.told("Discarded: everything is as it was")
+    assert groups_of(looking) == before
+    assert looking.api("project") == project
+    assert sorted(looking.folder.rglob("*")) == files
+    looking.wait("!document.querySelector('#learning table')")
+    looking.browser.refresh()
+    looking.wait("document.documentElement.dataset.ready")
+    looking.go("learn")
+    looking.wait("document.querySelector('#learning button')")
+    assert looking.ask("document.querySelector('#learning').innerText").count("Discard") == 0
+    assert looking.errors() == []
+
+
 def test_what_was_learned_is_kept(looking):
     """Until then the project is as it was; then map, search and groups are the new network's."""
     looking.browser.refresh()  # without the filters of other tests
