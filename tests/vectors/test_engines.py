@@ -17,10 +17,15 @@ from maskcon import commands
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from maskcon.model import graph
+from maskcon.runtime import device
 from maskcon.vectors import encode
 from maskcon.vectors import file as embeddings
 from maskcon.vectors.store import Store
 from tests.conftest import Told, picture_tree, untrained_run
+
+
+def by(backend: str) -> device.Precision:
+    return device.Precision("fp32", torch.device("cpu"), backend)
 
 
 def needs(backend: str) -> None:
@@ -52,7 +57,7 @@ def test_the_same_vectors(backend, run, monkeypatch):
     images = torch.randint(256, (29, 3, 80, 80), generator=torch.Generator().manual_seed(0))
     images = images.to(torch.uint8)
     plain = maskcon.Encoder.load(run, precision="fp32", device="cpu")
-    encoder = maskcon.Encoder.load(run, backend=backend)
+    encoder = maskcon.Encoder.load(run, precision="fp32", backend=backend)
     for given in (images, images[:8], images[:1]):
         np.testing.assert_allclose(encoder.embed(given), plain.embed(given), atol=1e-5)
     assert len(made) == 2  # eight together, and one
@@ -63,14 +68,67 @@ def test_the_same_vectors(backend, run, monkeypatch):
     assert len(made) == 3
 
 
+@pytest.mark.heavy
+def test_bf16_where_the_processor_has_units_for_it(run, monkeypatch):
+    """As near to float32 as PyTorch's bf16 is; by itself if precision is auto or the run's own."""
+    needs("openvino")
+    images = torch.randint(256, (16, 3, 80, 80), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    exact = maskcon.Encoder.load(run, precision="fp32", device="cpu").embed(images)
+    for units, precision in ((True, "bf16"), (False, "fp32")):
+        for where in (device, graph):
+            monkeypatch.setattr(where, "has_bf16_units", lambda device, has=units: has)
+        encoder = maskcon.Encoder.load(run, backend="openvino")
+        assert encoder.precision == device.Precision(precision, torch.device("cpu"), "openvino")
+        own = maskcon.Encoder.load(run, precision=precision, device="cpu").embed(images)
+        found, theirs = (1 - (made * exact).sum(1).min() for made in (encoder.embed(images), own))
+        assert found <= max(1e-5, 2 * theirs)
+    with pytest.raises(InputError, match="openvino computes in fp32 on the processor here"):
+        maskcon.Encoder.load(run, backend="openvino", precision="bf16")
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-4), ("bf16", 2e-3)])
+def test_how_far_vectors_may_be_from_pytorchs(precision, bound, monkeypatch):
+    """In float32 a cosine of 0.9999, in bf16 twice as far as PyTorch's own in bf16."""
+    needs("onnx")
+    expected = torch.tensor([[1.0, 0.0]])
+
+    class Rounding(nn.Module):
+        def forward(self, images):
+            off = 1e-3 if torch.is_autocast_enabled("cpu") else 0.0
+            return expected.new_tensor([[1 - off, np.sqrt(1 - (1 - off) ** 2)]])
+
+    def engine(off):
+        vector = torch.tensor([[1 - off, np.sqrt(1 - (1 - off) ** 2)]])
+        return {**graph.ENGINES, "onnx": lambda *given: lambda images: vector}
+
+    monkeypatch.setattr(graph, "model_of", lambda *given, **options: Written())
+    numbers = device.Precision(precision, torch.device("cpu"), "onnx")
+    for off, refused in ((0.9 * bound, False), (1.1 * bound, True)):
+        monkeypatch.setattr(graph, "ENGINES", engine(off))
+        if refused:
+            with pytest.raises(InputError, match=f"in {precision} are not PyTorch's: the small"):
+                graph.engine_of(numbers, Rounding(), torch.rand(1, 3, 8, 8), 1)
+        else:
+            graph.engine_of(numbers, Rounding(), torch.rand(1, 3, 8, 8), 1)
+
+
+class Written:
+    """A graph of nothing."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        return b""
+
+
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_a_command_and_what_is_kept(backend, run, tmp_path, own_cache):
     """Vectors of an engine are not found for those of another."""
     needs(backend)
     photos = picture_tree(tmp_path / "photos", glyphs.make(train=24, test=1).train, 90)
+    how = {"backend": backend, "precision": "fp32"}
     commands.embed(run, photos, out=tmp_path / "a.npz", device="cpu", precision="fp32")
     done = [
-        commands.embed(run, photos, out=tmp_path / f"{name}.npz", backend=backend)["known"]
+        commands.embed(run, photos, out=tmp_path / f"{name}.npz", **how)["known"]
         for name in ("b", "c")
     ]
     assert done == [0, 24]
@@ -79,7 +137,7 @@ def test_a_command_and_what_is_kept(backend, run, tmp_path, own_cache):
     names = sorted(lot.source.name for lot in Store().lots())
     assert [name.endswith(f"by {backend}") for name in names] == [False, True]
     told = Told()
-    commands.index(run, photos, out=tmp_path / "x.index", backend=backend, progress=told)
+    commands.index(run, photos, out=tmp_path / "x.index", **how, progress=told)
     assert "24 of 24 vectors are known from before" in told.notes
 
 
@@ -89,7 +147,7 @@ def test_no_thread_is_tied_to_a_core():
     needs("openvino")
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
     images = torch.randn(2, 3, 8, 8)
-    run = graph.engine_of("openvino", network, images, 2)
+    run = graph.engine_of(by("openvino"), network, images, 2)
     run(images)
     allowed = os.sched_getaffinity(0)
     tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
@@ -142,7 +200,7 @@ def test_what_cannot_be_had(run, monkeypatch):
     for options, message in (
         ({"backend": "tensorrt"}, "expected torch, onnx, openvino"),
         ({"backend": "onnx", "precision": "bf16"}, "computes in fp32 on the processor"),
-        ({"backend": "openvino", "device": "cuda"}, "computes in fp32 on the processor"),
+        ({"backend": "openvino", "device": "cuda"}, "computes in fp32"),
     ):
         with pytest.raises(InputError, match=message):
             maskcon.Encoder.load(run, **options)
@@ -155,7 +213,9 @@ def test_what_cannot_be_had(run, monkeypatch):
 def test_other_vectors_are_refused(monkeypatch):
     needs("onnx")
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    wrong = {**graph.ENGINES, "onnx": lambda content, callers: lambda x: torch.rand(len(x), 4)}
+    wrong = {**graph.ENGINES, "onnx": lambda *given: lambda images: torch.rand(len(images), 4)}
     monkeypatch.setattr(graph, "ENGINES", wrong)
-    with pytest.raises(InputError, match="not PyTorch's: the smallest cosine of 2 images is"):
-        graph.engine_of("onnx", network, torch.rand(2, 3, 8, 8), 1)
+    with pytest.raises(
+        InputError, match="in fp32 are not PyTorch's: the smallest cosine of 2 images"
+    ):
+        graph.engine_of(by("onnx"), network, torch.rand(2, 3, 8, 8), 1)

@@ -172,7 +172,7 @@ def test_a_file_of_embed_in_place_of_pictures(tmp_path, monkeypatch):
         raise AssertionError("the network ran")
 
     monkeypatch.setattr(Files, "decode", counted)
-    monkeypatch.setattr(_Inference, "__call__", refused)
+    monkeypatch.setattr(_Inference, "_of_part", refused)
     for file in files:
         found = commands.discover(run, file, out=tmp_path / f"groups{file.suffix}")
         assert found["judged"] == expected["judged"]

@@ -203,14 +203,14 @@ def ours(*, root: str, images: int, threads: int, **network: Any) -> Turn:
 
     def work() -> None:
         batches = of_pictures(pictures, size=size, threads=threads, batch_size=256)
-        for _, feature in encode(
+        for made in encode(
             encoder.network.backbone,
             batches,
             encoder.preprocessing,
             encoder.precision,
             count=len(pictures),
         ):
-            nn.functional.normalize(feature, dim=1)
+            nn.functional.normalize(made.features, dim=1)
 
     return timed(work, len(pictures))
 

@@ -385,11 +385,15 @@ class OnDisk(_Shown):
         plain = self.plain(size=RAW, workers=workers, batch_size=BATCH)
         return torch.cat([squares.clone() for squares in plain])
 
-    def picture(self, row: int, size: int) -> Tensor:
-        """One of them, whole, as a square: uint8 [3, size, size]."""
+    def picture(self, row: int, size: int, *, exact: bool = False) -> Tensor:
+        """One of them, whole, as a square: uint8 [3, size, size].
+
+        `exact` is as `squares` has it; then it is what `plain` has.
+        """
         height, width = self.sizes[row].tolist()
         square = torch.empty(size, size, 3, dtype=torch.uint8)
-        cut_picture(self.pictures, row, (height, width), [(0, 0, height, width)], [square])
+        box = (0, 0, height, width)
+        cut_picture(self.pictures, row, (height, width), [box], [square], exact=exact)
         return square.permute(2, 0, 1)
 
 

@@ -131,7 +131,8 @@ def _accuracy(
     """Share of test images whose largest logit is that of their fine class."""
     assert test.fine is not None
     size, count, right = preprocessing.image_size, len(test), 0
-    batches = of_split(test.images, size=size, workers=workers, batch_size=250)
-    for batch, logits in encode(network, batches, preprocessing, precision, count=count):
-        right += int((logits.argmax(1).cpu() == test.fine[batch.rows]).sum())
+    device = precision.device
+    batches = of_split(test.images, size=size, workers=workers, device=device, batch_size=250)
+    for made in encode(network, batches, preprocessing, precision, count=count):
+        right += int((made.features.argmax(1).cpu() == test.fine[made.rows]).sum())
     return right / count

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.torch_version import TorchVersion
 
 from maskcon.errors import InputError
-from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.device import Precision, has_bf16_units, pick_device
 
 OPSET = 18  # the first that torch's exporter writes without conversion; onnxruntime 1.14 reads it
 TORCH = "2.7"  # the exporter of 2.6 does not work with the onnxscript of today
@@ -25,7 +25,9 @@ PACKAGES = {
     "openvino": ("onnx", "onnxscript", "openvino"),
 }
 LARGEST = 2**31 - 1  # bytes of a protocol buffer
-MIN_COSINE = 0.9999  # of an engine's vectors with PyTorch's of the same images
+MIN_COSINE = 0.9999  # of an engine's vectors with PyTorch's of the same images, in float32
+# of bf16, in which PyTorch's own vectors are as far from those in float32: so many times as far
+ROUNDING = 2.0
 # By default each process of OpenVINO ties its threads to cores, the first first: two processes of
 # one thread each share a core while another is idle, and one waits beside whatever is busy there.
 UNPINNED = {"ENABLE_CPU_PINNING": False}
@@ -143,13 +145,13 @@ def _openvino() -> Any:
     return openvino.Core()
 
 
-def openvino_of(content: bytes, callers: int) -> Engine:
+def openvino_of(content: bytes, callers: int, precision: str) -> Engine:
     """A graph as a function of images, each call on one core; `callers` threads may call it."""
     core = _openvino()
     options = {
         "INFERENCE_NUM_THREADS": callers,
         "NUM_STREAMS": callers,
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision.replace("fp32", "f32"),
         **UNPINNED,
     }
     compiled = core.compile_model(core.read_model(content), "CPU", options)
@@ -165,18 +167,19 @@ def openvino_of(content: bytes, callers: int) -> Engine:
     return run
 
 
-ENGINES: Mapping[str, Callable[[bytes, int], Engine]] = {
-    "onnx": lambda content, callers: onnxruntime_of(content, 1),
+ENGINES: Mapping[str, Callable[[bytes, int, str], Engine]] = {
+    "onnx": lambda content, callers, precision: onnxruntime_of(content, 1),
     "openvino": openvino_of,
 }
+PRECISIONS = {"onnx": ("fp32",), "openvino": ("fp32", "bf16")}  # that an engine computes in
 
 
 @torch.no_grad()
-def engine_of(backend: str, network: nn.Module, example: Tensor, callers: int) -> Engine:
+def engine_of(precision: Precision, network: nn.Module, example: Tensor, callers: int) -> Engine:
     """An engine that computes what a network does, of as many images as the example or fewer.
 
     Args:
-        backend: a name in `ENGINES`.
+        precision: with the engine's name, a backend in `ENGINES`.
         network: in evaluation mode, on the processor; images to vectors [N, F].
         example: normalised images, float32 [N, 3, S, S], which it is tried on.
         callers: threads that may call it at once, each of which computes alone.
@@ -184,12 +187,12 @@ def engine_of(backend: str, network: nn.Module, example: Tensor, callers: int) -
     Raises:
         InputError: the network cannot be exported, or the engine's vectors are others.
     """
-    count = len(example)
+    count, backend = len(example), precision.backend
     example = example.contiguous(memory_format=torch.contiguous_format)
     instead = "choose another --backend"
     try:
         model = model_of(network, example, "images", free=False, what="the network")
-        run = ENGINES[backend](bytes(model.SerializeToString()), callers)
+        run = ENGINES[backend](bytes(model.SerializeToString()), callers, precision.name)
     except InputError as error:
         raise InputError(f"{error}: {instead}") from error
     except Exception as error:  # whatever engines raise
@@ -201,14 +204,23 @@ def engine_of(backend: str, network: nn.Module, example: Tensor, callers: int) -
             return run(images)
         return run(torch.cat([images, images[-1:].expand(rest, -1, -1, -1)]))[: len(images)]
 
-    found, expected = padded(example), network(example)
-    cosine = nn.functional.cosine_similarity(found.double(), expected.double(), dim=1).min().item()
-    if not cosine > MIN_COSINE:  # written so that NaN is refused
+    expected = network(example)
+    least, found = MIN_COSINE, _cosine(padded(example), expected)
+    if precision.name != "fp32":
+        with precision.autocast():
+            rounded = network(example)
+        least = min(least, 1 - ROUNDING * (1 - _cosine(rounded, expected)))
+    if not found > least:  # written so that NaN is refused
         raise InputError(
-            f"the vectors of {backend} are not PyTorch's: the smallest cosine of {count} images is "
-            f"{cosine:.6f} ({MIN_COSINE} needed): {instead}"
+            f"the vectors of {backend} in {precision.name} are not PyTorch's: the smallest cosine "
+            f"of {count} images is {found:.6f} ({least:.6f} needed): {instead}"
         )
     return padded
+
+
+def _cosine(found: Tensor, expected: Tensor) -> float:
+    """The smallest of vectors [N, F] with others, row by row."""
+    return nn.functional.cosine_similarity(found.double(), expected.double(), dim=1).min().item()
 
 
 BACKENDS = ("torch", *ENGINES)
@@ -228,8 +240,8 @@ def computing(
         own: the precision of a run.
         name: of the precision; by default the run's own.
         device: as `pick_device` takes it; auto by default.
-        backend: in `BACKENDS`; by default the run's own. Those other than torch compute in float32
-            on processors.
+        backend: in `BACKENDS`; by default the run's own. Those other than torch compute on
+            processors, and in `PRECISIONS`: float32, where theirs is not the one that is meant.
         own_backend: of a run, whose vectors are known so; torch stands in where it cannot be had.
 
     Raises:
@@ -242,18 +254,33 @@ def computing(
         return Precision.pick(name or own, pick_device(device or "auto"))
     if backend not in BACKENDS:
         raise InputError(f"backend is {backend!r}: expected {', '.join(BACKENDS)}")
-    if device not in (None, "auto", "cpu") or name not in (None, "auto", "fp32"):
+    if not _computes(backend, name, device):
         raise InputError(
-            f"--backend {backend} computes in fp32 on the processor, and device is "
-            f"{device or 'auto'} and precision {name or 'auto'}: leave those out, or --backend"
+            f"--backend {backend} computes in {' or '.join(_own(backend))} on the processor here, "
+            f"and device is {device or 'auto'} and precision {name or 'auto'}: leave those out, or "
+            "--backend"
         )
     need_packages(backend, f"--backend {backend}")
-    return Precision("fp32", pick_device("cpu"), backend)
+    processor = pick_device("cpu")
+    meant = Precision.pick(name or own, processor).name
+    return Precision(meant if meant in _own(backend) else "fp32", processor, backend)
+
+
+def _own(backend: str) -> tuple[str, ...]:
+    """Precisions of an engine on this processor: bf16 where it has units for it."""
+    if has_bf16_units(pick_device("cpu")):
+        return PRECISIONS[backend]
+    return tuple(name for name in PRECISIONS[backend] if name != "bf16")
+
+
+def _computes(backend: str, name: str | None, device: str | None) -> bool:
+    """Whether an engine computes in a precision and on a device, as they are asked for."""
+    return device in (None, "auto", "cpu") and name in (None, "auto", *_own(backend))
 
 
 def _can(backend: str, name: str | None, device: str | None) -> bool:
     """Whether an engine is here, and nothing that is asked for speaks for torch."""
-    if backend not in ENGINES or name not in (None, "auto", "fp32"):
+    if backend not in ENGINES or not _computes(backend, name, device):
         return False
     there = all(map(_is_there, PACKAGES[backend])) and TorchVersion(torch.__version__) >= TORCH
     return there and pick_device(device or "auto").type == "cpu"

@@ -15,6 +15,7 @@ from maskcon.eval.recall import recall_of
 from maskcon.methods import Lots
 from maskcon.methods.bank import MemoryBank
 from maskcon.methods.schedules import learning_rate, scheduled
+from maskcon.model.graph import computing
 from maskcon.model.network import Network
 from maskcon.model.pair import EncoderPair
 from maskcon.model.preprocessing import Preprocessing
@@ -88,7 +89,9 @@ class Training:
         self.objective = build.check(config, data)
         self.method = self.objective.method
         self.device = pick_device(config.device)
-        self.precision = Precision.pick(config.precision, self.device)
+        # one for training and for what makes vectors, so that a run that goes on has it again
+        numbers = computing("auto", config.precision, config.device, config.backend).name
+        self.precision = Precision.pick(numbers, self.device)
         self.fingerprints = _fingerprints(data, lots)
         label, names = build.labels_of(config, data)
         self.lots, label = (None, label) if lots is None else (lots[0].to(self.device), lots[1])

@@ -24,7 +24,7 @@ from maskcon.runtime.cache import UNWANTED
 from maskcon.runtime.device import Precision, where_exact
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
-from maskcon.vectors.encode import Loaded, encode, of_pictures, of_split
+from maskcon.vectors.encode import Loaded, Unread, encode, of_pictures, of_split
 from maskcon.vectors.store import Source, Store
 
 UNREADABLE = b""  # in place of a picture's digest
@@ -71,7 +71,7 @@ class Maker:
     def made(
         self,
         digests: Callable[[Tensor | None], Sequence[bytes]],
-        batches: Callable[[np.ndarray], Iterable[Loaded]],
+        batches: Callable[[np.ndarray], Iterable[Loaded | Unread]],
         *,
         count: int,
         doing: str = "embedding",
@@ -113,7 +113,8 @@ class Maker:
             doing=doing,
             progress=progress,
         )
-        for batch, features in made:
+        for batch in made:
+            features = batch.features
             rows = rest[batch.rows.numpy()]
             if store is not None and len(rows):
                 now = digests(torch.from_numpy(rows))
@@ -171,7 +172,7 @@ def of_loose(
         limit = limit_told(pictures)
         return [UNREADABLE if isinstance(one, InputError) else one + limit for _, one in made]
 
-    def batches(rows: np.ndarray) -> Iterator[Loaded]:
+    def batches(rows: np.ndarray) -> Iterator[Unread]:
         size = by.preprocessing.image_size
         chosen = pictures if len(rows) == len(pictures) else choose(pictures, rows)
         return of_pictures(chosen, size=size, threads=threads, batch_size=batch_size)
@@ -193,10 +194,10 @@ def of_images(
     Where they may be kept the images are `Images`, not only in their order.
     """
 
-    def batches(rows: np.ndarray) -> Iterator[Loaded]:
-        size = by.preprocessing.image_size
+    def batches(rows: np.ndarray) -> Iterator[Loaded | Unread]:
+        size, device = by.preprocessing.image_size, by.precision.device
         chosen = images if len(rows) == len(images) else images.take(torch.from_numpy(rows))
-        return of_split(chosen, size=size, workers=workers, batch_size=batch_size)
+        return of_split(chosen, size=size, workers=workers, device=device, batch_size=batch_size)
 
     return by.made(
         lambda rows: cast(Images, images).digests(rows),
