@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -172,9 +171,8 @@ class _Inference:
         self._count = count
         self._cores = torch.get_num_threads() if self._on_cores else 1
         self._preparing = threading.Lock()
-        self._prepared = False
         self._pool: ThreadPoolExecutor | None = None
-        self._free: SimpleQueue[Callable[[Tensor], Tensor]] = SimpleQueue()
+        self._own = threading.local()  # the network of each of its threads
 
     def __enter__(self) -> "_Inference":
         if self._on_cores:
@@ -260,7 +258,7 @@ class _Inference:
         return torch.cat([*self._threads(self._cores).map(self._on_a_core, parts)])
 
     def _prepare(self, images: Tensor) -> None:
-        """Have the network as it is fastest, once, and one for each core."""
+        """Have the network as it is fastest, once."""
         with self._preparing:
             if self._fold and isinstance(self._network, torch.nn.Module):
                 self._network = folded(self._network, self._preprocessing.normalise(images[:1]))
@@ -268,10 +266,6 @@ class _Inference:
             together = max(1, TOGETHER // math.prod(images.shape[2:]))
             if self._precision.backend != "torch" and isinstance(self._network, torch.nn.Module):
                 self._network = self._engine(images, together)
-            if not self._prepared:
-                for _ in range(self._cores):
-                    self._free.put(_of_the_same_weights(self._network))
-                self._prepared = True
 
     def _engine(self, images: Tensor, together: int) -> Callable[[Tensor], Tensor]:
         """What computes in the network's place, of so many images and fewer.
@@ -298,11 +292,9 @@ class _Inference:
     @torch.no_grad()
     def _on_a_core(self, images: Tensor) -> Tensor:
         self._prepare(images)
-        network = self._free.get()
-        try:
-            return self._of_part(images, network).float()
-        finally:
-            self._free.put(network)
+        if not hasattr(self._own, "network"):
+            self._own.network = _of_the_same_weights(self._network)
+        return self._of_part(images, self._own.network).float()
 
     @torch.no_grad()
     def _of_part(self, images: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
