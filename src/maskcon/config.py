@@ -201,6 +201,7 @@ class Config:
     layers: int = _freeze(
         2, "last blocks of a frozen backbone whose averages join its vectors; 0 is none"
     )
+    mirrored: bool = _freeze(False, "a vector is the mean of the picture's and its mirror image's")
     frozen_views: int = _freeze(1, "views of each image that a frozen backbone sees")
     feature_noise: float = _head(
         0.5, "of strong views of vectors, in deviations of the mean component; 0 is none"
@@ -268,9 +269,7 @@ class Config:
     workers: int = _hardware(
         0, "threads or processes that read pictures, in each rank; 0 shares out the cores"
     )
-    compile: bool = _hardware(
-        False, "compile the networks first: a minute, and faster steps from then on"
-    )
+    compile: bool = _hardware(False, "compile the networks first: a minute, then faster steps")
     deterministic: bool = _hardware(
         False, "let a GPU compute the same bits each time; slower, and some networks cannot"
     )

@@ -16,7 +16,7 @@ from maskcon.errors import InputError
 from maskcon.estimator import CoarseToFine
 from maskcon.model import here
 from maskcon.model.backbones import build_backbone, layered, normalisation_of, read_weights
-from maskcon.model.blocks import Joined
+from maskcon.model.blocks import Joined, networks
 from maskcon.model.network import Architecture, Network
 from maskcon.model.recommended import RECOMMENDED
 from maskcon.model.residual_head import HeadShape
@@ -177,6 +177,18 @@ def test_joined_networks_say_what_each_says(tmp_path):
     save_encoder(tmp_path, network, {"image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3})
     kept, _ = load_encoder(tmp_path)
     torch.testing.assert_close(kept.backbone(images), network.backbone(images))
+
+
+def test_a_mirrored_network_sees_both_sides():
+    torch.manual_seed(0)
+    images = torch.rand(3, 3, 32, 32)
+    both, parts = layered(JOINED, 1, size=32, mirrored=True)
+    both.eval()
+    assert parts == (64, 64, 128, 128)
+    expected = [both.backbone(seen) for seen in (images, images.flip(3))]
+    torch.testing.assert_close(both(images), torch.stack(expected).mean(0))
+    starts = [f"backbone.backbones.{n}.backbone." for n in range(2)]
+    assert [start for start, _ in networks(both)] == starts
 
 
 def test_joined_networks_of_one_file_or_other_normalisations_are_refused(tmp_path):

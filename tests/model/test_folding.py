@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from maskcon.model.backbones import build_backbone
-from maskcon.model.blocks import Layered
+from maskcon.model.blocks import Layered, Mirrored
 from maskcon.model.folding import folded
 
 
@@ -43,8 +43,11 @@ def test_the_same_vectors_without_norms(name):
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
-def test_a_network_whose_blocks_are_looked_at():
-    network = trained(Layered(build_backbone("resnet10w8")[0], ("stages.2", "stages.3")))
+@pytest.mark.parametrize("around", [nn.Sequential, Mirrored])
+def test_a_network_whose_blocks_are_looked_at(around):
+    """Once for each picture, or again for its mirror image."""
+    layered = Layered(build_backbone("resnet10w8")[0], ("stages.2", "stages.3"))
+    network = trained(around(layered))
     images = torch.randn(2, 3, 32, 32)
     new = folded(network, images)
     assert norms(new) == 0

@@ -22,6 +22,7 @@ from maskcon.data.images import FeatureAugmentation
 from maskcon.errors import InputError, Interrupted
 from maskcon.model.backbones import build_backbone, layered, load_backbone_weights
 from maskcon.model.blocks import Joined, Layered, before_last, last
+from maskcon.model.graph import PACKAGES
 from maskcon.model.network import Headed, without_head
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.residual_head import HeadShape, ResidualHead
@@ -606,3 +607,26 @@ def test_networks_side_by_side_train_as_one(tmp_path, pictures):
     assert isinstance(network.backbone, Joined)
     widths = [one(torch.zeros(1, 3, 32, 32)).shape[1] for one in network.backbone.backbones]
     assert network.width == sum(widths)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_mirrored_picture_has_the_vector_of_the_picture(
+    backend, tmp_path, pictures, weights, own_cache
+):
+    """Of a run's encoder, and of that of a run which goes on from it."""
+    for package in PACKAGES.get(backend, ()):
+        pytest.importorskip(package)
+    options = {"mirrored": True, "backend": backend, "epochs": 1, "eval_every": 1}
+    freeze(tmp_path / "x", pictures, weights, **options)
+    more = {"epochs": 1, "batch_size": 32, "bank_size": 64, "precision": "fp32"}
+    commands.train(out=tmp_path / "y", data=pictures, init=str(tmp_path / "x"), **more)
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8, generator=random)
+    for run in "xy":
+        encoder = maskcon.Encoder.load(tmp_path / run)
+        assert encoder.precision.backend == (backend if run == "x" else "torch")
+        as_it_is, mirrored, upside_down = (
+            encoder.embed(seen) for seen in (images, images.flip(3), images.flip(2))
+        )
+        np.testing.assert_allclose(mirrored, as_it_is, atol=1e-5)
+        assert abs(upside_down - as_it_is).max() > 1e-3

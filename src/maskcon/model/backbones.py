@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskcon.config import similar
 from maskcon.errors import InputError, brief
 from maskcon.model import timm_network
-from maskcon.model.blocks import Joined, Layered, last, networks
+from maskcon.model.blocks import Joined, Layered, Mirrored, last, networks
 from maskcon.model.fetching import weights_of
 from maskcon.model.here import IMAGENET, packaged
 from maskcon.model.libraries import is_resnet, library
@@ -188,6 +188,7 @@ def layered(
     init: str = "scratch",
     stem: Literal["small", "large"] = "small",
     size: int = 0,
+    mirrored: bool = False,
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """A backbone whose vectors also say what its last blocks found; and the widths of the parts.
 
@@ -197,10 +198,14 @@ def layered(
         init: as `build_backbone` takes it; of several no file, which has one network's weights.
         stem: likewise.
         size: likewise.
+        mirrored: whether the vectors are those of `Mirrored`.
 
     Raises:
         InputError: as `build_backbone`; or a file is to be of several networks.
     """
+    if mirrored:
+        backbone, parts = layered(name, layers, init=init, stem=stem, size=size)
+        return Mirrored(backbone), parts
     if JOIN in name:
         if init not in ("scratch", "imagenet"):
             raise InputError(

@@ -32,7 +32,7 @@ def networks(backbone: nn.Module, start: str = "") -> Iterator[tuple[str, nn.Mod
     if isinstance(backbone, Joined):
         for n, one in enumerate(backbone.backbones):
             yield from networks(one, f"{start}backbones.{n}.")
-    elif isinstance(backbone, Layered):
+    elif isinstance(backbone, Layered | Mirrored):
         yield from networks(backbone.backbone, f"{start}backbone.")
     else:
         yield start, backbone
@@ -123,6 +123,18 @@ class Joined(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Vectors [N, sum of the widths] of images [N, 3, H, W]."""
         return torch.cat([backbone(images) for backbone in self.backbones], 1)
+
+
+class Mirrored(nn.Module):
+    """A backbone that sees each picture and its mirror image; a vector is the mean of the two."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Vectors [N, F] of images [N, 3, H, W]."""
+        return (self.backbone(images) + self.backbone(images.flip(3))) / 2
 
 
 def _over_picture(output: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Batch norms folded into the convolutions before them: fewer passes over the activations."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, cast
@@ -52,8 +53,8 @@ def _rest(module: nn.Module) -> nn.Module | None:
 
 
 def _followed(network: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[str, str]]]:
-    """What a network makes of images; and (convolution, norm), by name, that each run once,
-    one on the output of the other.
+    """What a network makes of images; and (convolution, norm), by name, where one always runs on
+    the output of the other, and on nothing else.
     """
     made: list[tuple[str, Tensor]] = []
     runs: dict[str, int] = {}
@@ -74,7 +75,8 @@ def _followed(network: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[s
             if isinstance(module, nn.Conv2d) or _rest(module) is not None:
                 stack.callback(watch(name, module).remove)
         expected = network(example)
-    return expected, [pair for pair in pairs if all(runs[name] == 1 for name in pair)]
+    counted = Counter(pairs)
+    return expected, [pair for pair in counted if all(runs[n] == counted[pair] for n in pair)]
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:

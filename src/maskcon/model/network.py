@@ -26,6 +26,7 @@ class Architecture:
     projection_layers: int = 2
     projection_hidden: int = 0  # width of projectors' hidden layers; 0 is as `heads` has it
     layers: int = 0  # last blocks that a vector says more of
+    mirrored: bool = False  # a vector is the mean of the picture's and its mirror image's
     head: HeadShape | None = None  # behind the backbone
     frozen: tuple[str, ...] = ()  # modules and parameters that do not learn
     image_size: int = 0  # that a network of timm's was made to take; 0 is its own, or any
@@ -87,6 +88,7 @@ def _backbone_of(architecture: Architecture, init: str) -> tuple[nn.Module, int]
             init=init,
             stem=architecture.stem,
             size=architecture.image_size,
+            mirrored=architecture.mirrored,
         )
         width = sum(parts)
     if shape is None:

@@ -166,6 +166,7 @@ def network_of(
                 backbone=was.backbone,
                 stem=was.stem,
                 layers=was.layers,
+                mirrored=was.mirrored,
                 head=head,
                 image_size=_size_made_for(was.backbone, config),
             )
@@ -311,7 +312,8 @@ def _architecture(
     )
     if config.features is not None:
         return replace(parts, backbone=VECTORS, head=head, image_size=0)
-    return replace(parts, head=head, layers=config.layers, frozen=("backbone.trunk",))
+    trunk = {"layers": config.layers, "mirrored": config.mirrored, "frozen": ("backbone.trunk",)}
+    return replace(parts, head=head, **trunk)
 
 
 def check_network(

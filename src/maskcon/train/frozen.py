@@ -113,7 +113,12 @@ def frozen_of(config: Config) -> Frozen:
     precision = computing("auto", config.precision, config.device, config.backend)
     size, stem = config.image_size, stem_of(config)
     backbone, parts = layered(
-        config.backbone, config.layers, init=init_of(config), stem=stem, size=size
+        config.backbone,
+        config.layers,
+        init=init_of(config),
+        stem=stem,
+        size=size,
+        mirrored=config.mirrored,
     )
     check_first_layer(backbone, config)
     backbone = backbone.eval().to(precision.device).to(memory_format=torch.channels_last)
@@ -150,7 +155,9 @@ def unlearned(config: Config) -> tuple[Network, Preprocessing]:
     network = Network(bare)
     assert isinstance(network.backbone, Headed)
     network.backbone.trunk = frozen.backbone
-    network.architecture = replace(bare, backbone=config.backbone, layers=config.layers)
+    network.architecture = replace(
+        bare, backbone=config.backbone, layers=config.layers, mirrored=config.mirrored
+    )
     return network.eval(), frozen.preprocessing
 
 
