@@ -100,7 +100,8 @@ class Encoder:
             precision: auto, fp32, bf16 or fp16; by default the run's own, where there is a
                 run.json, else auto.
             backend: what runs the network: torch, onnx (onnxruntime) or openvino; the others than
-                torch compute in fp32 on the processor. By default the run's own, where it is here.
+                torch compute on the processor, onnx in fp32, openvino in bf16, too, where there are
+                units for it. By default the run's own, where it is here.
             store: where vectors of pictures are looked for, and kept; `maskcon.vectors.Store()`
                 is the one that commands use, None is none.
             download: fetch an encoder of the hub that is not on this machine.
