@@ -204,8 +204,8 @@ def layered(
         InputError: as `build_backbone`; or a file is to be of several networks.
     """
     if mirrored:
-        backbone, parts = layered(name, layers, init=init, stem=stem, size=size)
-        return Mirrored(backbone), parts
+        seen, widths = layered(name, layers, init=init, stem=stem, size=size)
+        return Mirrored(seen), widths
     if JOIN in name:
         if init not in ("scratch", "imagenet"):
             raise InputError(

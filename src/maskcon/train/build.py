@@ -312,8 +312,13 @@ def _architecture(
     )
     if config.features is not None:
         return replace(parts, backbone=VECTORS, head=head, image_size=0)
-    trunk = {"layers": config.layers, "mirrored": config.mirrored, "frozen": ("backbone.trunk",)}
-    return replace(parts, head=head, **trunk)
+    return replace(
+        parts,
+        head=head,
+        layers=config.layers,
+        mirrored=config.mirrored,
+        frozen=("backbone.trunk",),
+    )
 
 
 def check_network(

@@ -89,9 +89,7 @@ class Training:
         self.objective = build.check(config, data)
         self.method = self.objective.method
         self.device = pick_device(config.device)
-        # one for training and for what makes vectors, so that a run that goes on has it again
-        numbers = computing("auto", config.precision, config.device, config.backend).name
-        self.precision = Precision.pick(numbers, self.device)
+        self.precision = _precision(config, self.device)
         self.fingerprints = _fingerprints(data, lots)
         label, names = build.labels_of(config, data)
         self.lots, label = (None, label) if lots is None else (lots[0].to(self.device), lots[1])
@@ -342,6 +340,12 @@ class Training:
         self.close()
         self._run = self._runner()  # a graph writes to the momenta of before
         self._losses.restore(state["losses"])
+
+
+def _precision(config: Config, device: torch.device) -> Precision:
+    """Of training and of what makes vectors alike, so that a run that goes on has it again."""
+    name = computing("auto", config.precision, config.device, config.backend).name
+    return Precision.pick(name, device)
 
 
 def _fingerprints(data: DataSet, lots: tuple[Lots, Tensor] | None) -> dict[str, str]:
