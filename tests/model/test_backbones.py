@@ -20,6 +20,7 @@ from maskcon.model.blocks import Joined, networks
 from maskcon.model.network import Architecture, Network
 from maskcon.model.recommended import RECOMMENDED
 from maskcon.model.residual_head import HeadShape
+from maskcon.model.resnet import OfSomePixels
 from maskcon.model.saved import load_encoder, save_encoder
 from maskcon.runtime.device import without_memory
 
@@ -199,3 +200,23 @@ def test_joined_networks_of_one_file_or_other_normalisations_are_refused(tmp_pat
         normalisation_of(both, IMAGENET_STATISTICS)
     short = resolved({"backbone": "efficientnet-lite2+efficientnet-lite0"}, None)
     assert short.backbone == "timm/tf_efficientnet_lite2.in1k+timm/tf_efficientnet_lite0.in1k"
+
+
+def test_a_convolution_of_some_pixels_is_that_with_a_stride():
+    """Output and gradients, of even and odd sides; as torch has them, channels first."""
+    torch.manual_seed(0)
+    plain = torch.nn.Conv2d(8, 16, 1, 2, bias=False)
+    own = OfSomePixels(8, 16, 1, 2, bias=False)
+    own.load_state_dict(plain.state_dict())
+    own.to(memory_format=torch.channels_last)
+    for side in (64, 71):
+        given = torch.randn(4, 8, side, side)
+        other = given.clone(memory_format=torch.channels_last)
+        made = []
+        for layer, images in ((plain, given), (own, other)):
+            layer.zero_grad()
+            output = layer(images.requires_grad_())
+            output.square().sum().backward()
+            made.append((output, images.grad, layer.weight.grad))
+        for expected, found in zip(*made, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
