@@ -207,8 +207,9 @@ def test_sides_of_embed_make_the_same_vectors(tmp_path):
     loader.photographs(tmp_path, 3, 70, 48)
     files = embedding._files(str(tmp_path), 3)
     (levels,) = embedding.levels_of(files, 32, 2)
-    (ours,) = embedding.of_pictures(embedding.Files(files), size=32, threads=1, batch_size=3)
-    assert np.abs(levels * 255 - ours.images.numpy()).max() <= 2
+    (batch,) = embedding.of_pictures(embedding.Files(files), size=32, threads=1, batch_size=3)
+    ours = torch.stack([batch.read(row) for row in batch.rows.tolist()]).permute(0, 3, 1, 2)
+    assert np.abs(levels * 255 - ours.numpy()).max() <= 2
     encoder = embedding.encoder_of("resnet10w8", 32)
     again = embedding.encoder_of("resnet10w8", 32)
     assert encoder.identity == again.identity
