@@ -86,6 +86,20 @@ def flat(images: torch.Tensor) -> torch.Tensor:
     return images.flatten(1)
 
 
+def test_what_has_one_core_leaves_the_threads_of_others(monkeypatch):
+    """Else what begins later would have one thread for ever, in a server."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    pictures = Arrays([np.zeros((8, 8, 3), np.uint8)] * 10)
+    preprocessing = Preprocessing(8, (0.5,) * 3, (0.2,) * 3)
+    found = encode(
+        flat, of_pictures(pictures, **READ), preprocessing, Precision("fp32", CPU), count=10
+    )
+    assert sum(len(made.rows) for made in found) == 10
+    assert not told
+
+
 def test_pictures_are_read_while_nobody_asks():
     """The whole next batch is begun when one is handed over, and no other."""
     read = []

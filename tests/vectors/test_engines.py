@@ -176,6 +176,7 @@ def test_a_run_whose_vectors_an_engine_made(tmp_path, own_cache):
         **tiny,
     )
     assert about["config"]["backend"] == "onnx"
+    assert about["precision"] == "fp32"  # with which it can go on, whatever auto means here
     (lot,) = Store().lots()
     assert lot.source.name.endswith("by onnx")
     assert lot.pictures == 64

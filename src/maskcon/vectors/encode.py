@@ -182,13 +182,14 @@ class _Inference:
     def __exit__(self, *error: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-            if self._on_cores:
+            if self._cores > 1:
                 torch.set_num_threads(self._cores)
 
     def _threads(self, count: int) -> ThreadPoolExecutor:
         """Threads that work alone, each on one core."""
         if self._pool is None:
-            alone = (lambda: torch.set_num_threads(1)) if self._on_cores else None
+            # torch sets it for threads that begin later, too: with one core it is left alone
+            alone = (lambda: torch.set_num_threads(1)) if self._cores > 1 else None
             self._pool = ThreadPoolExecutor(count, initializer=alone)
         return self._pool
 
