@@ -9,7 +9,7 @@ from maskcon.config import read_recipe, recipes, refuse_idle, resolve
 from maskcon.methods import METHODS
 from tests.conftest import FAST, as_found
 
-FROZEN = ("frozen", "joined")  # of networks that others trained; test_head.py trains heads
+FROZEN = ("frozen", "joined")  # of pretrained networks; test_head.py trains heads
 
 
 @pytest.mark.parametrize("name", recipes())

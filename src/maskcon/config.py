@@ -149,7 +149,7 @@ class Config:
         "coarse", "the labels that training sees; fine only for the upper bound", needs="labels"
     )
     mixup: float = _method(
-        0.0, "share of the loss of mixed images, with methods that have a bank; 0 is none"
+        0.0, "share of the loss of mixed images, with methods that have a key encoder; 0 is none"
     )
     mixup_alpha: float = _method(
         2.0, "alpha of mixup: shares are drawn from Beta(alpha, alpha)", needs="mixed"
@@ -269,7 +269,7 @@ class Config:
     workers: int = _hardware(
         0, "threads or processes that read pictures, in each rank; 0 shares out the cores"
     )
-    compile: bool = _hardware(False, "compile the networks first: a minute, then faster steps")
+    compile: bool = _hardware(False, "compile the networks first; may not pay on a processor")
     deterministic: bool = _hardware(
         False, "let a GPU compute the same bits each time; slower, and some networks cannot"
     )
@@ -419,7 +419,7 @@ NEEDS: dict[str, Need] = {
             or (NEEDS["pictures"].met(config, method) and NEEDS["name"].met(config, method))
         ),
         "{data} is no set that lies in a folder under its name, and --init is not imagenet",
-        "the sets that `maskcon datasets` lists, and weights that others trained",
+        "the sets that `maskcon datasets` lists, and pretrained weights",
     ),
     "table": Need(
         lambda config, _: os.path.isabs(config.data),  # noqa: PTH117 - it is text

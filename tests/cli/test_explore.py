@@ -47,7 +47,7 @@ def test_many_pictures_are_not_searched_exactly_where_several_ask():
 
 def test_a_set_of_a_test_part_alone_has_vectors_too(tmp_path):
     if choice.ready(download=False) is None:
-        pytest.skip("no network that others trained is on this machine")
+        pytest.skip("no pretrained network is on this machine")
     picture_tree(tmp_path / "photos" / "test", glyphs.make(train=8, test=4).train, side=16)
     config = resolved({"data": str(tmp_path / "photos")}, None)
     found = find_set(config, Silent())

@@ -1,4 +1,4 @@
-"""Networks that others trained: what the table says of them, and where their weights are found."""
+"""Pretrained networks: what the table says of them, and where their weights are found."""
 
 import json
 

@@ -206,8 +206,8 @@ def _encoder(work: Workplace, out: Path) -> None:
 def _report(work: Workplace, out: Path) -> None:
     if not (work.here.run / "run.json").is_file():
         raise InputError(
-            "there is no report: nothing was learned yet, the vectors are those of a network as "
-            "others trained it. Name groups, and learn"
+            "there is no report: nothing was learned yet, the vectors are those of a pretrained "
+            "network as it is. Name groups, and learn"
         )
     maskcon("report", work.here.run, "--out", out, "--overwrite")
 

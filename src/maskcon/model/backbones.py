@@ -38,7 +38,7 @@ def build_backbone(
             "vgg7w48" for a few cores; "resnet12" of few-shot papers; "torchvision/NAME" or
             "timm/NAME" for any classifier of those libraries, which are imported for these alone;
             or a short name of `RECOMMENDED`.
-        init: "scratch", "imagenet" (the weights that others trained: those of an installed
+        init: "scratch", "imagenet" (the pretrained weights: those of an installed
             package, else the library's own, fetched inside `fetching` alone) or the path of a
             weights file (.safetensors, or a torch file of tensors).
         stem: of the ResNets: "small" replaces the first convolution by a 3x3 one of stride 1

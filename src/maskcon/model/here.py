@@ -47,7 +47,7 @@ def packaged(name: str) -> Weights | None:
 
 
 def found(name: str) -> Weights | None:
-    """The weights that others trained of a network, where they are on this machine.
+    """The pretrained weights of a network, where they are on this machine.
 
     Args:
         name: as `build_backbone` takes it.

@@ -1,4 +1,4 @@
-"""Networks that others trained and that are worth a try, by short names, with facts of each.
+"""Pretrained networks that are worth a try, by short names, with facts of each.
 
 Parameters and sizes are those of timm and torchvision (a test compares them). The licence is that
 of the weights, as those state it who publish the files.
