@@ -212,7 +212,13 @@ def test_seeds(fitted, images, coarse, seed):
         ({"epochs": "many"}, "epochs is 'many': expected int"),
         ({"options": {"lr": 1.0}}, "give it as a parameter, lr=..."),
         ({"options": {"seed": 1}}, "random_state=..."),
-        ({"options": {"test_share": 0.1}}, "'test_share', which means nothing here"),
+        *(
+            ({"options": {name: value}}, f"'{name}', which means nothing here")
+            for name, value in {
+                **{"test_share": 0.1, "val_share": 0.1, "max_pixels": 9, "confine": True},
+                **{"one_level": True, "reread": True, "stop_after": 1, "log_every": 5},
+            }.items()
+        ),
         ({"options": {"freeze": True}}, "train with maskcon.commands.train"),
         ({"options": {"epoch": 1}}, "unknown option 'epoch' (did you mean epochs"),
         ({"backbone": "resnet11"}, "there is no backbone 'resnet11'"),

@@ -55,3 +55,10 @@ def test_a_recipe_trains(name, tiny, tmp_path):
     )
     assert run["config"]["method"] == read_recipe(name).get("method", "maskcon")
     assert run["status"] == "finished"
+
+
+def test_hyper_parameters_of_a_recipe_are_for_its_own_method():
+    other = resolve({"method": "grafit", "w": 0.8}, recipe=recipes()["joined"])
+    assert dict(other.hyper) == {**METHODS["grafit"].hyper_parameters, "w": 0.8}
+    assert other.ce_weight == 0.3
+    assert resolve({"method": "maskcon"}, recipe=recipes()["joined"]).hyper["tau"] == 0.1

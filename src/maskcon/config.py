@@ -597,14 +597,18 @@ def resolve(options: Mapping[str, Any], *, recipe: str | Path | None = None) -> 
 
     Args:
         options: fields and hyper-parameters by name.
-        recipe: a TOML file of the same names.
+        recipe: a TOML file of the same names; its hyper-parameters are for its own method.
 
     Raises:
         InputError: an unknown name, a wrong type or value, an unknown method, or a
             hyper-parameter that the method does not take.
     """
-    values = {**(read_recipe(recipe) if recipe is not None else {}), **options}
-    method = values.get("method", Config.method)
+    of_any = {name for each in METHODS.values() for name in each.hyper_parameters}
+    written = read_recipe(recipe) if recipe is not None else {}
+    method = options.get("method", written.get("method", Config.method))
+    if method != written.get("method", Config.method):
+        written = {name: value for name, value in written.items() if name not in of_any}
+    values = {**written, **options}
     if not isinstance(method, str) or method not in METHODS:
         raise InputError(
             f"there is no method {method!r}{similar(str(method), list(METHODS))}: "
@@ -612,7 +616,11 @@ def resolve(options: Mapping[str, Any], *, recipe: str | Path | None = None) -> 
         )
     known = {f.name: f for f in fields(Config) if f.name != "hyper"}
     takes = METHODS[method].hyper_parameters
-    of_any = {name for each in METHODS.values() for name in each.hyper_parameters}
+    if both := known.keys() & takes.keys():
+        raise InputError(
+            f"method {method} takes {min(both)}, which is an option of every run: call its "
+            "hyper-parameter something else"
+        )
     given: dict[str, Any] = {}
     hyper = dict(takes)
     for name, value in values.items():

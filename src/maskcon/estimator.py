@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.recommended import true_name
 from maskcon.model.saved import DESCRIPTION, WEIGHTS, save_encoder
-from maskcon.runtime.device import Precision, pick_device
+from maskcon.runtime.device import Precision, deterministic, pick_device
 from maskcon.runtime.files import make_folder, output
 from maskcon.runtime.progress import Progress, Silent, screen
+from maskcon.runtime.seeds import kept_random_state
+from maskcon.train.loop import fit_silently
 from maskcon.train.state import Training
 
 # Parameters of the constructor that are options of a run under the same name.
@@ -42,10 +44,10 @@ DIRECT = (
 # Options of a run that mean nothing here: where its images lie, and how it is evaluated.
 MEANINGLESS = frozenset(
     {
-        *("data", "data_dir", "download", "image_column", "coarse_column", "fine_column"),
-        *("split_column", "test_share", "skip_unreadable", "label", "eval_every", "log_every"),
+        *("data", "label", "stop_after"),
+        *(f.name for f in fields(Config) if f.metadata.get("group") in ("data", "output")),
     }
-)
+) - {"download"}
 # Options that keep vectors of a frozen backbone on the disk, and judge a head on images left out.
 WITH_FILES = frozenset({"freeze", "features"})
 
@@ -357,22 +359,18 @@ def _train(
         raise unreadable([reason for _, reason in left_out], len(part), "mend or remove them")
     data = DataSet("X", split, split, names, ())  # a test split must be there; nobody asks for it
     epochs: list[float] = []
-    devices = [pick_device(config.device)] if config.device != "cpu" else []
-    with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
+
+    def note(epoch: int, loss: float) -> None:
+        epochs.append(loss)
+        progress.update(f"epoch {epoch}/{config.epochs}  loss {loss:.4f}")
+
+    with kept_random_state(), deterministic(config.deterministic):
         training = Training(config, data, progress)
         try:
-            training.fill_bank()
-            while training.steps < training.total_steps:
-                training.step(training.batch())
-                epoch, position = divmod(training.steps, training.steps_per_epoch)
-                if position == 0:
-                    epochs.append(training.take_losses().mean())
-                    progress.update(f"epoch {epoch}/{config.epochs}  loss {epochs[-1]:.4f}")
-            training.check_finite()
+            fit_silently(training, note)
         except DivergedError as error:
             raise TrainingError(f"{error}. Fit again with a lower lr than {config.lr:g}") from error
         finally:
-            training.close()
             progress.close()
     training.optimizer.zero_grad()  # gradients are as large as the network
     return training, epochs

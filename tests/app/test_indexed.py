@@ -120,8 +120,9 @@ def test_by_upload_after_another_encoder_of_another_size(run, shop, tmp_path):
     (tmp_path / "new.png").write_bytes(content)
     found = commands.search(tmp_path / "other.index", tmp_path / "new.png", k=4)
     expected = [hit["score"] for hit in found["queries"][0]["hits"]]
-    searcher = searching.Searcher(index_file.read(shop)[0], first)
-    photos = Photos(searcher.index)
+    index, later = (index_file.read(path)[0] for path in (shop, tmp_path / "other.index"))
+    searcher = searching.Searcher(index, first)
+    photos = Photos(index)
     app = application(searching.operations(searcher, photos), Access(token=TOKEN))
     with TestClient(app, base_url="http://127.0.0.1", headers=BEARER) as client:
 
@@ -131,10 +132,12 @@ def test_by_upload_after_another_encoder_of_another_size(run, shop, tmp_path):
             return [one["similarity"] for one in answer.json()["found"]]
 
         assert scores() != pytest.approx(expected, abs=1e-5)
-        searcher.turn_to(
-            index_file.read(tmp_path / "other.index")[0], Encoder.load(tmp_path / "run")
-        )
+        searcher.turn_to(later, Encoder.load(tmp_path / "run"))
         assert scores() == pytest.approx(expected, abs=1e-5)
+    # what went through the first encoder before is searched in its own index
+    queries = [searching.Query(np.array(one.vectors[0]), one, 2) for one in (index, later)]
+    assert searcher._found(queries) == [searcher._found([query])[0] for query in queries]
+    assert [found[0][1] for found in searcher._found(queries)] == pytest.approx([1, 1])
     searcher.close()
     photos.close()
 

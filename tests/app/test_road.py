@@ -1,5 +1,5 @@
 """The whole road on photographs of a store: from a folder with coarse labels to groups with names,
-exported, and found again after the server was killed.
+learned from, exported, and found again after the server was killed.
 
 What came of it is printed (`pytest -s`). $MASKCON_TEST_GROCERY_WHOLE takes all photographs that
 there are, in place of twelve of each of 21 kinds.
@@ -23,7 +23,9 @@ from tests.app.person import (
     answer_some,
     explored,
     exported,
+    learn,
     name_group,
+    press,
 )
 
 CLASSES = ("Apple", "Milk", "Onion", "Pepper", "Soy-Milk", "Tomato")
@@ -160,6 +162,15 @@ def test_from_a_folder_to_groups_with_names(browser, photos):
         (file,) = folder.rglob(Path(name).name)
         first, share = road.search(file)
         assert first == picture
+        print(f"{share:.0%} of the ten most like an upload are of its kind")
+        began = time.monotonic()
+        for row, (was, now) in learn(person).items():
+            print(f"{row}: {was} before, {now} after")
+        press(person, "Keep")
+        person.told("Kept")
+        road = Road(person, kinds, project / "1" / "pictures.index")
+        road.judge(f"after {time.monotonic() - began:.0f} s of learning")
+        _, share = road.search(file)
         print(f"{share:.0%} of the ten most like an upload are of its kind")
         person.go("export")
         with exported(person, "Table").open(encoding="utf-8") as table:

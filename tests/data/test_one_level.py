@@ -8,6 +8,7 @@ from maskcon.config import resolve
 from maskcon.data import from_arrays, load
 from maskcon.data.table import as_one_level
 from maskcon.errors import InputError
+from maskcon.eval import protocols
 from maskcon.methods import METHODS
 from maskcon.train import build
 from tests.conftest import FAST, as_found, picture_tree
@@ -75,6 +76,18 @@ def test_every_protocol_judges_by_them(tree):
     assert {"finetune@1%", "finetune@10%", "nmi", "accuracy/estimated", "alignment"} <= {*found}
     assert not [name for name in found if "coarse" in name and name != "by_coarse"]
     assert found["by_coarse"] == {}
+
+
+def test_few_shot_has_no_coarse_classes(tree, monkeypatch):
+    asked = []
+
+    def few_shot(features, fine, coarse, **how):
+        asked.append(coarse)
+        return {}
+
+    monkeypatch.setattr(protocols, "few_shot", few_shot)
+    commands.eval(tree / "run", protocol="few-shot")
+    assert asked == [None]
 
 
 def test_recall_is_that_of_a_loop_over_the_nearest_other(tree, tiny):

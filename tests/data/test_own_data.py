@@ -859,9 +859,9 @@ def test_tables_as_spreadsheets_write_them(tmp_path):
     )
     (tmp_path / "set.csv").write_text(text, newline="")
     assert len(find(str(tmp_path / "set.csv")).parts["train"]) == 40
-    (tmp_path / "set.csv").write_text("path;coarse\na.png;x\n")
-    with pytest.raises(InputError, match="separates its cells by semicolons"):
-        find(str(tmp_path / "set.csv"))
+    for mark in ";\t":  # as a spreadsheet writes where a comma is in numbers
+        (tmp_path / "set.csv").write_text(text.replace(",", mark), newline="")
+        assert len(find(str(tmp_path / "set.csv")).parts["train"]) == 40
     (tmp_path / "set.csv").write_bytes("path,coarse\né.png,x\n".encode("utf-16"))
     with pytest.raises(InputError, match="save it as UTF-8"):
         find(str(tmp_path / "set.csv"))
@@ -872,6 +872,20 @@ def test_tables_as_spreadsheets_write_them(tmp_path):
     (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, later)))
     with pytest.raises(InputError, match=r"row 0 of .* has no split"):
         find(str(tmp_path / "set.jsonl"))
+
+
+def test_labels_of_arrays_that_are_too_many():
+    """Those of one split never become another's."""
+    images = np.zeros((10, 8, 8, 3), np.uint8)
+    coarse, fine = ["a", "b"] * 5, [*range(10)]
+    with pytest.raises(InputError, match=r"12 fine labels"):
+        from_arrays(images, coarse, [*fine, 0, 1])
+    with pytest.raises(InputError, match=r"12 fine labels"):
+        from_arrays(images, coarse, [*fine, 0, 1], test=(images, coarse, fine[:8]))
+    with pytest.raises(InputError, match=r"9 coarse labels"):
+        from_arrays(images, coarse[:9], fine, test=(images, coarse, fine))
+    found = from_arrays(images, coarse, fine, test=(images[:4], coarse[:4], fine[4:8]))
+    assert found.parts["test"].fine.tolist() == fine[4:8]
 
 
 def test_shards_that_number_their_classes_differently(tmp_path):

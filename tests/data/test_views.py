@@ -153,6 +153,12 @@ def test_a_transform_has_a_name_that_stays():
     assert given(JITTERED) == "(mine after a crop)"
     assert given("weak") == "weak"
     assert given(3) == 3
+    two = with_named_views({"query_view": lambda x: x * 0, "key_view": lambda x: 255 - x})
+    image = torch.full((1, 3, 8, 8), 5, dtype=torch.uint8)
+    made = [views(image, two[option], size=8) for option in ("query_view", "key_view")]
+    assert [round(float(one.unique()) * 255) for one in made] == [0, 250]
+    both = with_named_views({"query_view": MINE, "key_view": MINE})
+    assert both["query_view"] == both["key_view"]
     assert with_named_views({"lr": 0.1}) == {"lr": 0.1}
 
 

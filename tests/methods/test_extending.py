@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 
+import pytest
 from torch import nn
 
 from maskcon import commands
+from maskcon.config import resolve
 from maskcon.data.sets import glyphs
 from maskcon.encoder import Encoder
+from maskcon.errors import InputError
 from maskcon.methods import METHODS, Method
+from maskcon.methods.objective import Objective, check_hyper_parameters
 from maskcon.methods.step import needed
 from maskcon.model.heads import HEADS, HeadKind
 from maskcon.runs import folder as runs
@@ -120,6 +124,30 @@ def test_a_method_of_a_package(tmp_path, installed):
     assert "What a package brings." in listed
     assert "--warm" in helped
     assert runs.read(tmp_path / "run")["config"]["warm"] == 2
+
+
+def test_a_hyper_parameter_called_as_an_option_is_refused(monkeypatch):
+    """Else a run would take its option for it, and the loss its default."""
+
+    def loss(step, *, momentum=0.5):
+        return step.query.z.sum() * momentum
+
+    monkeypatch.setitem(METHODS, "mine", Method(loss))
+    with pytest.raises(InputError, match="mine takes momentum, which is an option of every run"):
+        resolve({"method": "mine", "momentum": 0.25})
+
+
+def test_a_loss_that_does_not_weigh_its_rows_is_refused_with_mixup():
+    def plain(step):
+        return step.query.z.square().sum(1).mean()
+
+    def weighted(step):
+        return step.mean(step.query.z.square().sum(1))
+
+    check_hyper_parameters(Objective(Method(plain)), {})
+    check_hyper_parameters(Objective(Method(weighted), mixup=0.5), {})
+    with pytest.raises(InputError, match=r"return step\.mean\(rows\)"):
+        check_hyper_parameters(Objective(Method(plain), mixup=0.5), {})
 
 
 def test_a_method_with_a_head_of_its_own(tiny, tmp_path, monkeypatch):

@@ -152,7 +152,7 @@ def test_lists_are_changed_and_not_made_anew(seed, changes):
             assert sorted(paths) == sorted(known)
             assert index.lists.index.ntotal == len(known)
             np.testing.assert_array_equal(index.vectors, [known[path] for path in paths])
-            index.lists.visiting(10**6)
+            index = replace(index, lists=index.lists.visiting(10**6))
             k = min(5, len(known))
             found = index.search(index.vectors, k)
             exact = replace(index, lists=None).search(index.vectors, k)

@@ -28,6 +28,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mixup": {"method": "maskcon", "mixup": 0.5, "ce_weight": 0.3},
     "micro-batch": {"method": "coins", "micro_batch": 3},
     "micro-batch of both views": {"method": "wcl", "micro_batch": 3},
+    "micro-batch of heads that not all parts use": {
+        **{"method": "wcl", "micro_batch": 3, "ce_weight": 0.3},
+    },
+    "micro-batch of mixtures": {
+        **{"method": "maskcon", "micro_batch": 3, "mixup": 0.5, "ce_weight": 0.3},
+    },
     "vectors": {
         "method": "maskcon",
         "features": "vectors.npz",

@@ -166,11 +166,14 @@ def test_a_store_may_be_deleted_while_it_is_used(tmp_path):
 def test_without_a_store(tmp_path, monkeypatch):
     """Nowhere, no room, or a place that cannot be written: nothing is kept, and no error."""
     monkeypatch.setenv(cache.FOLDER, cache.NOWHERE)
-    for store in (Store(), Store(tmp_path / "none", limit=0), Store(tmp_path / "none")):
+    for store in (Store(), Store(tmp_path / "none", limit=0)):
         store.add(SOURCE, keys(2), vectors(2))
         assert found(store, keys(2)) == {}
         assert store.trouble == cache.UNWANTED
     assert not (tmp_path / "none").exists()
+    asked = Store(tmp_path / "asked")  # whoever names a folder wants one
+    asked.add(SOURCE, keys(2), vectors(2))
+    assert len(found(asked, keys(2))) == 2
     monkeypatch.setenv(cache.FOLDER, str(tmp_path))
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file")

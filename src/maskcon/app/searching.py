@@ -97,13 +97,23 @@ class Query:
 
     Attributes:
         vector: float32 [F], unit length.
+        index: that is searched, whose encoder the vector is of.
         count: pictures to find.
         without: the row of the query itself, if it is in the index.
     """
 
     vector: np.ndarray
+    index: Index
     count: int
     without: int | None = None
+
+
+@dataclass(frozen=True)
+class Served:
+    """An index, and the encoder that its vectors are of; None where nothing can be uploaded."""
+
+    index: Index
+    encoder: Encoder | None
 
 
 class Searcher:
@@ -115,10 +125,10 @@ class Searcher:
     """
 
     def __init__(self, index: Index, encoder: Encoder | None):
-        self.index, self.encoder = index, encoder
+        self._served = Served(index, encoder)
         self._searches: Together[Query, list[tuple[int, float]]] = Together("search", self._found)
-        self._vectors: Together[np.ndarray, np.ndarray] | None = None
-        self._words: Together[str, np.ndarray] = Together("words", self._worded)
+        self._vectors: Together[np.ndarray, tuple[np.ndarray, Index]] | None = None
+        self._words: Together[str, tuple[np.ndarray, Index]] = Together("words", self._worded)
         self._uploads: Uploads | None = None
         if encoder is not None:
             self._vectors = Together("encoder", self._embedded)
@@ -126,14 +136,18 @@ class Searcher:
             self._uploads.start()
 
     def turn_to(self, index: Index, encoder: Encoder) -> None:
-        """Go on with another index of the same pictures, and its encoder."""
-        self.index, self.encoder = index, encoder
+        """Go on with another index of the same pictures, and its encoder.
+
+        What was asked before is searched in the index of the encoder that it went through.
+        """
+        self._served = Served(index, encoder)
         if self._uploads is not None:
             self._uploads.turn_to(encoder.preprocessing.image_size)
 
     async def like(self, row: int, count: int) -> list[tuple[int, float]]:
         """Rows that are nearest to one of the index, which is left out, and their similarities."""
-        return await self._searches.ask(Query(np.array(self.index.vectors[row]), count, row))
+        index = self._served.index
+        return await self._searches.ask(Query(np.array(index.vectors[row]), index, count, row))
 
     async def like_upload(
         self, content: Callable[[], Awaitable[bytes]], count: int
@@ -155,8 +169,8 @@ class Searcher:
             )
         with self._uploads.place():
             square = await self._uploads.square(await content())
-            vector = await self._vectors.ask(square)
-        return await self._searches.ask(Query(vector, count))
+            vector, index = await self._vectors.ask(square)
+        return await self._searches.ask(Query(vector, index, count))
 
     async def like_words(self, words: str, count: int) -> list[tuple[int, float]]:
         """Rows that are nearest to words.
@@ -164,13 +178,15 @@ class Searcher:
         Raises:
             Refused: the encoder has no text side, or too many ask.
         """
-        if self.encoder is None or not self.encoder.has_words:
+        encoder = self._served.encoder
+        if encoder is None or not encoder.has_words:
             raise Refused(
                 409,
                 "this index is served without an encoder that has a text side: search by a "
                 "picture, or serve one of maskcon index open_clip/MODEL@WEIGHTS PICTURES",
             )
-        return await self._searches.ask(Query(await self._words.ask(words), count))
+        vector, index = await self._words.ask(words)
+        return await self._searches.ask(Query(vector, index, count))
 
     def close(self) -> None:
         """End the threads and the process."""
@@ -180,24 +196,30 @@ class Searcher:
             self._vectors.close()
         self._searches.close()
 
-    def _embedded(self, squares: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        assert self.encoder is not None
-        return list(self.encoder.embed(np.stack(squares), workers=1))
+    def _embedded(self, squares: Sequence[np.ndarray]) -> list[tuple[np.ndarray, Index]]:
+        served = self._served
+        assert served.encoder is not None
+        vectors = served.encoder.embed(np.stack(squares), workers=1)
+        return [(vector, served.index) for vector in vectors]
 
-    def _worded(self, words: Sequence[str]) -> Sequence[np.ndarray]:
-        assert self.encoder is not None
+    def _worded(self, words: Sequence[str]) -> list[tuple[np.ndarray, Index]]:
+        served = self._served
+        assert served.encoder is not None
         try:
-            return list(self.encoder.embed_words(words))
+            return [(vector, served.index) for vector in served.encoder.embed_words(words)]
         except InputError as error:
             raise Refused(409, str(error)) from error
 
     def _found(self, queries: Sequence[Query]) -> list[list[tuple[int, float]]]:
-        count = self.index.bounded(max(query.count for query in queries))
+        index = queries[0].index
+        if any(query.index is not index for query in queries):  # it was changed meanwhile
+            return [found for query in queries for found in self._found([query])]
+        count = index.bounded(max(query.count for query in queries))
         without = [
             np.array([] if query.without is None else [query.without], np.int64)
             for query in queries
         ]
-        found = self.index.search(np.stack([query.vector for query in queries]), count, without)
+        found = index.search(np.stack([query.vector for query in queries]), count, without)
         return [
             [pair for pair in zip(ids, scores, strict=True) if pair[0] >= 0][: query.count]
             for query, ids, scores in zip(

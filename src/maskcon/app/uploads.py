@@ -160,13 +160,10 @@ class Uploads:
 def _work(pipe: Connection, size: int) -> None:
     """The process: bytes in, pixels out, until nobody asks any more."""
     confined()
-    pipe.send_bytes(DONE)
-    while True:
-        try:
-            content = pipe.recv_bytes()
-        except EOFError:
-            return
-        pipe.send_bytes(answered(content, size))
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        pipe.send_bytes(DONE)
+        while True:
+            pipe.send_bytes(answered(pipe.recv_bytes(), size))
 
 
 def answered(content: bytes, size: int) -> bytes:

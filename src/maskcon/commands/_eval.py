@@ -26,6 +26,7 @@ from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart, output, write_json
 from maskcon.runtime.progress import Progress, Silent, follower
+from maskcon.runtime.seeds import kept_random_state
 from maskcon.vectors.store import Store
 
 
@@ -65,7 +66,7 @@ def eval(
     Raises:
         InputError: no run there, no such data or protocol.
     """
-    with distributed.process_group() as ranks, ExitStack() as stack:
+    with distributed.process_group() as ranks, kept_random_state(), ExitStack() as stack:
         told = follower(progress) if ranks.is_main else Silent()
         place = located(run, download=options.get("download") or False)
         own = runs.written(place.folder)

@@ -35,6 +35,7 @@ from maskcon.runtime.device import deterministic, hardware
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart
 from maskcon.runtime.progress import Progress, Silent, follower
+from maskcon.runtime.seeds import kept_random_state
 from maskcon.train import frozen as freezing
 from maskcon.train.explain import explained
 from maskcon.train.loop import fit
@@ -108,6 +109,7 @@ def train(
                 told.note(told_so)
         stack.enter_context(fetching(config.download))
         stack.enter_context(deterministic(config.deterministic))
+        stack.enter_context(kept_random_state())
         return _train(config, folder, data, resume, ranks, told, Callbacks(made), chosen)
 
 

@@ -47,7 +47,8 @@ class Known:
 
     def __init__(self, *, trusted: bool = True):
         self._trusted = trusted
-        self._database = Database((cache.folder() or Path()) / FILE, SCHEMA)
+        place = cache.folder()
+        self._database = Database(place / FILE if place else None, SCHEMA)
 
     def find(self, path: str, now: os.stat_result) -> Fact | None:
         """What is known of a file, whose state is as given; None where that is another one."""

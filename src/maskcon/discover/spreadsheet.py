@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskcon.data.readers.columns import usual
+from maskcon.data.readers.tables import delimiter_of
 from maskcon.errors import InputError
 
 
@@ -70,8 +71,7 @@ def _parsed(path: Path, columns: Iterable[str]) -> Table:
         text = content.decode("utf-8-sig")  # names may hold any end of line
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a table in UTF-8: {error}") from error
-    head_line = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in head_line else ";" if "," not in head_line else ","
+    delimiter = delimiter_of(text)
     physical = list(io.StringIO(text, newline=""))  # several where a cell holds an end of line
     reader = csv.reader(physical, delimiter=delimiter, strict=True)
     lines, begins, before = list[list[str]](), 0, 0

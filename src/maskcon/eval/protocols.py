@@ -197,10 +197,8 @@ def _semi_supervised(subject: Subject) -> dict[str, Any]:
 
 
 def _few_shot(subject: Subject) -> dict[str, Any]:
-    test = subject.test
-    return few_shot(
-        subject.features, subject.fine, test.coarse, seed=subject.seed, progress=subject.progress
-    )
+    seed, progress = subject.seed, subject.progress
+    return few_shot(subject.features, subject.fine, subject.coarse, seed=seed, progress=progress)
 
 
 def _cluster(subject: Subject) -> dict[str, Any]:

@@ -119,4 +119,4 @@ _OURS = {
     ),
 }
 
-METHODS: dict[str, Method] = with_own(_OURS, "maskcon.methods")
+METHODS: dict[str, Method] = with_own(_OURS, "maskcon.methods", Method)

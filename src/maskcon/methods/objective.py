@@ -1,7 +1,7 @@
 """A method with what can be added to any of them: the loss that a run trains with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class Objective:
 def check_hyper_parameters(objective: Objective, hyper: Mapping[str, Hyper]) -> None:
     """Raise the loss's own `InputError` for values out of range, before any data are read.
 
-    Of a schedule, both ends are looked at.
+    Of a schedule, both ends are looked at. With mixup it is one that rows cannot be weighted.
     """
     z = torch.eye(2)
     label = torch.zeros(2, dtype=torch.long)
@@ -85,4 +85,12 @@ def check_hyper_parameters(objective: Objective, hyper: Mapping[str, Hyper]) -> 
     step = Step(output, output, label, bank_z=z, bank_label=label, prototypes=z, mixed=mixed)
     changing = scheduled(hyper)
     for end in (0.0, 1.0):
-        objective(step, **{**hyper, **{name: value(end) for name, value in changing.items()}})
+        values = {**hyper, **{name: value(end) for name, value in changing.items()}}
+        objective(step, **values)
+    if objective.mixup:
+        weightless = replace(objective, mixup=0.0, ce_weight=0.0)
+        if weightless(replace(step, weight=torch.zeros(2)), **values).any():
+            raise InputError(
+                "mixup weighs each row's loss, which the method's does not let it: let the loss "
+                "end in `return step.mean(rows)`"
+            )

@@ -119,9 +119,9 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     """Load a local weights file into a backbone.
 
     Names may carry a "module." or "backbone." prefix; a classifier's weights are passed over,
-    and so is a first convolution of another shape (the small-image stem stays random). Where no
-    name fits at all, tensors are taken in the order of the file, if all have the right shapes:
-    another program's names for the same network.
+    and so is a ResNet's first convolution of another shape (the small-image stem stays random).
+    Where no name fits at all, tensors are taken in the order of the file, if all have the right
+    shapes: another program's names for the same network.
 
     Raises:
         InputError: the file is missing or no weights file, or its weights do not fit.
@@ -139,11 +139,11 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
                 if name.startswith(prefix)
             }
     own = backbone.state_dict()
-    stem = next(iter(own))
     if not own.keys() & weights.keys():
         weights = _renamed(weights, own)
     weights = timm_network.resampled(backbone, weights)
     fitting = {n: v for n, v in weights.items() if n in own and v.shape == own[n].shape}
+    stem = "conv1.weight" if is_resnet(backbone) and "conv1.weight" in weights else ""
     missing = [n for n in own if n not in fitting and n != stem]
     if missing:
         raise InputError(

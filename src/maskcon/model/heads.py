@@ -55,6 +55,11 @@ class HeadKind:
     key: bool = False
 
 
+def says(head: str) -> str:
+    """The field of `Output` in which a head's rows are found."""
+    return HEADS[head].says or head
+
+
 def projector(widths: Widths) -> nn.Module:
     """Linear layers with ReLU between them; from three layers on with batch norm before each ReLU.
 

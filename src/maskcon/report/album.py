@@ -46,6 +46,11 @@ class Album:
         return self.coarse if self.fine is None else self.fine
 
     @property
+    def own_coarse(self) -> Tensor | None:
+        """The coarse labels where there are finer ones inside of them; else None."""
+        return None if self.fine is None or len(self.coarse_names) == 1 else self.coarse
+
+    @property
     def class_names(self) -> list[str]:
         """Of the classes of `label`; in a tree, "coarse/fine" is called "fine"."""
         if self.fine is None:

@@ -70,16 +70,15 @@ def figures(
         frozen: recall of the network alone, where only a head on it was trained.
         progress: told what is computed.
     """
-    coarse = None if album.fine is None else album.coarse
     progress.update("recall of the features")
-    found = hits(album.features, album.label, coarse)
+    found = hits(album.features, album.label, album.own_coarse)
     rows = None
     if len(album) > MANY:
         drawn = torch.randperm(len(album), generator=generator(album.seed, "map", 1))
         rows = drawn[:ASKING].sort().values
     progress.update("recall of raw pixels")
     levels = normalize(pixels.flatten(1).float().div_(255).sub_(0.5), dim=1)
-    plain = hits(levels, album.label, coarse, rows=rows)
+    plain = hits(levels, album.label, album.own_coarse, rows=rows)
     del levels
     progress.update("precision and diagnostics")
     average, precision = query_precisions(album.features, album.label, rows)

@@ -56,15 +56,16 @@ class Database:
     """A SQLite file, whose connection the threads of a process share.
 
     Args:
-        path: of the file; made, with its folder, where there is none.
+        path: of the file; made, with its folder, where there is none. None where nothing is to be
+            kept.
         schema: the statements that make its tables.
 
     Attributes:
         trouble: why it is not used any more; None while it is.
     """
 
-    def __init__(self, path: Path, schema: str):
-        self.path, self.trouble = path, None if folder() else UNWANTED
+    def __init__(self, path: Path | None, schema: str):
+        self.path, self.trouble = path or Path(), UNWANTED if path is None else None
         self._schema, self._lock = schema, threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0

@@ -164,6 +164,11 @@ class Ranks:
 ALONE = Ranks()
 
 
+def lost_connection(error: RuntimeError) -> bool:
+    """Whether an exchange failed, as it does where another process has ended."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
+
+
 class Agreement:
     """Whether any process was asked to stop; all hear it at the same step.
 

@@ -5,6 +5,8 @@ from (seed, epoch), the crops and the views of a step from (seed, step), so a re
 what the unbroken one would have drawn.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -48,6 +50,14 @@ def seed_of(seed: int, purpose: Purpose, index: int = 0) -> int:
     """A 32-bit seed for one purpose, independent of those for other purposes and indices."""
     sequence = np.random.SeedSequence([seed, _STREAM[purpose], index])
     return int(sequence.generate_state(1)[0])
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave torch's global random numbers as whoever calls had them."""
+    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(gpus):
+        yield
 
 
 def generator(seed: int, purpose: Purpose, index: int = 0) -> torch.Generator:

@@ -126,11 +126,10 @@ class Index:
         lists, quantization = self.lists, self.about.quantization
         if lists is None or lists.outgrown(len(self)) or lists.quantization != quantization:
             lists = Lists.over(self.vectors, quantization)
-        recall = _measured(self, lists)
+        measured, recall = _measured(self, lists)
         if self.lists is lists and recall < min(RECALL, self.about.recall or RECALL) - LOSS:
-            lists = Lists.over(self.vectors, quantization)
-            recall = _measured(self, lists)
-        return replace(self, lists=lists, about=replace(self.about, recall=recall))
+            measured, recall = _measured(self, Lists.over(self.vectors, quantization))
+        return replace(self, lists=measured, about=replace(self.about, recall=recall))
 
     def add(self, vectors: np.ndarray, rows: pa.Table) -> "Index":
         """With more pictures; those whose path is there already take its place."""
@@ -299,15 +298,15 @@ def _last(vectors: np.ndarray, rows: pa.Table) -> tuple[np.ndarray, pa.Table]:
     return vectors[kept], rows.take(kept)
 
 
-def _measured(index: Index, lists: Lists) -> float:
-    """Share of the exact 10 nearest of a sample of pictures that lists find.
+def _measured(index: Index, lists: Lists) -> tuple[Lists, float]:
+    """Lists, and the share of the exact 10 nearest of a sample of pictures that they find.
 
-    As many of the lists are visited as it takes for a share of `RECALL`, at least `PROBES`.
+    As many of them are visited as it takes for a share of `RECALL`, at least `PROBES`.
     """
     rows = np.unique(np.linspace(0, len(index) - 1, min(SAMPLE, len(index))).astype(np.int64))
     k = min(10, len(index) - 1)
     if not k:
-        return 1.0
+        return lists, 1.0
     queries, itself = np.array(index.vectors[rows]), [np.array([row]) for row in rows]
     exact = replace(index, lists=None).search(queries, k, itself).ids
     probes, recall = PROBES, 0.0
@@ -316,7 +315,7 @@ def _measured(index: Index, lists: Lists) -> float:
         found = replace(index, lists=visited).search(queries, k, itself).ids
         recall = float((found[:, :, None] == exact[:, None, :]).any(2).double().mean())
         if recall >= RECALL or visited.probes < probes:
-            return recall
+            return visited, recall
         probes *= 2
 
 

@@ -40,10 +40,12 @@ class Lists:
         index: of FAISS, an IndexIVFScalarQuantizer of inner products.
         keys: int64 [N], ascending: the number under which it knows each vector, since rows move up
             when others before them are removed, and numbers of vectors do not.
+        probes: how many lists a search visits.
     """
 
     index: Any
     keys: np.ndarray
+    probes: int = 1
 
     @classmethod
     def over(cls, vectors: np.ndarray, quantization: str) -> "Lists":
@@ -88,10 +90,11 @@ class Lists:
             or bool((np.diff(keys) <= 0).any())
         ):
             raise InputError(f"its lists are not of its {shape} vectors: index anew")
-        return cls(index, keys)
+        return cls(index, keys, index.nprobe)
 
     def dump(self) -> np.ndarray:
         """All but the keys as bytes, in FAISS's own form."""
+        self.index.nprobe = self.probes  # where the form has it; searches are told by themselves
         return _faiss().serialize_index(self.index)
 
     @property
@@ -100,15 +103,9 @@ class Lists:
         kind = self.index.sq.qtype
         return next(name for name in QUANTIZATIONS if _levels(_faiss(), name) == kind)
 
-    @property
-    def probes(self) -> int:
-        """How many lists a search visits."""
-        return self.index.nprobe
-
     def visiting(self, probes: int) -> "Lists":
-        """The same, with a record of FAISS that remembers how many a search visits, at most all."""
-        self.index.nprobe = min(probes, self.index.nlist)
-        return self
+        """The same vectors in the same lists, of which a search visits so many, at most all."""
+        return replace(self, probes=min(probes, self.index.nlist))
 
     def outgrown(self, count: int) -> bool:
         """Whether so many vectors are too many for these lists: they would be long."""
@@ -123,7 +120,7 @@ class Lists:
         gone = np.delete(self.keys, kept)
         if len(gone):
             index.remove_ids(gone)
-        return Lists(index, self.keys[kept])._added(vectors)
+        return Lists(index, self.keys[kept], self.probes)._added(vectors)
 
     def _added(self, vectors: np.ndarray) -> "Lists":
         """With more vectors, which are put into the same record of FAISS."""
@@ -137,7 +134,8 @@ class Lists:
 
     def near(self, queries: np.ndarray, k: int) -> np.ndarray:
         """Rows near to each query, int64 [Q, k]; -1 where fewer were found."""
-        found = self.index.search(np.ascontiguousarray(queries, np.float32), k)[1]
+        visit = _faiss().SearchParametersIVF(nprobe=self.probes)
+        found = self.index.search(np.ascontiguousarray(queries, np.float32), k, params=visit)[1]
         rows = np.searchsorted(self.keys, found).clip(max=len(self.keys) - 1)
         return np.where(self.keys[rows] == found, rows, -1)
 

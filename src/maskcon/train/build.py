@@ -359,6 +359,11 @@ def _check_parts(encoder: Network, config: Config, ranks: Ranks) -> None:
             f"a batch of {config.batch_size} for {ranks.size} processes: each needs an image or "
             "more; set --batch-size larger, or start fewer"
         )
+    if ranks.size > 1 and encoder.prototypes is not None and METHODS[config.method].key == "shared":
+        raise InputError(
+            f"{config.method} does not go on several processes: each would take the gradient of "
+            "the prototypes for all of them; start one"
+        )
     if config.micro_batch and ranks.size > 1 and encoder.prototypes is not None:
         raise InputError(
             f"--micro-batch does not go with {config.method} on several processes: leave it out, "

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from maskcon.errors import DivergedError, TrainingError
+from maskcon.runtime.distributed import lost_connection
 from maskcon.runtime.progress import Progress
 from maskcon.train.state import Training
 
@@ -41,9 +42,9 @@ def explained(training: Training, record: "Recorder", progress: Progress) -> Ite
         ) from error
     except RuntimeError as error:
         ranks = training.ranks
-        if ranks.size == 1:
+        if ranks.size == 1 or not lost_connection(error):
             raise
-        raise TrainingError(  # the words of another library's, where a connection is lost
+        raise TrainingError(
             f"rank {ranks.rank} of {ranks.size} has stopped, most likely because another one did, "
             f"which tells why ({str(error).strip().splitlines()[-1].split('. ')[0]})"
         ) from error

@@ -84,11 +84,16 @@ class GradientCache:
         if not again:
             return
         device = again[0][0].device
+        every = {name for _, _, gradient in again for name in gradient}
         with _kept_statistics(self._network), _kept_random_state(device):
             for number, (part, state, gradient) in enumerate(again):
-                with nullcontext() if number == len(again) - 1 else self._apart():
+                last = number == len(again) - 1
+                with nullcontext() if last else self._apart():
                     _set_random_state(device, state)  # the same units are dropped again
                     outputs = self._encode(part).tensors()
+                    if last:  # processes wait for a gradient of all that any part has used
+                        for name in every - gradient.keys():
+                            gradient[name] = torch.zeros_like(outputs[name])
                     torch.autograd.backward(
                         [outputs[name] for name in gradient], list(gradient.values())
                     )

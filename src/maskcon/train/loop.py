@@ -1,7 +1,7 @@
 """The loop: step, log, evaluate, save."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -117,13 +117,29 @@ def fit(
     return {**clock.summary(), "stopped": _stopped(training, progress)}
 
 
-def fit_silently(training: Training) -> None:
-    """Train to the end, and nothing else: no evaluation, no file, no answer to a signal."""
-    with shared_by(training.threads):
-        training.fill_bank()
-        while training.steps < training.total_steps:
-            training.step(training.batch())
-    training.close()
+def fit_silently(
+    training: Training, each_epoch: Callable[[int, float], object] | None = None
+) -> None:
+    """Train to the end, and nothing else: no evaluation, no file, no answer to a signal.
+
+    Args:
+        training: fresh.
+        each_epoch: told at the end of each its number, from 1, and the mean of its losses.
+
+    Raises:
+        DivergedError: a loss or a feature is not finite.
+    """
+    try:
+        with shared_by(training.threads):
+            training.fill_bank()
+            while training.steps < training.total_steps:
+                training.step(training.batch())
+                if training.epoch_ends and each_epoch is not None:
+                    epoch = training.steps // training.steps_per_epoch
+                    each_epoch(epoch, training.take_losses().mean())
+        training.check_finite()
+    finally:
+        training.close()
 
 
 def _stopped(training: Training, progress: Progress) -> int | None:

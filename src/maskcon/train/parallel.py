@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from maskcon.methods import Output, Step
+from maskcon.model.heads import says
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
 
@@ -17,14 +18,14 @@ def of_whole_batch(step: Step, ranks: Ranks, count: int, heads: Collection[str])
         step: of this process's part.
         ranks: who share the batch; alone, the step is the whole batch's already.
         count: rows of the whole batch.
-        heads: that the loss reads.
+        heads: names in `HEADS` of what the loss reads besides the feature.
     """
     if ranks.size == 1:
         return step
 
     def whole(output: Output) -> Output:
         rows = output.tensors()
-        read = {head: rows[head] for head in heads if head in rows}
+        read = {name: rows[name] for name in ("feature", *map(says, heads)) if name in rows}
         return Output.of(
             {head: ranks.all_gather_with_gradient(x, count) for head, x in read.items()}
         )

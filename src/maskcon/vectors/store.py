@@ -111,8 +111,8 @@ class Store:
 
     def __init__(self, folder: str | Path | None = None, limit: int | None = None):
         self.limit = cache.limit() if limit is None else limit
-        place = Path(folder or cache.folder() or "")
-        self._database = Database(place / FILE, SCHEMA)
+        place = folder or cache.folder()
+        self._database = Database(Path(place, FILE) if place else None, SCHEMA)
         self._added = LOOK
 
     @property

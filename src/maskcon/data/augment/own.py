@@ -57,10 +57,13 @@ def with_named_views(options: Mapping[str, Any]) -> dict[str, Any]:
     them from then on, under names in parentheses.
     """
     named = dict(options)
+    taken: dict[str, Any] = {}
     for option in ("query_view", "key_view"):
         given = options.get(option)
         if isinstance(given, View) or _transforms(given):
             name = f"({given.summary if isinstance(given, View) else _shown(given)})"
+            if taken.setdefault(name, given) is not given:  # as two lambdas are called alike
+                name = f"{name[:-1]}, of {option})"
             _GIVEN[name] = _as_view(given, name)
             named[option] = name
     return named

@@ -55,18 +55,19 @@ def from_arrays(
         columns = [part[place] for part in given.values()]
         values = [_text(value, level) for column in columns for value in column]
         levels[level] = numbered(values)
-    parts, start = {}, 0
-    for part, (pictures, part_coarse, _) in given.items():
+    parts, starts = {}, dict.fromkeys(levels, 0)
+    for part, (pictures, *columns) in given.items():
         if isinstance(pictures, np.ndarray) and pictures.ndim == 3 and pictures.shape[2] in (3, 4):
             raise InputError(
                 f"{part} images are an array {list(pictures.shape)}, one picture: expected uint8 "
                 "[N, H, W, 3] or [N, H, W]"
             )
         found = Arrays(_images(pictures, part), f"{name} ({part})")
-        end = start + len(part_coarse)
-        labels = {level: codes[start:end] for level, (codes, _) in levels.items()}
+        labels = {}
+        for (level, (codes, _)), column in zip(levels.items(), columns, strict=False):
+            labels[level] = codes[starts[level] :][: len(column)]  # `Part` holds it to the pictures
+            starts[level] += len(column)
         parts[part] = Part(found, labels["coarse"], labels.get("fine"))
-        start = end
     fine_names = levels["fine"][1] if "fine" in levels else ()
     return Found(name, parts, levels["coarse"][1], fine_names)
 

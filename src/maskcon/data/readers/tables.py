@@ -128,23 +128,22 @@ def _rows(path: Path) -> list[dict]:
     return _json_lines(text, path) if path.suffix.lower() == ".jsonl" else _cells(text, path)
 
 
+def delimiter_of(text: str) -> str:
+    """What separates the cells of a table, by its first line: a tab, a comma or a semicolon."""
+    head = text.partition("\n")[0]
+    return next((mark for mark in "\t,;" if mark in head), ",")
+
+
 def _cells(text: str, path: Path) -> list[dict[str, str]]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         source = io.StringIO(text, newline="")
-        lines = list(csv.reader(source, delimiter=delimiter, strict=True))
+        lines = list(csv.reader(source, delimiter=delimiter_of(text), strict=True))
     except csv.Error as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from error
     lines = [line for line in lines if line]
     if not lines:
         return []
     head = [name.strip() for name in lines[0]]
-    if len(head) == 1 and ";" in head[0]:
-        raise InputError(f"{path} separates its cells by semicolons: save it with commas")
-    if len(head) == 1 and "\t" in lines[0][0].strip():
-        raise InputError(f"{path} separates its cells by tabs: name it .tsv")
-    if len(head) == 1 and delimiter == "\t" and "," in head[0]:
-        raise InputError(f"{path} separates its cells by commas: name it .csv")
     twice = next((name for name, count in Counter(head).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{path} has two columns {twice!r}: rename one")
