@@ -9,7 +9,7 @@ from maskcon import commands
 from maskcon.data import known as module
 from maskcon.data import load
 from maskcon.data.known import Known
-from maskcon.data.pictures import Encoded, Files, choose, look, settle
+from maskcon.data.pictures import Encoded, Files
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from tests.conftest import picture_tree
@@ -35,7 +35,7 @@ def read(own_cache, monkeypatch):
 
 def files(folder: Path, known: Known | None) -> Files:
     pictures = Files(sorted(folder.rglob("*.png")))
-    settle(pictures, 10**6, known)
+    pictures.settle(10**6, known)
     return pictures
 
 
@@ -46,20 +46,20 @@ def picture(path: Path, level: int, side: int = 8) -> None:
 def test_what_did_not_change_is_not_read_again(tmp_path, read):
     for name in "abc":
         picture(tmp_path / f"{name}.png", ord(name))
-    expected = [look(files(tmp_path, None), row) for row in range(3)]
-    assert [look(files(tmp_path, Known()), row) for row in range(3)] == expected
+    expected = [files(tmp_path, None).look(row) for row in range(3)]
+    assert [files(tmp_path, Known()).look(row) for row in range(3)] == expected
     read.clear()
-    again = choose(files(tmp_path, Known()), np.array([2, 0, 1]))
-    assert [look(again, row) for row in (1, 2, 0)] == expected
+    again = files(tmp_path, Known()).take(np.array([2, 0, 1]))
+    assert [again.look(row) for row in (1, 2, 0)] == expected
     assert [again.digest(row) for row in (1, 2, 0)] == [digest for _, digest in expected]
     assert read == []
     picture(tmp_path / "b.png", 7)  # as long as it was
     os.utime(tmp_path / "b.png", ns=(1, 1))
-    now = [look(files(tmp_path, Known()), row) for row in range(3)]
+    now = [files(tmp_path, Known()).look(row) for row in range(3)]
     assert [one == other for one, other in zip(now, expected, strict=True)] == [True, False, True]
     assert set(read) == {"b.png"}
     read.clear()
-    looked = [look(files(tmp_path, Known(trusted=False)), row) for row in range(3)]
+    looked = [files(tmp_path, Known(trusted=False)).look(row) for row in range(3)]
     assert looked == now
     assert set(read) == {"a.png", "b.png", "c.png"}
 
@@ -69,12 +69,12 @@ def test_a_digest_does_not_say_that_a_file_can_be_decoded(tmp_path, read):
     pictures = files(tmp_path, Known())
     assert pictures.digest(0) == files(tmp_path, None).digest(0)
     with pytest.raises(InputError, match="cannot be read"):
-        look(pictures, 0)
+        pictures.look(0)
     picture(tmp_path / "a.png", 0, side=90)
-    look(pictures, 0)
-    settle(pictures, 90 * 90 - 1, Known())  # what was within the limit then
+    pictures.look(0)
+    pictures.settle(90 * 90 - 1, Known())  # what was within the limit then
     with pytest.raises(InputError, match="pixels"):
-        look(pictures, 0)
+        pictures.look(0)
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match="no such file"):
         pictures.digest(0)
@@ -85,7 +85,7 @@ def test_a_file_that_has_just_changed_is_not_remembered(tmp_path, read, monkeypa
     picture(tmp_path / "a.png", 0)
     for _ in range(2):
         read.clear()
-        look(files(tmp_path, Known()), 0)
+        files(tmp_path, Known()).look(0)
         assert read
 
 

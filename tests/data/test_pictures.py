@@ -188,9 +188,6 @@ def test_hints(tmp_path):
         (tmp_path / "t.csv").write_text(f"path,label\n{cells}\n")
         with pytest.raises(InputError, match=hint):
             find(str(tmp_path / "t.csv")).parts["train"].pictures.decode(0)
-    (tmp_path / "t.csv").write_text("path\tlabel\na.png\tx\n")
-    with pytest.raises(InputError, match=r"by tabs: name it \.tsv"):
-        find(str(tmp_path / "t.csv"))
     (tmp_path / "photos.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"photos\.zip may hold one: unpack it first"):
         find(str(tmp_path / "photos.zip"))

@@ -15,7 +15,7 @@ from maskcon import commands
 from maskcon.config import Config
 from maskcon.data import find, load
 from maskcon.data.images import OnDisk
-from maskcon.data.pictures import Files, Joined, choose, limit_told, settle
+from maskcon.data.pictures import Files, Joined
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
 from maskcon.model.blocks import Layered
@@ -112,17 +112,17 @@ def test_a_limit_of_pixels_is_part_of_the_key(tmp_path, own_cache):
     found = []
     for limit in (Config.max_pixels, 96 * 96 // 4):
         pictures = Files([path])
-        settle(pictures, limit)
+        pictures.settle(limit)
         expected = plain.embed_readable(pictures).vectors
         for kept in (False, True):
-            (made,) = encoder.stream(choose(Joined([pictures]), np.array([0])))
+            (made,) = encoder.stream(Joined([pictures]).take(np.array([0])))
             assert made.kept == kept
             np.testing.assert_allclose(made.vectors, expected, atol=1e-6)
         found.append(expected)
         digest = pictures.digest(0)  # the same, as the file is
         images = OnDisk(pictures, torch.tensor([[96, 96]]), (digest,), "")
         assert images.digests() == images.digests(torch.tensor([0]))
-        assert images.digests() == [digest + limit_told(pictures)]
+        assert images.digests() == [digest + pictures.limit_told()]
     assert abs(found[0] - found[1]).max() > 1e-3
 
 

@@ -16,7 +16,6 @@ from maskcon.app.actions import called, counted, new_group
 from maskcon.app.ground import labels_of, photos_of
 from maskcon.app.state import NOBODY, Ground, Group, State
 from maskcon.config import Config
-from maskcon.data.pictures import choose
 from maskcon.discover.kmeans import UNKNOWN
 from maskcon.discover.outliers import votes
 from maskcon.discover.place import taken
@@ -124,6 +123,6 @@ def _new_classes(
     grown, when = [], np.full(len(x), np.nan)
     for label in labels:
         rows = np.flatnonzero(coarse == label)
-        when[rows] = taken(choose(photos_of(index), rows), Config().readers, progress)
+        when[rows] = taken(photos_of(index).take(rows), Config().readers, progress)
         grown.append(grow_one(x, label, rows, scale, when))
     return grown

@@ -17,7 +17,7 @@ from maskcon.commands._embed import all_readable
 from maskcon.commands.sources import chosen_set, inputs_of, name_of
 from maskcon.config import Config, similar
 from maskcon.data import Found
-from maskcon.data.pictures import Pictures, choose
+from maskcon.data.pictures import Pictures
 from maskcon.data.table import of_split
 from maskcon.discover import Division, Questions, identity, naming, place, sheet
 from maskcon.discover import answers as replies
@@ -252,7 +252,7 @@ def _seen(
         f"{found.name}: {len(rows):,} images in {len(coarse[rows].unique())} coarse classes"
         + ("; its fine labels are only used to judge" if fine is not None else "")
     )
-    pictures = choose(whole, rows)
+    pictures = whole.take(rows)
     return _Seen(
         pictures=pictures,
         x=x,

@@ -12,7 +12,6 @@ from maskcon import __version__
 from maskcon.commands.labelled import Labelled, labelled
 from maskcon.data import Found
 from maskcon.data.known import stamp
-from maskcon.data.pictures import choose
 from maskcon.encoder import BATCH, Encoder, Vectors
 from maskcon.errors import InputError, unreadable
 from maskcon.model.hub import located
@@ -159,7 +158,7 @@ def _made(
     if not len(own):
         return
     pictures, workers = given.pictures, given.config.workers
-    chosen = choose(pictures, own) if len(own) < len(pictures) else pictures
+    chosen = pictures.take(own) if len(own) < len(pictures) else pictures
     for part in encoder.stream(chosen, batch_size=batch_size, progress=progress, workers=workers):
         errors = tuple((int(own[row]), reason) for row, reason in part.errors)
         yield replace(part, rows=own[part.rows], errors=errors)

@@ -19,7 +19,7 @@ from maskcon.commands._train import train
 from maskcon.commands.sources import find_set, inputs_of, resolved
 from maskcon.config import Config, reading
 from maskcon.data import Found, data_sets, fitting_size
-from maskcon.data.pictures import Pictures, choose
+from maskcon.data.pictures import Pictures
 from maskcon.discover.tree import grow
 from maskcon.encoder import Encoder, joined
 from maskcon.errors import InputError
@@ -212,7 +212,7 @@ def expectation(encoder: Encoder, pictures: Pictures) -> str | None:
     """
     count = len(pictures)
     rows = np.unique(np.linspace(0, count - 1, choice.PICTURES).astype(int))
-    few = choose(pictures, rows)
+    few = pictures.take(rows)
     encoder.embed_readable(few)  # which warms up
     start = time.perf_counter()
     made = encoder.embed_readable(few)

@@ -317,9 +317,9 @@ def entries_of(
     )
     skipped = [(seen.name(row), reason) for row, reason in made.errors]
     all_readable(skipped, len(seen), given.config.skip_unreadable)
-    seen.look(made.rows.tolist(), given.config.readers, progress)
+    seen.see(made.rows.tolist(), given.config.readers, progress)
     columns = given.take(made.rows).columns
-    rows = _table(columns, [seen.take(row) for row in made.rows.tolist()])
+    rows = _table(columns, [seen.pop(row) for row in made.rows.tolist()])
     return made.vectors, rows, skipped
 
 
@@ -339,7 +339,7 @@ def _from_file(path: Path, side: int, confined: bool, progress: Progress) -> Ent
         seen.decode(row)
 
     for row, error in each(look, len(seen), 1, progress, "looking at pictures"):
-        looked.append(UNSEEN if isinstance(error, InputError) else seen.take(row))
+        looked.append(UNSEEN if isinstance(error, InputError) else seen.pop(row))
     lost = sum(found is UNSEEN for found in looked)
     if lost:
         progress.note(

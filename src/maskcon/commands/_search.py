@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from maskcon import __version__
 from maskcon.commands._embed import all_readable
 from maskcon.commands._index import opened, same_encoder
-from maskcon.data import confine
 from maskcon.data.pictures import Files, Pictures, is_picture
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import one_or_several
@@ -99,7 +98,7 @@ def search(  # longer than a screen for the sake of what it says of its options
         own = _files_of(run or there.about.run)
         shown = there.rows["path"].to_pylist() if outputs else []  # of which hits are pictures
         for option, file in outputs.items():
-            check_apart([file], [*confine.files_of(asked), *own, *shown], option)
+            check_apart([file], [*asked.read_from(), *own, *shown], option)
         machine: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
         machine["download"] = download
         encoder = encoder_of(there, Path(index), run, machine)
@@ -240,8 +239,8 @@ def _embedded(
     seen = Seen(pictures, side)
     made = encoder.embed_readable(seen, progress=progress, workers=workers)
     rows = made.rows.tolist()
-    seen.look(rows, workers or 1, progress)
-    looked = [seen.take(row) for row in rows]
+    seen.see(rows, workers or 1, progress)
+    looked = [seen.pop(row) for row in rows]
     return _Asked(
         [seen.name(row) for row in rows],
         made.vectors,

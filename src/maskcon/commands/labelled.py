@@ -21,7 +21,7 @@ from maskcon.commands.sources import (
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
 from maskcon.data.known import Known
-from maskcon.data.pictures import Files, Joined, Pictures, choose, is_picture, settle
+from maskcon.data.pictures import Files, Joined, Pictures, is_picture
 from maskcon.data.readers import folder
 from maskcon.data.table import of_split
 from maskcon.errors import InputError
@@ -50,12 +50,12 @@ class Labelled:
     def inputs(self) -> Iterator[str]:
         """The files and folders that are read, which none writes to."""
         yield from inputs_of(self.config)
-        yield from confine.files_of(self.pictures)
+        yield from self.pictures.read_from()
 
     def take(self, rows: np.ndarray) -> "Labelled":
         """Some of the rows."""
         columns = {n: None if c is None else c[rows] for n, c in self.columns.items()}
-        return Labelled(self.name, choose(self.pictures, rows), columns, self.config)
+        return Labelled(self.name, self.pictures.take(rows), columns, self.config)
 
 
 def labelled(
@@ -144,7 +144,7 @@ def _unlabelled(paths: list[Path], name: str, config: Config) -> Labelled:
     files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - links stay as they are
     columns = {"paths": np.array(files, object), "coarse": None, "fine": None, "split": None}
     pictures = Files(files)
-    settle(pictures, config.max_pixels, Known(trusted=not config.reread))
+    pictures.settle(config.max_pixels, Known(trusted=not config.reread))
     return Labelled(name, pictures, columns, config)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, read_recipe, reading, resolve
-from maskcon.data import Columns, DataSet, Found, confine, data_sets, find, hold, load, settled
+from maskcon.data import Columns, DataSet, Found, data_sets, find, hold, load, settled
 from maskcon.data.augment import with_named_views
 from maskcon.data.augment.own import is_imported
 from maskcon.data.augment.stages import stages
@@ -47,7 +47,7 @@ def inputs_of(config: Config, found: Found | None = None) -> Iterator[str]:
         yield config.init
     yield from (table for table in (config.answers, config.known) if table is not None)
     for part in () if found is None else found.parts.values():
-        yield from confine.files_of(part.pictures)
+        yield from part.pictures.read_from()
 
 
 def name_of(data: str | Path | Found) -> str:

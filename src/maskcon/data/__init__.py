@@ -16,7 +16,6 @@ from maskcon.data import scan
 from maskcon.data.confine import check as confine_check
 from maskcon.data.images import Features, Images, InMemory, OnDisk
 from maskcon.data.known import Known
-from maskcon.data.pictures import settle
 from maskcon.data.readers import layouts
 from maskcon.data.readers.arrays import from_arrays
 from maskcon.data.readers.columns import Columns
@@ -122,7 +121,7 @@ def settled(
 ) -> Found:
     """A set that was found at a path, whose pictures know how they are read; as `find`."""
     for part in found.parts.values():
-        settle(part.pictures, max_pixels, known)
+        part.pictures.settle(max_pixels, known)
     return _confined(found, path) if confine else found
 
 

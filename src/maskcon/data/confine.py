@@ -1,10 +1,10 @@
 """Whether pictures lie inside of a folder: for tables and folders that others made."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from maskcon.data.pictures import Chosen, Files, Joined, Pictures, Slices
+from maskcon.data.pictures import Pictures
 from maskcon.errors import InputError
 from maskcon.runtime.files import place_of
 
@@ -22,7 +22,7 @@ def check(lots: Iterable[Pictures], root: Path) -> None:
         InputError: some lie elsewhere; the message names the first.
     """
     home = os.path.realpath(root)
-    files = list(dict.fromkeys(file for pictures in lots for file in files_of(pictures)))
+    files = list(dict.fromkeys(file for pictures in lots for file in pictures.read_from()))
     folders: dict[str, str] = {}
     outside = [
         (file, place)
@@ -39,16 +39,3 @@ def check(lots: Iterable[Pictures], root: Path) -> None:
             f"{', ...' if len(outside) > SHOWN else ''}. Bring them into the folder, or leave "
             "out --confine if you trust whoever named them"
         )
-
-
-def files_of(pictures: Pictures) -> Iterator[str]:
-    """The files that pictures are read from."""
-    if isinstance(pictures, Joined):
-        for lot in pictures.lots:
-            yield from files_of(lot)
-    elif isinstance(pictures, Chosen):
-        yield from files_of(pictures.pictures)
-    elif isinstance(pictures, Files):
-        yield from pictures.paths
-    elif isinstance(pictures, Slices):
-        yield from pictures.sources

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from maskcon.data.augment import Crops, cut, view_of
 from maskcon.data.augment.crop import whole
 from maskcon.data.loader import batches, cut_picture
-from maskcon.data.pictures import Pictures, choose, content_hash, limit_told
+from maskcon.data.pictures import Pictures, content_hash
 from maskcon.data.plans import Batch, BatchPlan, CropRule, Plan, RowsInOrder, Squares
 from maskcon.errors import InputError
 from maskcon.runtime.device import sent, where_exact
@@ -349,7 +349,7 @@ class OnDisk(_Shown):
 
     def digests(self, rows: Tensor | None = None) -> Sequence[bytes]:
         """Of their files."""
-        limit, each = limit_told(self.pictures), self.each
+        limit, each = self.pictures.limit_told(), self.each
         if rows is not None:
             each = tuple(self.pictures.digest(row) for row in rows.tolist())
         return [one + limit for one in each]
@@ -358,7 +358,7 @@ class OnDisk(_Shown):
         """Some of them, in that order; the digest stays that of all."""
         numbers = torch.arange(len(self))[rows].numpy()
         each = tuple(self.each[number] for number in numbers)
-        return OnDisk(choose(self.pictures, numbers), self.sizes[rows], each, self.digest)
+        return OnDisk(self.pictures.take(numbers), self.sizes[rows], each, self.digest)
 
     def to(self, device: torch.device) -> "OnDisk":
         """The same: it is views alone that go to a device."""

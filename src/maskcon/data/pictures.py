@@ -11,13 +11,15 @@ import re
 import stat
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar, runtime_checkable
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -137,37 +139,95 @@ def _beginning(path: Path) -> bytes:
         return b""
 
 
-class Pictures(Protocol):
-    """Pictures in rows. Reading one raises `InputError` where it cannot be read."""
+class Pictures(ABC):
+    """Pictures in rows. Reading one raises `InputError` where it cannot be read.
 
+    A kind of pictures says what is abstract here; the rest follows, and is said anew where more is
+    known, as of files, or of pictures that others hold.
+    """
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def name(self, row: int) -> str:
         """What to call the picture in front of people: its path, or its row in a file."""
-        ...
 
+    @abstractmethod
     def size(self, row: int) -> tuple[int, int]:
         """Height and width as it is seen, from its header alone."""
-        ...
 
+    @abstractmethod
     def decode(self, row: int, reduce: int = 1) -> np.ndarray:
         """RGB, uint8 [H, W, 3]; perhaps smaller by up to `reduce` (1, 2, 4 or 8), if cheaper."""
-        ...
 
+    @abstractmethod
     def digest(self, row: int) -> bytes:
         """Tells different contents apart, without decoding them."""
-        ...
 
+    @abstractmethod
     def length(self, row: int) -> int:
         """In bytes, as `digest` reads it: equal contents are equally long. 0 if it is not there."""
-        ...
 
+    @abstractmethod
     def kind(self, row: int) -> str:
         """Format and mode for people, such as "JPEG RGB"."""
-        ...
+
+    def take(self, rows: np.ndarray) -> "Pictures":
+        """Some rows, in an order of their own; memory is not copied, but for arrays of one size."""
+        return Chosen(self, rows)
+
+    def look(self, row: int) -> tuple[tuple[int, int], bytes]:
+        """Height and width, and the digest, of a picture that can be decoded.
+
+        It is decoded, as small as is cheap, unless it is known from before that it can be.
+        """
+        self.decode(row, reduce=8)
+        return self.size(row), self.digest(row)
+
+    def path(self, row: int) -> str | None:
+        """Of a picture that is a file of its own; None elsewhere."""
+        return None
+
+    def read_from(self) -> Iterable[str]:
+        """Those that the pictures are read from; arrays and packs have none of their own."""
+        return ()
+
+    def settle(self, max_pixels: int, known: Known | None = None) -> None:  # noqa: B027 - nothing
+        """Say how pictures in image files are read.
+
+        Args:
+            max_pixels: that one of them may have.
+            known: what is known of files from before.
+        """
+
+    def limit_told(self) -> bytes:
+        """What digests of image files lack to tell pixels: the limit that they are decoded with.
+
+        A JPEG of more pixels is decoded at a part of its size, and a vector of it is another one
+        than under a larger limit. Nothing is added for the usual limit. Under another one all
+        pictures count as others, also those below both: which they are their headers alone would
+        tell, and whoever finds a vector by what is known of a file opens none.
+        """
+        return b""
+
+    def gathered(
+        self,
+        own: Callable[["Pictures"], _T | None],
+        take: Callable[[_T, np.ndarray], _T],
+        join: Callable[[list[_T]], _T],
+    ) -> _T | None:
+        """What pictures have, from those that they are made of; None where some have none.
+
+        Args:
+            own: what pictures have that hold no others.
+            take: some rows of it.
+            join: one after the other.
+        """
+        return own(self)
 
 
-class Encoded:
+class Encoded(Pictures):
     """What the pictures in image files have in common; subclasses say where the bytes are.
 
     Attributes:
@@ -176,12 +236,8 @@ class Encoded:
 
     max_pixels = Config.max_pixels
 
-    def _content(self, row: int) -> Path | bytes:
-        raise NotImplementedError
-
-    def name(self, row: int) -> str:
-        """What to call the picture in front of people."""
-        raise NotImplementedError
+    @abstractmethod
+    def _content(self, row: int) -> Path | bytes: ...
 
     def size(self, row: int) -> tuple[int, int]:
         """Height and width as it is seen, from its header alone."""
@@ -208,6 +264,15 @@ class Encoded:
     def kind(self, row: int) -> str:
         """Format and mode, such as "JPEG RGB"."""
         return _opened(self._content(row), self.name(row), _kind)
+
+    def settle(self, max_pixels: int, known: Known | None = None) -> None:
+        """Bound the pixels of a picture."""
+        self.max_pixels = max_pixels
+
+    def limit_told(self) -> bytes:
+        """The limit, where it is not the usual one."""
+        usual = self.max_pixels == Config.max_pixels
+        return b"" if usual else f" of {self.max_pixels}".encode()
 
 
 class Files(Encoded):
@@ -250,6 +315,25 @@ class Files(Encoded):
     def digest(self, row: int) -> bytes:
         """Hash of the file's bytes."""
         return self._fact(row).digest
+
+    def look(self, row: int) -> tuple[tuple[int, int], bytes]:
+        """Of a file that is known from before to be a picture nothing is read."""
+        fact = self._fact(row, decoded=True)
+        assert fact.size is not None
+        return fact.size, fact.digest
+
+    def path(self, row: int) -> str:
+        """Absolute; links stay as they are."""
+        return os.path.abspath(self.paths[row])  # noqa: PTH100 - `resolve` follows them
+
+    def read_from(self) -> Iterable[str]:
+        """All of them."""
+        return self.paths
+
+    def settle(self, max_pixels: int, known: Known | None = None) -> None:
+        """Bound the pixels of a picture, and take what is known of files."""
+        super().settle(max_pixels, known)
+        self.known = known
 
     def _fact(self, row: int, *, decoded: bool = False) -> Fact:
         """What is known of a file, or what is seen now; with its size where it is to be decoded."""
@@ -311,13 +395,17 @@ class Slices(Encoded):
         """Of its bytes."""
         return int(self.lengths[row])
 
+    def read_from(self) -> Iterable[str]:
+        """The larger files, as people know them."""
+        return self.sources
+
     def _content(self, row: int) -> bytes:
         with _reading(self.name(row), b""), open(self.files[self.file[row]], "rb") as file:
             file.seek(int(self.start[row]))
             return file.read(int(self.lengths[row]))
 
 
-class Arrays:
+class Arrays(Pictures):
     """Pictures that are arrays already.
 
     Args:
@@ -361,12 +449,23 @@ class Arrays:
         """All are arrays."""
         return "array RGB"
 
+    def take(self, rows: np.ndarray) -> Pictures:
+        """Some rows; of arrays of one size a copy."""
+        if not isinstance(self.images, Tensor):
+            return super().take(rows)
+        return Arrays(self.images[torch.from_numpy(rows)], self.source)
 
-@runtime_checkable
-class Elsewhere(Protocol):
+
+class Elsewhere(Pictures):
     """What pictures that other pictures hold have in common; subclasses say which and where."""
 
-    def _at(self, row: int) -> tuple[Pictures, int]: ...
+    @abstractmethod
+    def _parts(self) -> Sequence[Pictures]:
+        """Those that hold them."""
+
+    @abstractmethod
+    def _at(self, row: int) -> tuple[Pictures, int]:
+        """The one of these that holds a row, and its row there."""
 
     def name(self, row: int) -> str:
         """The name among the others."""
@@ -398,6 +497,29 @@ class Elsewhere(Protocol):
         pictures, own = self._at(row)
         return pictures.kind(own)
 
+    def look(self, row: int) -> tuple[tuple[int, int], bytes]:
+        """Height and width, and the digest."""
+        pictures, own = self._at(row)
+        return pictures.look(own)
+
+    def path(self, row: int) -> str | None:
+        """Of a picture that is a file."""
+        pictures, own = self._at(row)
+        return pictures.path(own)
+
+    def read_from(self) -> Iterable[str]:
+        """Those of all that hold them."""
+        return chain.from_iterable(part.read_from() for part in self._parts())
+
+    def settle(self, max_pixels: int, known: Known | None = None) -> None:
+        """Say it to all that hold them."""
+        for part in self._parts():
+            part.settle(max_pixels, known)
+
+    def limit_told(self) -> bytes:
+        """That of the first, since all are settled together."""
+        return self._at(0)[0].limit_told() if len(self) else b""
+
 
 class Chosen(Elsewhere):
     """Some rows of other pictures, in an order of their own."""
@@ -408,8 +530,25 @@ class Chosen(Elsewhere):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def _parts(self) -> Sequence[Pictures]:
+        return [self.pictures]
+
     def _at(self, row: int) -> tuple[Pictures, int]:
         return self.pictures, int(self.rows[row])
+
+    def take(self, rows: np.ndarray) -> Pictures:
+        """Some of the rows."""
+        return Chosen(self.pictures, self.rows[rows])
+
+    def gathered(
+        self,
+        own: Callable[[Pictures], _T | None],
+        take: Callable[[_T, np.ndarray], _T],
+        join: Callable[[list[_T]], _T],
+    ) -> _T | None:
+        """The rows of what the others have."""
+        whole = self.pictures.gathered(own, take, join)
+        return None if whole is None else take(whole, self.rows)
 
 
 class Joined(Elsewhere):
@@ -422,69 +561,23 @@ class Joined(Elsewhere):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def _parts(self) -> Sequence[Pictures]:
+        return self.lots
+
     def _at(self, row: int) -> tuple[Pictures, int]:
         lot = int(np.searchsorted(self.starts, row, side="right")) - 1
         return self.lots[lot], row - int(self.starts[lot])
 
-
-def choose(pictures: Pictures, rows: np.ndarray) -> Pictures:
-    """Some rows of pictures; memory is not copied, but for arrays of one size."""
-    if isinstance(pictures, Arrays) and isinstance(pictures.images, Tensor):
-        return Arrays(pictures.images[torch.from_numpy(rows)], pictures.source)
-    if isinstance(pictures, Chosen):
-        return Chosen(pictures.pictures, pictures.rows[rows])
-    return Chosen(pictures, rows)
-
-
-def look(pictures: Pictures, row: int) -> tuple[tuple[int, int], bytes]:
-    """Height and width, and the digest, of a picture that can be decoded.
-
-    It is decoded, as small as is cheap, unless it is known from before that it can be.
-    """
-    while isinstance(pictures, Chosen | Joined):
-        pictures, row = pictures._at(row)
-    if isinstance(pictures, Files):
-        fact = pictures._fact(row, decoded=True)
-        assert fact.size is not None
-        return fact.size, fact.digest
-    pictures.decode(row, reduce=8)
-    return pictures.size(row), pictures.digest(row)
-
-
-def settle(pictures: Pictures, max_pixels: int, known: Known | None = None) -> None:
-    """Say how pictures in image files are read, all that others hold included.
-
-    Args:
-        pictures: of any kind.
-        max_pixels: that one of them may have.
-        known: what is known of files from before.
-    """
-    if isinstance(pictures, Encoded):
-        pictures.max_pixels = max_pixels
-        if isinstance(pictures, Files):
-            pictures.known = known
-    elif isinstance(pictures, Chosen):
-        settle(pictures.pictures, max_pixels, known)
-    elif isinstance(pictures, Joined):
-        for lot in pictures.lots:
-            settle(lot, max_pixels, known)
-
-
-def limit_told(pictures: Pictures) -> bytes:
-    """What digests of image files lack to tell pixels: the limit that they are decoded with.
-
-    A JPEG of more pixels is decoded at a part of its size, and a vector of it is another one than
-    under a larger limit. Nothing is added for the usual limit. Under another one all pictures count
-    as others, also those below both: which they are their headers alone would tell, and whoever
-    finds a vector by what is known of a file opens none.
-    """
-    while isinstance(pictures, Elsewhere):
-        if not len(pictures):
-            return b""
-        pictures, _ = pictures._at(0)
-    if not isinstance(pictures, Encoded) or pictures.max_pixels == Config.max_pixels:
-        return b""
-    return f" of {pictures.max_pixels}".encode()
+    def gathered(
+        self,
+        own: Callable[[Pictures], _T | None],
+        take: Callable[[_T, np.ndarray], _T],
+        join: Callable[[list[_T]], _T],
+    ) -> _T | None:
+        """What all lots have."""
+        lots = [lot.gathered(own, take, join) for lot in self.lots]
+        there = [lot for lot in lots if lot is not None]
+        return join(there) if there and len(there) == len(lots) else None
 
 
 def decode(

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskcon.data.images import InMemory, OnDisk
-from maskcon.data.pictures import Arrays, Pictures, look
+from maskcon.data.pictures import Arrays, Pictures
 from maskcon.errors import InputError
 from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.progress import Progress
@@ -114,7 +114,7 @@ def look_through(
     digests, errors = [b""] * count, {}
 
     def work(row: int) -> tuple[tuple[int, int], bytes]:
-        return look(pictures, row)
+        return pictures.look(row)
 
     for row, result in each(work, count, workers, progress, "looking at pictures", first):
         if isinstance(result, InputError):

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from maskcon.data.images import Images, Normalisation
-from maskcon.data.pictures import Pictures, choose
+from maskcon.data.pictures import Pictures
 from maskcon.data.readers.vectors import Computed
 from maskcon.errors import InputError
 from maskcon.methods import METHODS
@@ -53,7 +53,7 @@ class Part:
         """Some of the rows, in that order."""
         chosen = torch.from_numpy(rows)
         fine = None if self.fine is None else self.fine[chosen]
-        return Part(choose(self.pictures, rows), self.coarse[chosen], fine)
+        return Part(self.pictures.take(rows), self.coarse[chosen], fine)
 
 
 @dataclass(frozen=True)

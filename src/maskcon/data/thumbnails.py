@@ -41,6 +41,9 @@ class Seen(Elsewhere):
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def _parts(self) -> Sequence[Pictures]:
+        return [self.pictures]
+
     def _at(self, row: int) -> tuple[Pictures, int]:
         return self.pictures, row
 
@@ -51,7 +54,7 @@ class Seen(Elsewhere):
         self._seen[row] = content_hash(picture), small
         return picture
 
-    def look(self, rows: Sequence[int], workers: int, progress: Progress) -> None:
+    def see(self, rows: Sequence[int], workers: int, progress: Progress) -> None:
         """Decode those of some rows that were not decoded yet."""
         rest = [row for row in rows if row not in self._seen]
 
@@ -62,6 +65,6 @@ class Seen(Elsewhere):
             if isinstance(error, InputError):  # it could be read a moment ago
                 raise InputError(f"{error}: it has changed meanwhile") from error
 
-    def take(self, row: int) -> tuple[bytes, bytes | None]:
+    def pop(self, row: int) -> tuple[bytes, bytes | None]:
         """(digest of the pixels, thumbnail) of a row that was decoded; forgotten afterwards."""
         return self._seen.pop(row)

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskcon.data.pictures import Chosen, Files, Joined, Pictures
+from maskcon.data.pictures import Pictures
 from maskcon.data.pictures import taken as taken_at
 from maskcon.data.scan import each
 from maskcon.discover import spreadsheet
@@ -74,23 +73,11 @@ class Discovery:
         return division.rows[division.members(group.place)]
 
 
-def path_of(pictures: Pictures, row: int) -> str | None:
-    """The absolute path of a picture that is a file of its own; None elsewhere."""
-    if isinstance(pictures, Files):
-        return os.path.abspath(pictures.paths[row])  # noqa: PTH100 - links stay as they are
-    if isinstance(pictures, Chosen):
-        return path_of(pictures.pictures, int(pictures.rows[row]))
-    if isinstance(pictures, Joined):
-        lot = int(np.searchsorted(pictures.starts, row, side="right")) - 1
-        return path_of(pictures.lots[lot], row - int(pictures.starts[lot]))
-    return None
-
-
 def taken(pictures: Pictures, workers: int, progress: Progress) -> np.ndarray:
     """When pictures that are files were taken, in seconds, NaN where nothing says so [N]."""
 
     def when(row: int) -> float:
-        path = path_of(pictures, row)
+        path = pictures.path(row)
         return math.nan if path is None else taken_at(path)
 
     read = each(when, len(pictures), workers, progress, "looking when pictures were taken")
@@ -299,7 +286,7 @@ def write(
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error}") from error
     rows = range(len(found.pictures))
-    here = [path_of(found.pictures, row) for row in rows]
+    here = [found.pictures.path(row) for row in rows]
     paths = [path for path in here if path is not None]
     named: list[str] | None = paths if len(paths) == len(here) else None
     if named is None and pictures:

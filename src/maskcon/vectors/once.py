@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maskcon.data.images import Images, InOrder
-from maskcon.data.pictures import Pictures, choose, limit_told
+from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.table import Split
 from maskcon.errors import InputError
@@ -167,14 +167,14 @@ def of_loose(
     """The vectors of pictures that threads read, which may meet some that cannot be read."""
 
     def digests(rows: Tensor | None) -> list[bytes]:
-        chosen = pictures if rows is None else choose(pictures, rows.numpy())
+        chosen = pictures if rows is None else pictures.take(rows.numpy())
         made = each(chosen.digest, len(chosen), threads, progress, "looking at pictures")
-        limit = limit_told(pictures)
+        limit = pictures.limit_told()
         return [UNREADABLE if isinstance(one, InputError) else one + limit for _, one in made]
 
     def batches(rows: np.ndarray) -> Iterator[Unread]:
         size = by.preprocessing.image_size
-        chosen = pictures if len(rows) == len(pictures) else choose(pictures, rows)
+        chosen = pictures if len(rows) == len(pictures) else pictures.take(rows)
         return of_pictures(chosen, size=size, threads=threads, batch_size=batch_size)
 
     return by.made(digests, batches, count=len(pictures), progress=progress)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from maskcon.data.pictures import Pictures, choose, content_hash
+from maskcon.data.pictures import Pictures, content_hash
 from maskcon.data.scan import each
 from maskcon.data.table import PARTS, Found, Part
 from maskcon.errors import InputError, TrainingError
@@ -42,7 +42,7 @@ _COLUMNS = pa.schema(
 )
 
 
-class Packed:
+class Packed(Pictures):
     """The pictures of a pack.
 
     Args:
@@ -261,7 +261,7 @@ def _found(path: Path) -> Found:
         if len(rows):
             chosen = torch.from_numpy(rows)
             parts[name] = Part(
-                choose(pictures, rows),
+                pictures.take(rows),
                 coarse[chosen],
                 None if fine_labels is None else fine_labels[chosen],
             )

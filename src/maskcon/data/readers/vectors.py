@@ -1,7 +1,7 @@
 """Vectors where other readers find pictures."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from maskcon.data.images import Features
-from maskcon.data.pictures import Chosen, Files, Joined, Pictures
+from maskcon.data.pictures import Files, Pictures
 from maskcon.errors import InputError
 
 _T = TypeVar("_T")
 
 
-class FeatureRows:
+class FeatureRows(Pictures):
     """Vectors where readers have pictures: rows with names, which nobody can look at.
 
     Args:
@@ -105,34 +105,9 @@ class Embedded(Files):
         return {**super().__getstate__(), "computed": None}
 
 
-def _gathered(
-    pictures: Pictures,
-    own: Callable[[Pictures], _T | None],
-    take: Callable[[_T, np.ndarray], _T],
-    join: Callable[[list[_T]], _T],
-) -> _T | None:
-    """What pictures have, from those that they are made of; None where some of these have none.
-
-    Args:
-        pictures: perhaps rows of others, or several lots of others.
-        own: what pictures have that hold no others.
-        take: some rows of it.
-        join: one after the other.
-    """
-    if isinstance(pictures, Joined):
-        lots = [_gathered(lot, own, take, join) for lot in pictures.lots]
-        there = [lot for lot in lots if lot is not None]
-        return join(there) if there and len(there) == len(lots) else None
-    if isinstance(pictures, Chosen):
-        whole = _gathered(pictures.pictures, own, take, join)
-        return None if whole is None else take(whole, pictures.rows)
-    return own(pictures)
-
-
 def features_of(pictures: Pictures) -> Features | None:
     """The vectors that there are in place of pictures; None where there are pictures."""
-    return _gathered(
-        pictures,
+    return pictures.gathered(
         lambda lot: lot.features if isinstance(lot, FeatureRows) else None,
         lambda whole, rows: whole.take(torch.from_numpy(rows)),
         lambda lots: replace(lots[0], values=torch.cat([lot.values for lot in lots])),
@@ -141,8 +116,7 @@ def features_of(pictures: Pictures) -> Features | None:
 
 def computed_of(pictures: Pictures) -> Computed | None:
     """The vectors that are there beside pictures; None where not all of them have one."""
-    return _gathered(
-        pictures,
+    return pictures.gathered(
         lambda lot: lot.computed if isinstance(lot, Embedded) else None,
         Computed.take,
         lambda lots: replace(lots[0], vectors=np.concatenate([lot.vectors for lot in lots])),
