@@ -34,7 +34,8 @@ from maskcon import commands
 from maskcon.cli import cli
 from maskcon.config import READING_FIELDS, resolve
 from maskcon.data import find
-from maskcon.data.pictures import Files, decode
+from maskcon.data.image_file import decode
+from maskcon.data.pictures import Files
 from maskcon.data.readers import folder
 from maskcon.data.sets import glyphs, matlab
 from maskcon.data.sets.pickles import small_images, unpickle
@@ -290,7 +291,7 @@ from maskcon.model.saved import load_encoder
 from maskcon.data import find
 from maskcon.data.sets import cifar
 from maskcon.data.sets.pickles import small_images, unpickle
-from maskcon.data.pictures import decode
+from maskcon.data.image_file import decode
 from maskcon.errors import InputError
 from maskcon.model.backbones import read_weights
 from maskcon.runtime.files import parse_json

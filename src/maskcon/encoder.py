@@ -12,7 +12,8 @@ from torch import Tensor
 
 from maskcon.config import Config
 from maskcon.data import Features, Found, computed_of, features_of, find, is_set
-from maskcon.data.pictures import Files, Joined, Pictures, is_picture
+from maskcon.data.image_file import is_picture
+from maskcon.data.pictures import Files, Joined, Pictures
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import CONTENT, is_one, one_or_several
 from maskcon.data.readers.vectors import FeatureRows

@@ -18,9 +18,10 @@ from PIL import Image
 from maskcon import commands
 from maskcon.config import Config, resolve
 from maskcon.data import Columns, DataSet, Found, find, fitting_size, from_arrays, hold, load
+from maskcon.data.image_file import decode
 from maskcon.data.images import IMAGENET_STATISTICS, OnDisk
 from maskcon.data.loader import cut_picture
-from maskcon.data.pictures import Arrays, Files, decode
+from maskcon.data.pictures import Arrays, Files
 from maskcon.errors import InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
 from maskcon.runs.recorder import FolderRecorder

@@ -15,7 +15,8 @@ from PIL import Image, PngImagePlugin
 
 from maskcon import commands
 from maskcon.data import find
-from maskcon.data.pictures import Files, decode
+from maskcon.data.image_file import decode
+from maskcon.data.pictures import Files
 from maskcon.errors import InputError
 
 

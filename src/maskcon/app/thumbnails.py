@@ -13,7 +13,8 @@ import numpy as np
 from starlette.responses import Response
 
 from maskcon.app.operations import Asked, Operation, Refused, Schema
-from maskcon.data.pictures import Files, Joined, Pictures, content_hash
+from maskcon.data.image_file import content_hash
+from maskcon.data.pictures import Files, Joined, Pictures
 from maskcon.data.thumbnails import thumbnail
 from maskcon.errors import InputError
 from maskcon.search.index import Index

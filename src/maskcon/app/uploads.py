@@ -168,7 +168,8 @@ def _work(pipe: Connection, size: int) -> None:
 
 def answered(content: bytes, size: int) -> bytes:
     """What the process answers: `DONE` and the pixels, or `UNREADABLE` and why."""
-    from maskcon.data.pictures import Arrays, decode
+    from maskcon.data.image_file import decode
+    from maskcon.data.pictures import Arrays
     from maskcon.vectors.encode import as_square
 
     try:
@@ -184,7 +185,7 @@ def confined() -> None:
     """Take from this process what decoding does not need."""
     import resource
 
-    from maskcon.data.pictures import suffixes
+    from maskcon.data.image_file import suffixes
 
     suffixes()  # imports what decodes
     with contextlib.suppress(OSError, ValueError, StopIteration):  # where there is no /proc

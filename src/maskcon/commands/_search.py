@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from maskcon import __version__
 from maskcon.commands._embed import all_readable
 from maskcon.commands._index import opened, same_encoder
-from maskcon.data.pictures import Files, Pictures, is_picture
+from maskcon.data.image_file import is_picture
+from maskcon.data.pictures import Files, Pictures
 from maskcon.data.readers import folder
 from maskcon.data.readers.arrays import one_or_several
 from maskcon.data.thumbnails import Seen, thumbnail

@@ -20,8 +20,9 @@ from maskcon.commands.sources import (
 )
 from maskcon.config import COLUMN_FIELDS, Config, reading
 from maskcon.data import Found, confine, is_set
+from maskcon.data.image_file import is_picture
 from maskcon.data.known import Known
-from maskcon.data.pictures import Files, Joined, Pictures, is_picture
+from maskcon.data.pictures import Files, Joined, Pictures
 from maskcon.data.readers import folder
 from maskcon.data.table import of_split
 from maskcon.errors import InputError

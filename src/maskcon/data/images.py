@@ -14,8 +14,9 @@ from torch import Generator, Tensor
 
 from maskcon.data.augment import Crops, cut, view_of
 from maskcon.data.augment.crop import whole
+from maskcon.data.image_file import content_hash
 from maskcon.data.loader import batches, cut_picture
-from maskcon.data.pictures import Pictures, content_hash
+from maskcon.data.pictures import Pictures
 from maskcon.data.plans import Batch, BatchPlan, CropRule, Plan, RowsInOrder, Squares
 from maskcon.errors import InputError
 from maskcon.runtime.device import sent, where_exact

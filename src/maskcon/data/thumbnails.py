@@ -6,7 +6,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from maskcon.data.pictures import Elsewhere, Pictures, content_hash
+from maskcon.data.image_file import content_hash
+from maskcon.data.pictures import Elsewhere, Pictures
 from maskcon.data.scan import each
 from maskcon.errors import InputError
 from maskcon.runtime.progress import Progress

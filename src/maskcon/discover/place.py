@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from maskcon.data.image_file import taken as taken_at
 from maskcon.data.pictures import Pictures
-from maskcon.data.pictures import taken as taken_at
 from maskcon.data.scan import each
 from maskcon.discover import spreadsheet
 from maskcon.discover.groups import Division

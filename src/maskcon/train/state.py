@@ -8,8 +8,8 @@ from torch import Tensor
 
 from maskcon.config import Config
 from maskcon.data import DataSet, Images, Split
+from maskcon.data.image_file import content_hash
 from maskcon.data.images import InOrder, of_tensor
-from maskcon.data.pictures import content_hash
 from maskcon.errors import DivergedError, InputError
 from maskcon.eval.recall import recall_of
 from maskcon.methods import Lots

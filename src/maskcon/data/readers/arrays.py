@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from maskcon.data.pictures import Arrays, decode, rgb
+from maskcon.data.image_file import decode, rgb
+from maskcon.data.pictures import Arrays
 from maskcon.data.table import Found, Part, numbered
 from maskcon.errors import InputError
 

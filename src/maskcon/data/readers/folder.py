@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maskcon.data.pictures import Files, how_to_read, is_picture, is_unread_picture
+from maskcon.data.image_file import how_to_read, is_picture, is_unread_picture
+from maskcon.data.pictures import Files
 from maskcon.data.table import SPLITS, Found, Part, numbered, settle
 from maskcon.errors import InputError
 

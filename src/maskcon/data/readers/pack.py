@@ -17,7 +17,8 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from maskcon.data.pictures import Pictures, content_hash
+from maskcon.data.image_file import content_hash
+from maskcon.data.pictures import Pictures
 from maskcon.data.scan import each
 from maskcon.data.table import PARTS, Found, Part
 from maskcon.errors import InputError, TrainingError
