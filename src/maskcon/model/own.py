@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,15 @@ class NarrowResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Feature [N, F] of images [N, 3, H, W]: the mean over the last stage's pixels."""
         return self.stages(self.stem(images)).mean((2, 3))
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A backbone with layers that do not learn by steps, but by one look at train images."""
+
+    def fit(self, images: Tensor) -> None:
+        """Take what it needs from images, normalised as it sees them [N, 3, H, W]."""
+        ...
 
 
 class WhitenedVGG(nn.Module):

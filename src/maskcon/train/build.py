@@ -24,7 +24,7 @@ from maskcon.model.backbones import Normalisation, normalisation_of, read_weight
 from maskcon.model.blocks import before_last, networks
 from maskcon.model.libraries import is_resnet
 from maskcon.model.network import Architecture, Headed, Network
-from maskcon.model.own import WhitenedVGG
+from maskcon.model.own import Fitted
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.model.recommended import JOIN
 from maskcon.model.residual_head import VECTORS, HeadShape
@@ -147,7 +147,7 @@ def network_of(
         if config.init != "scratch":
             own = made_with(network.backbone, config, data.normalisation())
             preprocessing = Preprocessing(config.image_size, *own)
-        elif isinstance(network.backbone, WhitenedVGG):
+        elif isinstance(network.backbone, Fitted):
             network.backbone.fit(preprocessing.normalise(_some(data.train.images, config)))
     else:
         earlier, description = load_encoder(Path(config.init))
