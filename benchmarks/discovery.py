@@ -9,6 +9,7 @@ is what `maskcon embed` writes of pictures whose fine labels are known; they onl
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,13 +153,25 @@ def from_file(name: str, path: Path) -> Set:
     return Set(name, x, *labels)
 
 
-def sets(seed: int, vectors: dict[str, Path]) -> Iterator[Set]:
-    """All sets of one seed."""
-    yield digits(seed)
-    for name in MADE:
-        yield made(name, seed)
-    for name, path in vectors.items():
-        yield from_file(name, path)
+class Sets(NamedTuple):
+    """The sets that are asked for: all that are made, or `only` some of them, and files."""
+
+    vectors: dict[str, Path]
+    only: list[str]
+
+    def of(self, seed: int) -> Iterator[Set]:
+        """Those of one seed."""
+        make = {
+            "digits": digits,
+            **{name: partial(made, name) for name in MADE},
+            **{name: partial(_of_any_seed, name, path) for name, path in self.vectors.items()},
+        }
+        for name in self.only or make:
+            yield make[name](seed)
+
+
+def _of_any_seed(name: str, path: Path, seed: int) -> Set:
+    return from_file(name, path)
 
 
 # ------------------------------------------------------------------ what is beside it
@@ -289,12 +302,12 @@ COUNTS = [0, 5, 10, 20, 40, 80, 120, 200]
 KEYS = ("accuracy", "ari", "nmi", "groups", "off")
 
 
-def table(vectors: dict[str, Path], seeds: int) -> Iterator[str]:
+def table(sets: Sets, seeds: int) -> Iterator[str]:
     """Lines of a Markdown table: every way on every set, means over seeds."""
     yield "| set | way | number | accuracy | ARI | NMI | off by |\n|---|---|---|---|---|---|---|"
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for seed in range(seeds):
-        for data in sets(seed, vectors):
+        for data in sets.of(seed):
             for way, group in rows_of(data, seed).items():
                 found.setdefault((data.name, way), []).append(judged(data, group))
     for (name, way), results in found.items():
@@ -303,7 +316,7 @@ def table(vectors: dict[str, Path], seeds: int) -> Iterator[str]:
         yield f"| {name} | {way} | {mean['groups']:.0f} | {shares} | {mean['off']:.1f} |"
 
 
-def curves(vectors: dict[str, Path], seeds: int) -> Iterator[str]:
+def curves(sets: Sets, seeds: int) -> Iterator[str]:
     """Lines of a Markdown table: accuracy / ARI over answers, means over seeds."""
     yield (
         "| set | wrong | "
@@ -314,7 +327,7 @@ def curves(vectors: dict[str, Path], seeds: int) -> Iterator[str]:
     )
     found: dict[tuple[str, float], list[list[dict[str, float]]]] = {}
     for seed in range(seeds):
-        for data in sets(seed, vectors):
+        for data in sets.of(seed):
             for wrong in (0.0, 0.05):
                 results = curve(data, COUNTS, seed, wrong)
                 found.setdefault((data.name, wrong), []).append(results)
@@ -332,11 +345,12 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["table", "answers"])
     parser.add_argument("--vectors", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="of a set")
     parser.add_argument("--seeds", type=int)
     given = parser.parse_args()
     vectors = {name: Path(path) for name, _, path in (v.partition("=") for v in given.vectors)}
     seeds = given.seeds or {"table": 3, "answers": 5}[given.what]
-    for line in {"table": table, "answers": curves}[given.what](vectors, seeds):
+    for line in {"table": table, "answers": curves}[given.what](Sets(vectors, given.only), seeds):
         print(line, flush=True)
 
 
