@@ -120,6 +120,9 @@ def test_copies_are_where_they_would_be_had_they_always_been_there(tmp_path):
         copy = len(GROUND.x) + place
         for state in (log.state, Log(at_once).state):
             assert state.group[copy] == state.group[row]
+    found = [lot for one in log.ground.grown for lot in one.near_duplicates(x)]
+    for place, row in enumerate(typical):
+        assert any({row, len(GROUND.x) + place} <= {*lot} for lot in found)
     votes = zip(log.ground.votes, at_once.votes, strict=True)
     assert all(np.array_equal(one, other) for one, other in votes)
     assert not log.ground.moves

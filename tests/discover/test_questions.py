@@ -16,6 +16,7 @@ from maskcon import commands
 from maskcon.cli import cli
 from maskcon.data.pictures import Arrays, Files
 from maskcon.discover import Questions, answers, discover, place
+from maskcon.discover import tree as trees
 from maskcon.discover.questions import undone
 from maskcon.discover.sameness import USUAL, learned
 from maskcon.discover.spectral import unit
@@ -84,6 +85,19 @@ def test_near_duplicates_join_first_and_count_once():
     tree = tree_of(both)
     assert (tree.merges[:10, 2] == 0).all()
     assert (tree.once[-1], tree.stop[-1]) == (60, 70)
+
+
+@pytest.mark.parametrize("largest", [20, 5000])
+def test_near_duplicates_are_found_where_a_tree_has_no_leaf_for_them(monkeypatch, largest):
+    monkeypatch.setattr(trees, "LARGEST", largest)
+    x, _ = blobs((30, 30), spread=0.4)
+    order = np.random.default_rng(0).permutation(130)
+    twice = np.concatenate([x, x, unit(x[:10] + 1e-3)]).astype(np.float32)[order]
+    of = np.concatenate([np.arange(60), np.arange(60), np.arange(10)])[order]
+    (grown,) = grow(torch.from_numpy(twice), torch.zeros(130, dtype=torch.long))
+    assert len(grown.images) == min(largest, 130)
+    found = sorted(lot.tolist() for lot in grown.near_duplicates(twice))
+    assert found == sorted(np.flatnonzero(of == one).tolist() for one in range(60))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 12])

@@ -329,19 +329,9 @@ def tree(state: State, coarse: str) -> dict[str, Any]:
 
 
 def duplicates(state: State) -> list[list[int]]:
-    """Sets of pictures that hardly differ, by their rows: those that trees join first."""
-    found = []
-    for grown in state.ground.grown:
-        merges, n = grown.tree.merges, grown.tree.leaves
-        lots: dict[int, list[int]] = {}
-        for m in np.flatnonzero(merges[:, 2] == 0).tolist():
-            lots[n + m] = [
-                row
-                for node in grown.tree.joined[m].tolist()
-                for row in lots.pop(node, None) or [int(grown.images[node])]
-            ]
-        found += [sorted(lot) for lot in lots.values()]
-    return sorted(found)
+    """Sets of pictures that hardly differ, by their rows."""
+    ground = state.ground
+    return sorted(lot.tolist() for one in ground.grown for lot in one.near_duplicates(ground.x))
 
 
 def picture(work: Workplace, row: int) -> dict[str, Any]:

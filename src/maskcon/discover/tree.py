@@ -139,6 +139,39 @@ class Grown:
             of_leaf[self.tree.beneath(int(node))] = group
         return of_leaf[self.leaf]
 
+    def near_duplicates(self, x: np.ndarray) -> list[np.ndarray]:
+        """Sets of images that hardly differ, by their rows, each ascending.
+
+        Those that the tree joins first; and of images that it has no leaf for, those that are as
+        near to one at their place in it, where near duplicates of one image are.
+
+        Args:
+            x: vectors of all rows.
+        """
+        own = x[self.rows]
+        of_node = [*np.searchsorted(self.rows, self.images)]  # an image beneath each
+        pairs = [np.empty((0, 2), np.int64)]
+        for merge in self.tree.joined[self.tree.merges[:, 2] == 0]:
+            pair = [of_node[node] for node in merge]
+            of_node.append(pair[0])
+            pairs.append(np.array([pair]))
+        order = np.argsort(self.leaf, kind="stable")
+        ends, near = np.flatnonzero(np.diff(self.leaf[order])) + 1, NEAR * _radius(own)
+        for here in np.split(order, ends) if len(order) > self.tree.leaves else ():
+            distance = np.sqrt(np.maximum(2 - 2 * own[here] @ own[here].T, 0))
+            a, b = np.nonzero(np.triu(distance < near, 1))
+            pairs.append(np.stack([here[a], here[b]], 1))
+        a, b = np.concatenate(pairs).T
+        graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(own), len(own)))
+        lot = connected_components(graph, directed=False)[1]
+        sets = np.split(np.argsort(lot, kind="stable"), np.cumsum(np.bincount(lot))[:-1])
+        return [self.rows[one] for one in sets if len(one) > 1]
+
+
+def _radius(x: np.ndarray) -> float:
+    """The mean distance of rows from their middle."""
+    return float(np.linalg.norm(x - x.mean(0, dtype=np.float64), axis=1).mean())
+
 
 def grow(
     features: Tensor,
@@ -247,7 +280,7 @@ def near_duplicates(x: np.ndarray, taken: np.ndarray | None = None) -> np.ndarra
     rows, same = np.unique(x, axis=0, return_inverse=True)
     if len(rows) < 2:
         return np.zeros(len(x), np.int64)
-    radius = float(np.linalg.norm(x - x.mean(0, dtype=np.float64), axis=1).mean())
+    radius = _radius(x)
     found = nearest_others(torch.from_numpy(rows), min(NEIGHBOURS, len(rows) - 1))
     a = np.repeat(np.arange(len(rows)), found.ids.shape[1])
     b = found.ids.numpy().ravel()
