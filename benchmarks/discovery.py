@@ -2,6 +2,7 @@
 
 python benchmarks/discovery.py table [--vectors NAME=FILE.npz ...]    # groups, no answers
 python benchmarks/discovery.py answers [--vectors NAME=FILE.npz ...]  # accuracy over answers
+python benchmarks/discovery.py prior [--vectors NAME=FILE.npz ...]    # what is usual, fitted anew
 
 Without vectors: scikit-learn's digits with made coarse classes, and made sets. A file of vectors
 is what `maskcon embed` writes of pictures whose fine labels are known; they only judge and answer.
@@ -18,10 +19,13 @@ import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import silhouette_score
 
 from maskcon.discover import Questions, discover
 from maskcon.discover.judging import numbered_through
+from maskcon.discover.questions import LEAST, smaller
+from maskcon.discover.tree import grow
 from maskcon.eval.cluster import agreement
 
 
@@ -74,6 +78,7 @@ WIDTH = 64
 SCALE = (1 + np.arange(WIDTH)) ** -0.5
 SCALE /= np.linalg.norm(SCALE)
 LARGEST = 1500  # pictures of a made coarse class
+MERGES = 5000  # that the prior is as sure as, beside a deviation of one for each slope
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -339,18 +344,70 @@ def curves(sets: Sets, seeds: int) -> Iterator[str]:
         yield f"| {name} | {wrong:.0%} | " + " | ".join(cells) + " |"
 
 
+def with_some_kinds(data: Set, seed: int, most: int = 5) -> Set:
+    """A set with one to `most` of the kinds of each coarse class, so that their number varies."""
+    random = np.random.default_rng(seed)
+    kept = np.zeros(len(data.x), bool)
+    for c in np.unique(data.coarse):
+        kinds = np.unique(data.fine[data.coarse == c])
+        kept |= np.isin(data.fine, random.permutation(kinds)[: random.integers(1, most + 1)])
+    return Set(data.name, data.x[kept], data.coarse[kept], data.fine[kept])
+
+
+def merges(data: Set) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of all merges that matter [M, D], whether they join different kinds [M], and the
+    pictures of their smaller sides [M].
+    """
+    found = []
+    for grown in grow(torch.from_numpy(data.x), torch.from_numpy(data.coarse)):
+        tree = grown.tree
+        count = np.zeros((tree.leaves + 1, data.fine.max() + 1), np.int64)
+        for place, row in enumerate(grown.images[tree.order], 1):
+            count[place, data.fine[row]] = 1
+        total = count.cumsum(0)
+        kind = (total[tree.stop] - total[tree.start]).argmax(1)[tree.joined]
+        less = smaller(tree)
+        matter = less >= LEAST
+        found.append((tree.features[matter], (kind[:, 0] != kind[:, 1])[matter], less[matter]))
+    features, different, less = (np.concatenate(part) for part in zip(*found, strict=True))
+    return features, different, less
+
+
+def prior(sets: Sets, seeds: int) -> Iterator[str]:
+    """`maskcon.discover.sameness.USUAL`: a logistic regression on the merges of all sets.
+
+    Each set counts alike, and each of its merges as its smaller side has pictures, which is what a
+    wrong cut there costs. Sets of files are taken with one to five kinds of each coarse class.
+    """
+    rows = []
+    for seed in range(seeds):
+        for data in sets.of(seed):
+            taken = with_some_kinds(data, seed) if data.name in sets.vectors else data
+            features, different, less = merges(taken)
+            rows.append((features, different, less / less.sum()))
+    x, y, weight = (np.concatenate(part) for part in zip(*rows, strict=True))
+    mean = np.average(x, axis=0, weights=weight)
+    std = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
+    model = LogisticRegression(max_iter=1000)
+    model.fit((x - mean) / std, y, sample_weight=MERGES * weight / weight.sum())
+    for name, values in (("mean", mean), ("std", std), ("slope", model.coef_[0])):
+        yield f"    {name}=np.array(({', '.join(f'{value:.3f}' for value in values)})),"
+    yield f"    intercept={model.intercept_[0]:.3f},"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=["table", "answers"])
+    parser.add_argument("what", choices=["table", "answers", "prior"])
     parser.add_argument("--vectors", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="of a set")
     parser.add_argument("--seeds", type=int)
     given = parser.parse_args()
     vectors = {name: Path(path) for name, _, path in (v.partition("=") for v in given.vectors)}
-    seeds = given.seeds or {"table": 3, "answers": 5}[given.what]
-    for line in {"table": table, "answers": curves}[given.what](Sets(vectors, given.only), seeds):
+    seeds = given.seeds or {"table": 3, "answers": 5, "prior": 3}[given.what]
+    make = {"table": table, "answers": curves, "prior": prior}[given.what]
+    for line in make(Sets(vectors, given.only), seeds):
         print(line, flush=True)
 
 
