@@ -10,6 +10,7 @@ from maskcon import commands
 from maskcon.cli import cli
 from maskcon.data.sets import glyphs
 from maskcon.errors import InputError
+from maskcon.runs import folder as runs
 from tests.conftest import FAST, typed, write_tree
 
 
@@ -113,6 +114,10 @@ def test_it_is_what_the_function_returns(home, monkeypatch, capsys):
         ("embed run0 photos -o a.npz --json a.npz", "given to --json and for something else"),
         ("report run0 -o b.html --json run0/run.json --overwrite", "is read and would be over"),
         ("discover run0 photos -o c --json photos.txt --overwrite", "photos.txt holds no JSON"),
+        ("eval run0 --json photos.txt --overwrite", "photos.txt holds no JSON"),
+        ("eval run0 --protocol all,recal", "there is no protocol 'recal'"),
+        ("compare run0 run1 run0", "run0 is the same run as run0: give each run once"),
+        ("reproduce flat", "no row is of 'flat': rows are of "),
         ("methods --json there.json", "there.json exists: give another --json, or --overwrite"),
         ("methods --json no/there.json", "no is no folder: make it, or give another --json"),
     ],
@@ -125,6 +130,16 @@ def test_what_it_does_not_overwrite(words, message, home, monkeypatch):
     with pytest.raises(InputError, match=message):
         cli(words.split(), standalone_mode=False)
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_other_data_of_the_same_name_do_not_take_the_place_of_the_runs_own(home):
+    commands.eval(home / "run1")
+    own = commands.compare([home / "run1"])
+    write_tree(home / "other" / "photos", glyphs.make(train=24, test=40))
+    commands.eval(home / "run1", data=home / "other" / "photos")
+    assert commands.compare([home / "run1"]) == own
+    noted = runs.read(home / "run1")["evaluations"]
+    assert [*noted] == ["photos", str(home / "other" / "photos")]
 
 
 def test_exit_codes(home):

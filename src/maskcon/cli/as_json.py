@@ -42,8 +42,11 @@ def json_option(
                 printed = json == OUTPUT
                 if printed:
                     stack.enter_context(redirect_stdout(sys.stderr))
-                elif json is not None and not own and os.environ.get("RANK", "0") == "0":
-                    stack.enter_context(_place(json, replace, options))
+                elif json is not None and os.environ.get("RANK", "0") == "0":
+                    if replace:
+                        _check_replaced(json)
+                    if not own:
+                        stack.enter_context(_place(json, replace, options))
                 if own:
                     given["json"] = None if printed else json
                 result = command(**given)
@@ -65,7 +68,7 @@ def json_option(
 
 
 def _place(json: Path, overwrite: bool, options: Mapping[str, Any]) -> Any:
-    """The file of `--json`, reserved: neither what the command reads or writes, nor no JSON.
+    """The file of `--json`, reserved: not what the command reads or writes.
 
     Raises:
         InputError: it is, or it exists and may not be replaced.
@@ -76,15 +79,19 @@ def _place(json: Path, overwrite: bool, options: Mapping[str, Any]) -> Any:
     named = list(_paths(options))
     if json.absolute() in {path.absolute() for path in named}:
         raise InputError(f"{json} is given to --json and for something else: give two names")
-    if overwrite and json.is_file():
-        try:
-            encoding.loads(json.read_bytes())
-        except (OSError, ValueError):
-            raise InputError(
-                f"{json} holds no JSON, so --overwrite does not replace it: give another --json"
-            ) from None
     read = [*named, *(file for path in named for file in runs.written(path))]
     return output(json, "--json", overwrite=overwrite, inputs=filter(os.path.lexists, read))
+
+
+def _check_replaced(json: Path) -> None:
+    """See that a file which `--overwrite` replaces holds JSON."""
+    try:
+        if json.is_file():
+            encoding.loads(json.read_bytes())
+    except (OSError, ValueError):
+        raise InputError(
+            f"{json} holds no JSON, so --overwrite does not replace it: give another --json"
+        ) from None
 
 
 def _paths(options: Mapping[str, Any]) -> Iterator[Path]:

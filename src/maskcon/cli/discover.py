@@ -125,6 +125,11 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
             "kinds or visits: vectors alone cannot tell kinds from pictures that were taken "
             "together; --ask asks you about those that matter most"
         )
+    elif all(c["number"] == 1 and c["structure"] == "none" for c in classes):
+        echo(
+            "every class is left whole: --ask asks you what is of one kind, --granularity finer "
+            "divides more, and --groups says how many kinds there are"
+        )
 
 
 def _print_known(known: dict[str, int]) -> None:

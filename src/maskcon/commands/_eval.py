@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcon.commands.sources import hold_part, inputs_of, judged_set
+from maskcon.config import Config
 from maskcon.data import Found
 from maskcon.data.table import Part
 from maskcon.errors import InputError
@@ -142,8 +143,19 @@ def _eval(
     if (path := written["--picture"]) is not None:
         draw(label_distances(results), Path(path))
     if not place.of_hub:  # whose cache nobody else writes to
-        runs.note_evaluation(folder, found.name, results, trained)
+        runs.note_evaluation(folder, _noted_as(found, config, trained), results, trained)
     return results
+
+
+def _noted_as(found: Found, config: Config, trained: Mapping[str, Any]) -> str:
+    """The name of an evaluation in run.json; the run's own data alone have theirs.
+
+    Others of the same name, as folders in two places, go by their path. What lies elsewhere than
+    it did, and no longer there, are the run's own data that were moved.
+    """
+    before = trained["config"]["data"]
+    elsewhere = config.data != before and Path(before).exists()
+    return config.data if elsewhere and found.name == trained["data"]["name"] else found.name
 
 
 def _bank(

@@ -60,6 +60,9 @@ def reproduce(
         return {"rows": [_described(row) for row in paper.rows()]}
     if method is None:
         rows = [row.name for row in paper.rows() if row.data == data]
+        if not rows:
+            sets = dict.fromkeys(row.data for row in paper.rows())
+            raise InputError(f"no row is of {data!r}: rows are of {', '.join(sets)}")
         raise InputError(f"give a method of the rows of {data}: {'; '.join(rows)}")
     if "seed" in options:
         raise InputError(f"seed is {options['seed']}: give seeds=({options['seed']},)")

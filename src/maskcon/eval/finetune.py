@@ -16,6 +16,7 @@ from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.seeds import seed_of
+from maskcon.runtime.threads import shared_by, threads_of
 from maskcon.vectors.encode import encode, of_split
 
 BATCH = 64
@@ -82,7 +83,10 @@ def fine_tuned(
     )
     label = train.fine[rows].to(device)
     told = progress or Silent(), f"fine-tuning with {share:.0%} of the labels"
-    _descend(tuned, batches, label, preprocessing, precision, *told)
+    side = preprocessing.image_size
+    batch = torch.zeros(min(BATCH, len(rows)), 3, side, side, device=device)
+    with shared_by(threads_of(tuned, batch)):
+        _descend(tuned, batches, label, preprocessing, precision, *told)
     found = _accuracy(tuned.eval(), preprocessing, precision, test, workers)
     return {f"finetune@{share * 100:g}%": found}
 

@@ -243,14 +243,14 @@ def check_protocols(
         InputError: an unknown one, or one that needs fine labels where there are none.
     """
     possible = tuple(PROTOCOLS) if fine else WITHOUT_FINE
-    if "all" in names:
-        return tuple(name for name in possible if name not in without)
-    unknown = [name for name in names if name not in PROTOCOLS]
+    unknown = [name for name in names if name not in PROTOCOLS and name != "all"]
     if unknown or not names:
         raise InputError(
             f"there is no protocol {unknown[0] if unknown else ''!r}: choose of "
             f"{', '.join(PROTOCOLS)}, or all"
         )
+    if "all" in names:
+        return tuple(name for name in possible if name not in without)
     impossible = [name for name in names if name not in possible]
     if impossible:
         raise InputError(

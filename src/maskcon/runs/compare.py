@@ -90,6 +90,10 @@ def rows(folders: Sequence[Path], metrics: Sequence[str] = ()) -> list[Row]:
             raise InputError(
                 f"the run in {folder} is {run.get('status')}: finish it first, with --resume"
             )
+    seen: dict[str, Path] = {}
+    for folder, run in read:
+        if run.get("id") and (other := seen.setdefault(run["id"], folder)) is not folder:
+            raise InputError(f"{folder} is the same run as {other}: give each run once")
     values = [_metrics(run) for _, run in read]
     common = [m for m in values[0] if all(m in other for other in values)]
     for metric in metrics:

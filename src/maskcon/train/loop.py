@@ -9,12 +9,12 @@ from maskcon.data import DataSet
 from maskcon.errors import Interrupted, TrainingError
 from maskcon.runtime.distributed import Agreement
 from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.threads import shared_by
 from maskcon.train.best import deciding
 from maskcon.train.clock import Clock
 from maskcon.train.explain import explained
 from maskcon.train.state import Training
 from maskcon.train.step import Batch
-from maskcon.train.threads import shared_by
 from maskcon.train.watch import Watch
 
 

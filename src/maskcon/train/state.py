@@ -23,6 +23,7 @@ from maskcon.runtime.device import Precision, pick_device, reuse_memory
 from maskcon.runtime.distributed import ALONE, Ranks
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.runtime.seeds import seed_of
+from maskcon.runtime.threads import threads_of
 from maskcon.train import build
 from maskcon.train.batches import Batches
 from maskcon.train.best import PREFIX, Best
@@ -33,7 +34,6 @@ from maskcon.train.memory import check_activations
 from maskcon.train.optimizer import capturable, optimizer_of, set_rate
 from maskcon.train.parallel import with_shared_statistics
 from maskcon.train.step import Batch, step
-from maskcon.train.threads import threads_of
 from maskcon.train.verdict import validated
 from maskcon.vectors.once import embed
 

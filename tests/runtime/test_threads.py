@@ -8,7 +8,7 @@ from maskcon import commands
 from maskcon.data import from_arrays
 from maskcon.runs import folder as runs
 from maskcon.runtime.progress import Silent
-from maskcon.train.threads import FEW, shared_by, threads_of, work
+from maskcon.runtime.threads import FEW, shared_by, threads_of, work
 from tests.conftest import FAST
 
 
