@@ -19,6 +19,7 @@ from maskcon.commands import _demo as demonstration
 from maskcon.config import RENAMED, recipes
 from maskcon.data import DATA_SETS, NamedSet
 from maskcon.data.sets import glyphs
+from maskcon.eval import finetune
 from tests.conftest import as_found, write_tree
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +110,7 @@ def test_every_block_runs(page, world, tmp_path, monkeypatch):
     here = tmp_path / "here"
     shutil.copytree(world, here)
     monkeypatch.chdir(here)
+    monkeypatch.setattr(finetune, "STEPS", 20)  # of hundreds
     # The demonstration itself takes minutes.
     few = NamedSet("a few glyphs", make=lambda: as_found(glyphs.make(train=240, test=80)))
     monkeypatch.setitem(DATA_SETS, "glyphs", few)
