@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from maskcon import commands
+from maskcon.cli import cli
 from maskcon.errors import InputError
 from maskcon.model.backbones import layered
 from maskcon.model.preprocessing import Preprocessing
@@ -228,3 +229,12 @@ def test_the_command(tmp_path, own_cache):
     assert commands.vectors(clear=True)["bytes"] == 0
     with pytest.raises(InputError, match="expected gigabytes"):
         commands.vectors(keep=-1)
+
+
+def test_the_command_where_nothing_is_kept(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(cache.FOLDER, cache.NOWHERE)
+    monkeypatch.chdir(tmp_path)
+    cli(["vectors", "--clear"], standalone_mode=False)
+    told = "nothing more is kept: MASKCON_VECTORS is none, or MASKCON_VECTORS_GB is 0"
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    assert [*tmp_path.iterdir()] == []

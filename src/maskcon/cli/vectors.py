@@ -1,6 +1,7 @@
 """The vectors that are kept."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -35,7 +36,8 @@ def vectors(**options: Any) -> dict[str, Any]:
             rows.append([lot["name"], f"{lot['pictures']:,}", size, used])
         show(rows)
     size, limit = done["bytes"] / 1e9, done["limit"] / 1e9
-    echo(f"{done['path']}: {size:.2f} of {limit:g} GB")
+    if Path(done["path"]).name:  # else they are kept nowhere
+        echo(f"{done['path']}: {size:.2f} of {limit:g} GB")
     if done["trouble"]:
         echo(f"nothing more is kept: {done['trouble']}")
     return done

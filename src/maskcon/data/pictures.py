@@ -8,9 +8,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -96,20 +97,24 @@ class Pictures(ABC):
         """
         return b""
 
-    def gathered(
-        self,
-        own: Callable[["Pictures"], _T | None],
-        take: Callable[[_T, np.ndarray], _T],
-        join: Callable[[list[_T]], _T],
-    ) -> _T | None:
-        """What pictures have, from those that they are made of; None where some have none.
+    def gathered(self, what: "Gathering[_T]") -> _T | None:
+        """What pictures have, from those that they are made of; None where some have none."""
+        return what.own(self)
 
-        Args:
-            own: what pictures have that hold no others.
-            take: some rows of it.
-            join: one after the other.
-        """
-        return own(self)
+
+@dataclass(frozen=True)
+class Gathering(Generic[_T]):
+    """How something that goes with pictures follows them, as they are chosen and joined.
+
+    Attributes:
+        own: what pictures have of it that hold no others; None is nothing.
+        take: some rows of it.
+        join: one after the other.
+    """
+
+    own: Callable[[Pictures], _T | None]
+    take: Callable[[_T, np.ndarray], _T]
+    join: Callable[[list[_T]], _T]
 
 
 class Encoded(Pictures):
@@ -426,15 +431,10 @@ class Chosen(Elsewhere):
         """Some of the rows."""
         return Chosen(self.pictures, self.rows[rows])
 
-    def gathered(
-        self,
-        own: Callable[[Pictures], _T | None],
-        take: Callable[[_T, np.ndarray], _T],
-        join: Callable[[list[_T]], _T],
-    ) -> _T | None:
+    def gathered(self, what: "Gathering[_T]") -> _T | None:
         """The rows of what the others have."""
-        whole = self.pictures.gathered(own, take, join)
-        return None if whole is None else take(whole, self.rows)
+        whole = self.pictures.gathered(what)
+        return None if whole is None else what.take(whole, self.rows)
 
 
 class Joined(Elsewhere):
@@ -454,13 +454,8 @@ class Joined(Elsewhere):
         lot = int(np.searchsorted(self.starts, row, side="right")) - 1
         return self.lots[lot], row - int(self.starts[lot])
 
-    def gathered(
-        self,
-        own: Callable[[Pictures], _T | None],
-        take: Callable[[_T, np.ndarray], _T],
-        join: Callable[[list[_T]], _T],
-    ) -> _T | None:
+    def gathered(self, what: "Gathering[_T]") -> _T | None:
         """What all lots have."""
-        lots = [lot.gathered(own, take, join) for lot in self.lots]
+        lots = [lot.gathered(what) for lot in self.lots]
         there = [lot for lot in lots if lot is not None]
-        return join(there) if there and len(there) == len(lots) else None
+        return what.join(there) if there and len(there) == len(lots) else None

@@ -18,7 +18,7 @@ from maskcon.runtime import files
 
 FOLDER, LIMIT = "MASKCON_VECTORS", "MASKCON_VECTORS_GB"  # names of environment variables
 NOWHERE = "none"
-UNWANTED = "nobody wants it"  # a trouble that nobody need be told of
+UNWANTED = f"{FOLDER} is {NOWHERE}, or {LIMIT} is 0"  # a trouble that nobody need be told of
 GIGABYTES = 10.0  # by default
 WAIT = 60.0  # seconds for another program's change, each of which takes milliseconds
 PAGE = 16384  # bytes; several thousand numbers of a row lie side by side
@@ -123,6 +123,8 @@ class Database:
 
     def delete(self) -> None:
         """Delete the file, and what SQLite keeps beside it."""
+        if self.trouble == UNWANTED:  # there is none
+            return
         with self._lock:
             self.close()
             with files.locked(self.path, wait=WAIT):

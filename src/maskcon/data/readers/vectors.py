@@ -3,16 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from maskcon.data.images import Features
-from maskcon.data.pictures import Files, Pictures
+from maskcon.data.pictures import Files, Gathering, Pictures
 from maskcon.errors import InputError
-
-_T = TypeVar("_T")
 
 
 class FeatureRows(Pictures):
@@ -105,19 +103,23 @@ class Embedded(Files):
         return {**super().__getstate__(), "computed": None}
 
 
+_FEATURES = Gathering(
+    own=lambda lot: lot.features if isinstance(lot, FeatureRows) else None,
+    take=lambda whole, rows: whole.take(torch.from_numpy(rows)),
+    join=lambda lots: replace(lots[0], values=torch.cat([lot.values for lot in lots])),
+)
+_COMPUTED = Gathering(
+    own=lambda lot: lot.computed if isinstance(lot, Embedded) else None,
+    take=Computed.take,
+    join=lambda lots: replace(lots[0], vectors=np.concatenate([lot.vectors for lot in lots])),
+)
+
+
 def features_of(pictures: Pictures) -> Features | None:
     """The vectors that there are in place of pictures; None where there are pictures."""
-    return pictures.gathered(
-        lambda lot: lot.features if isinstance(lot, FeatureRows) else None,
-        lambda whole, rows: whole.take(torch.from_numpy(rows)),
-        lambda lots: replace(lots[0], values=torch.cat([lot.values for lot in lots])),
-    )
+    return pictures.gathered(_FEATURES)
 
 
 def computed_of(pictures: Pictures) -> Computed | None:
     """The vectors that are there beside pictures; None where not all of them have one."""
-    return pictures.gathered(
-        lambda lot: lot.computed if isinstance(lot, Embedded) else None,
-        Computed.take,
-        lambda lots: replace(lots[0], vectors=np.concatenate([lot.vectors for lot in lots])),
-    )
+    return pictures.gathered(_COMPUTED)
