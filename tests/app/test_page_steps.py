@@ -235,6 +235,11 @@ def test_what_was_learned_is_kept(looking):
     assert shown["groups"][0] == str(len(before))
     assert groups_of(looking) == before
     assert looking.api("project")["encoder"] == encoder
+    keep = looking.element("#learning button.primary")
+    looking.go("map")
+    looking.go("learn")
+    looking.api("job")  # answered after what the view asked for
+    assert keep.is_displayed()  # a paint of the same would take it away under the pointer
     press(looking, "Keep")
     looking.told("Kept")
     assert looking.api("project")["encoder"] != encoder

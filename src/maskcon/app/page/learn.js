@@ -6,6 +6,7 @@ import { attempt, isNamed, on, plural, refresh, say, state } from "./store.js";
 
 let timer = 0;
 let running = false; // when it was looked at last
+let painted = ""; // what is on the page: the same is left alone, for whoever is about to press it
 const STEPS = { train: "1 of 3, training", index: "2 of 3, looking at all pictures", group: "3 of 3, grouping" };
 
 function button(words, act, primary = false) {
@@ -53,13 +54,17 @@ async function paint() {
   const inside = box.contains(document.activeElement);
   const ended = running && job.state !== "running";
   running = job.state === "running";
+  const now = JSON.stringify([job, known()]);
+  const same = now === painted;
+  painted = now;
+  if (running) timer = setTimeout(paint, 1000);
+  if (same) return;
   if (running) {
     const bar = box.querySelector("progress") ?? element("progress", { max: 1 });
     bar.value = job.fraction ?? 0;
     bar.setAttribute("aria-label", "Learning");
     box.replaceChildren(bar, element("p", { textContent: `Step ${STEPS[job.step]}` }),
       element("p", { className: "note", textContent: job.words }));
-    timer = setTimeout(paint, 1000);
   } else if (job.state === "done") {
     box.replaceChildren(element("p", { textContent: job.words || "It has learned. Keep what it found?" }), beside(job.before, job.after),
       element("p", { className: "buttons" }, button("Keep", send("learn/keep", "Kept: the groups are those of the new network"), true),
