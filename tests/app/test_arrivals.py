@@ -7,14 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
+from maskcon import commands
 from maskcon.app import project
 from maskcon.app.arrivals import taken_in
 from maskcon.app.ground import ground_of, map_of
 from maskcon.app.learning import Learning
+from maskcon.commands import _explore
 from maskcon.commands import index as make_index
 from maskcon.commands.following import follow, look
 from maskcon.discover.placing import limits
 from maskcon.discover.tree import grow
+from maskcon.errors import InputError
 from maskcon.runtime.progress import Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import About, Index, table
@@ -241,6 +244,67 @@ def test_a_second_start_says_what_was_added_and_takes_it_in(tmp_path):
     assert told.notes[-1].startswith("left out: ")
     assert "broken.png" in told.notes[-1]
     again.close()
+
+
+def started(monkeypatch, *given, **options):
+    """What `explore` serves, as (name, pictures, their states), and what it said."""
+    seen, told = [], Told()
+
+    def serve(work, *_):
+        states = {work.photos.state(row) for row in range(len(work.index))}
+        seen.append((shape(work), work.facts.data, work.index.rows["path"].to_pylist(), states))
+
+    monkeypatch.setattr(_explore, "_serve", serve)
+    commands.explore(*given, progress=told, **options)
+    return *seen[0], told.notes
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_photos_that_were_moved_are_found_again(tmp_path, monkeypatch, together):
+    """With their project, as on a disk that has another name now; or without it."""
+    old = tmp_path / "old"
+    old.mkdir()
+    folder = a_project(old, train=48)
+    work = work_of(folder)
+    work.live.do({"kind": "name", "group": work.live.state.groups[0].id, "name": "Wren"})
+    groups, paths = shape(work), work.index.rows["path"].to_pylist()
+    work.close()
+    new = tmp_path / "new"
+    if together:
+        old.rename(new)
+        photos, folder = new / "photos", new / "photos.maskcon"
+    else:
+        new.mkdir()
+        photos = (old / "photos").rename(new / "pictures")
+    min(photos.rglob("*.png")).unlink()
+    for again in (False, True):  # when they are where they were
+        known, data, now, states, notes = started(monkeypatch, photos, project=folder)
+        assert (known, data) == (groups, str(photos))
+        assert now == [path.replace(str(old / "photos"), str(photos)) for path in paths]
+        assert states == {"here", "missing"}
+        assert any("1 was removed since" in note for note in notes)
+        moved = [note for note in notes if note.endswith("47 of 48 were found there")]
+        assert len(moved) == (not again)
+    assert started(monkeypatch, folder)[:3] == (groups, str(photos), now)
+
+
+def test_other_photos_are_not_taken_for_those_that_were_moved(tmp_path, monkeypatch):
+    folder = a_project(tmp_path, train=48)
+    photos, others = tmp_path / "photos", tmp_path / "others"
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):
+        place = others / path.parent.name / f"other {number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    with pytest.raises(InputError, match=r"is a project of .*photos, not of .*others"):
+        started(monkeypatch, others, project=folder)
+    photos.rename(tmp_path / "elsewhere")
+    content = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"not there any more; of its 48 pictures .* has 0"):
+        started(monkeypatch, others, project=folder)
+    notes = started(monkeypatch, folder)[-1]
+    assert any(f"maskcon explore PHOTOS --project {folder}" in note for note in notes)
+    for path, before in content.items():
+        assert path.read_bytes() == before
 
 
 def test_a_class_that_came_later_keeps_its_number_in_trees_that_are_grown_anew(tmp_path):

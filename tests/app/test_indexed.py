@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zlib
 from dataclasses import replace
 from io import BytesIO
@@ -269,6 +270,31 @@ def test_a_decoder_that_begins_too_late_answers_nobody(monkeypatch):
             np.testing.assert_array_equal(found, shade)
     finally:
         decoders.close()
+
+
+BEGUN = """
+import signal
+from maskcon.app import uploads
+signal.signal(signal.SIGINT, lambda *_: None)
+uploads.prepare()
+decoders = uploads.Uploads(8)
+decoders.start()
+print("begun", flush=True)
+decoders._thread.submit(int).result()
+decoders.close()
+"""
+
+
+def test_ctrl_c_while_the_decoder_begins_is_the_servers_alone():
+    """A terminal sends it to every process; of the decoder's each would print a traceback."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", BEGUN], text=True, **pipes) as process:
+        assert process.stdout.readline() == "begun\n"
+        while process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.1)
+        assert process.stderr.read() == ""
+        assert process.returncode == 0
 
 
 def test_what_the_decoder_may_not_do(tmp_path):

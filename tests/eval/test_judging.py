@@ -177,8 +177,13 @@ def test_features_are_computed_once(folders, tiny, monkeypatch):
         train=tiny.train,
         coarse_names=tiny.coarse_names,
     )
-    judge(subject, ("recall", "knn", "linear", "diagnostics"))
+    noted = []
+    found = judge(subject, ("recall", "knn", "linear", "diagnostics"), noted.append)
     assert len(calls) == 2
+    first = "recall@", "knn@", "linear", "effective_rank"
+    for count, results in enumerate(noted, 1):  # each is noted before the next begins
+        assert [f for f in first if any(m.startswith(f) for m in results)] == [*first[:count]]
+    assert noted[-1] == found
 
 
 # --- several runs --------------------------------------------------------------------------------
@@ -216,6 +221,17 @@ def test_tables_and_picture(folders, tmp_path, results):
 def test_names_are_escaped_for_latex():
     row = comparison.Row("50% a_b & {c}", [0], ["x"], {"recall@1": [0.5]})
     assert "50\\% a\\_b \\& \\{c\\} & 50.00 \\\\" in comparison.latex_table([row])
+
+
+def test_the_best_is_the_lowest_distance():
+    distance = "label_distance/maskcon"
+    near, far = (
+        comparison.Row(n, [0], ["x"], {distance: [v]}) for n, v in (("a", 0.2), ("b", 0.6))
+    )
+    latex = comparison.latex_table([far, near])
+    assert "\\textbf{20.00}" in latex
+    assert latex.count("\\textbf{") == 1
+    assert near.rank(distance) > far.rank(distance)
 
 
 def test_what_cannot_be_compared(folders, tmp_path):

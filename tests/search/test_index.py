@@ -489,6 +489,9 @@ def test_what_cannot_be_indexed(run, shop, photos, tmp_path):
         ((photos / "c0" / "0.png", photos), {"out": new}, "is no index, or is damaged"),
         ((shop, photos), {}, "is an index: give --add"),
         ((shop,), {"add": True}, "there is nothing to add"),
+        ((shop,), {"split": "train"}, "--split has no effect"),
+        ((shop,), {"device": "cpu", "kind": "exact"}, "--device has no effect"),
+        ((shop,), {"workers": 2}, "--workers has no effect"),
         ((shop,), {"remove": ["none/*"]}, "no path in the index matches 'none"),
         ((run, tmp_path / "none"), {"out": new}, "no path that exists"),
     ):

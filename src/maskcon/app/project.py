@@ -166,6 +166,9 @@ def held(folder: Path, *, read_only: bool = False) -> Iterator[None]:
 def begin(folder: Path, facts: Facts) -> Facts:
     """Make a project, or read the one that is there.
 
+    One that is whole, and whose data are not where they were, is taken for one of the data that
+    are given; project.json says so once its pictures were found there (`commands.following`).
+
     Raises:
         InputError: the folder has something else in it, a project of other data, or lies among
             the pictures.
@@ -174,11 +177,13 @@ def begin(folder: Path, facts: Facts) -> Facts:
     if is_project(folder):
         known = read(folder)
         if known.data != facts.data:
-            raise InputError(
-                f"{folder} is a project of {known.data}, not of {facts.data}: give another "
-                "--project"
-            )
-        return known
+            whole = Generation(folder, known.generation).whole
+            if not whole or os.path.exists(known.data):  # noqa: PTH110 - text
+                raise InputError(
+                    f"{folder} is a project of {known.data}, not of {facts.data}: give another "
+                    "--project"
+                )
+        return replace(known, data=facts.data)
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} is there, and is no project of maskcon: give another --project")
     data, home = os.path.realpath(facts.data), os.path.realpath(folder)

@@ -8,9 +8,11 @@ import asyncio
 import contextlib
 import multiprocessing
 import re
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ class Uploads:
 
     def __init__(self, size: int):
         self.size, self._places = size, WAITING
-        self._thread = ThreadPoolExecutor(1, "uploads")
+        self._thread = ThreadPoolExecutor(1, "uploads", initializer=_let_be)
         self._context = multiprocessing.get_context("forkserver")
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -155,6 +157,13 @@ class Uploads:
             self._process.join()
             self._pipe.close()
             self._pipe = None
+
+
+def _let_be() -> None:
+    """Keep Ctrl-C from the processes that this thread begins, since the server ends them."""
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # which lets it through again once it has begun
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _work(pipe: Connection, size: int) -> None:

@@ -106,8 +106,7 @@ def _eval(
     before = trained["config"]
     network, description = load_encoder(folder)
     asked = [options.pop(name, None) for name in ("precision", "device", "backend")]
-    own = trained["config"].get("backend", "torch")
-    precision = computing(trained["precision"], *asked, own_backend=own)
+    precision = computing(trained["precision"], *asked, own_backend=before.get("backend", "torch"))
     found, config = judged_set(folder, data, options, progress)
     for option, path in written.items():
         if path is not None:
@@ -137,14 +136,23 @@ def _eval(
     subject.embed()
     if not ranks.is_main:
         return {}
-    results = {**judge(subject, chosen), "images": len(subject.test)}
+    noted_as = _noted_as(found, config, trained)
+
+    def note(results: dict[str, Any]) -> None:
+        if not place.of_hub:  # whose cache nobody else writes to
+            runs.note_evaluation(folder, noted_as, results, trained)
+
+    results = judge(subject, chosen, note)
+    _write(results, written)
+    return results
+
+
+def _write(results: dict[str, Any], written: Mapping[str, str | Path | None]) -> None:
+    """The files that were asked for."""
     if (path := written["--json"]) is not None:
         write_json(Path(path), results)
     if (path := written["--picture"]) is not None:
         draw(label_distances(results), Path(path))
-    if not place.of_hub:  # whose cache nobody else writes to
-        runs.note_evaluation(folder, _noted_as(found, config, trained), results, trained)
-    return results
 
 
 def _noted_as(found: Found, config: Config, trained: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ def explore(
     """
     try:
         from maskcon.app.workplace import Workplace
-        from maskcon.commands.following import follow, look
+        from maskcon.commands.following import find_moved, follow, look
     except ImportError as error:
         raise InputError(
             f"explore needs Starlette and uvicorn, which cannot be imported ({error}): pip install "
@@ -112,6 +112,7 @@ def explore(
             )
         now = look(here, facts, progress)
         if now is not None and there_before:
+            find_moved(here, facts, now, progress)
             follow(here, facts, now, progress, read_only=read_only)
         pictures = None if now is None else now.pictures
         work = Workplace(folder, facts, progress, pictures, read_only=read_only)

@@ -99,6 +99,9 @@ def index(  # longer than a screen for the sake of what it says of its options
     with ExitStack() as stack:
         stack.callback(progress.close)
         if is_index and data is None and not add:
+            given = {"split": split != "all", "no-thumbnails": not thumbnails}
+            given |= {"batch-size": batch_size != BATCH, "device": device != "auto"}
+            _refuse_idle({**given, "precision": precision, "backend": backend, **reading(options)})
             if file != there or remove or kind is not None or quantization is not None:
                 stack.enter_context(output(file, overwrite=overwrite or file == there))
             return _changed(there, file, remove, kind, quantization, progress)
@@ -129,6 +132,15 @@ def index(  # longer than a screen for the sake of what it says of its options
         made = _entries(encoder, about, data, split, file, side, batch_size, options, progress)
         about = _searched(about, None if before is None else before.about, kind, quantization)
         return _written(before, about, made, file, progress)
+
+
+def _refuse_idle(given: Mapping[str, Any]) -> None:
+    """Raise `InputError` where something is given that belongs to pictures, and none are."""
+    for name in (name for name, value in given.items() if value):
+        raise InputError(
+            f"--{name.replace('_', '-')} has no effect: no pictures were given; leave it out, or "
+            "give pictures and --add"
+        )
 
 
 def _known(kind: str | None, quantization: str | None) -> None:

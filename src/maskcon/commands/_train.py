@@ -36,6 +36,7 @@ from maskcon.runtime.distributed import Ranks
 from maskcon.runtime.files import check_apart
 from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.runtime.seeds import kept_random_state
+from maskcon.train import build
 from maskcon.train import frozen as freezing
 from maskcon.train.explain import explained
 from maskcon.train.loop import fit
@@ -229,6 +230,7 @@ def read_sets(
             progress.note(expectation)
     seen = loaded = load_set(found, config, progress, ranks)
     if config.computes_vectors:
+        build.check(config, loaded)  # which may take minutes to be told after them
         with ranks.main_first():  # which keeps them for the others
             seen = freezing.vectors_of(loaded, config, progress)
     return config, _Sets(found, loaded, *freezing.set_apart(seen, config), digests)

@@ -1,10 +1,12 @@
-"""Pictures that were added to the data of a project since, removed or changed: told, and added."""
+"""The pictures of a project since: where they were moved to; which were added, removed, changed."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from maskcon.app import project as projects
 from maskcon.app.project import Facts, Generation
 from maskcon.app.thumbnails import CHANGED, Photos
 from maskcon.app.workplace import opened
@@ -18,7 +20,7 @@ from maskcon.errors import InputError
 from maskcon.model.saved import DESCRIPTION
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import file as index_file
-from maskcon.search.index import Index, kind_for_many
+from maskcon.search.index import SCHEMA, Index, kind_for_many
 from maskcon.vectors.store import Store
 
 
@@ -29,8 +31,53 @@ def look(here: Generation, facts: Facts, progress: Progress) -> Labelled | None:
     try:
         return labelled(facts.data, here.run, "all", options, Silent())
     except InputError as error:
-        progress.note(f"the project is shown as it was, since its pictures cannot be seen: {error}")
+        progress.note(
+            f"the project is shown as it was, since its pictures cannot be seen: {error}. If they "
+            f"were moved, say where they are now: maskcon explore PHOTOS --project {here.folder}"
+        )
         return None
+
+
+def find_moved(here: Generation, facts: Facts, there: Labelled, progress: Progress) -> None:
+    """Have a project know its pictures where they are now, if that is elsewhere than before.
+
+    Args:
+        here: its generation.
+        facts: of the project, with the data as they were given now.
+        there: their pictures.
+        progress: told how many were found again.
+
+    Raises:
+        InputError: they are others: more than half of the project's pictures are not among them.
+    """
+    before = projects.read(here.folder).data
+    if before == facts.data:
+        return
+    index, paths = opened(here, progress), there.columns["paths"]
+    assert paths is not None
+    old, new = Path(before), Path(facts.data)
+    if not new.is_dir():  # a table, whose pictures lie beside it
+        old, new = old.parent, new.parent
+    now = [_elsewhere(path, old, new) for path in index.rows["path"].to_pylist()]
+    found = len({*now} & {*paths.tolist()})
+    if 2 * found < len(now):
+        raise InputError(
+            f"{here.folder} is a project of {before}, which is not there any more; of its "
+            f"{len(now):,} pictures {facts.data} has {found:,}: give the folder that they are in "
+            "now, or another --project"
+        )
+    rows = index.rows.set_column(0, SCHEMA.field("path"), pa.array(now, pa.string()))
+    index_file.write(replace(index, rows=rows), here.index)
+    projects.write(here.folder, facts)
+    progress.note(
+        f"the pictures were in {before} and are in {facts.data}: {found:,} of {len(now):,} were "
+        "found there"
+    )
+
+
+def _elsewhere(path: str, old: Path, new: Path) -> str:
+    """A path below one folder, below another in its place."""
+    return str(new / Path(path).relative_to(old)) if Path(path).is_relative_to(old) else path
 
 
 def follow(

@@ -100,8 +100,7 @@ def labelled(
             raise InputError(f"{data} has no splits: leave out --split")
         return loose
     if own:
-        before = {**trained, "skip_unreadable": False, "workers": 0}
-        config = own_data(before, given)
+        config = own_data({**trained, "workers": 0}, given)
     try:
         found = find_set(config, progress, data)
     except InputError as error:

@@ -1,6 +1,7 @@
 """Semi-supervised judging: a whole encoder fine-tuned with a few fine labels."""
 
 import copy
+import time
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from maskcon.methods.schedules import learning_rate
 from maskcon.model.network import Network
 from maskcon.model.preprocessing import Preprocessing
 from maskcon.runtime.device import Precision
-from maskcon.runtime.progress import Progress, Silent
+from maskcon.runtime.progress import Progress, Silent, duration
 from maskcon.runtime.seeds import seed_of
 from maskcon.runtime.threads import shared_by, threads_of
 from maskcon.vectors.encode import encode, of_split
@@ -111,7 +112,7 @@ def _descend(
         momentum=0.9,
         weight_decay=WEIGHT_DECAY,
     )
-    scaler = precision.scaler()
+    scaler, start = precision.scaler(), time.perf_counter()
     for step, (rows, (view,)) in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = group["full"] * learning_rate(step, STEPS, 0)
@@ -122,7 +123,9 @@ def _descend(
         scaler.step(optimizer)
         scaler.update()
         if step % 20 == 0:
-            progress.update(f"{doing}: {step} of {STEPS} steps")
+            left = (time.perf_counter() - start) / (step + 1) * (STEPS - step - 1)
+            more = f"  {duration(left)} left" if step else ""  # the first is slower than others
+            progress.update(f"{doing}: {step} of {STEPS} steps{more}")
 
 
 def _accuracy(

@@ -260,22 +260,27 @@ def check_protocols(
     return tuple(name for name in PROTOCOLS if name in names)
 
 
-def judge(subject: Subject, names: Sequence[str]) -> dict[str, Any]:
+def judge(
+    subject: Subject, names: Sequence[str], note: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """The results of some protocols, one after the other.
 
     Args:
         subject: what is judged.
         names: as `check_protocols` returns them.
+        note: given the results so far after each of them, since the next may take long.
 
     Returns:
-        {name of a metric: share in [0, 1] or figure}; besides, of recall and few-shot,
-        "intervals" ({metric: [low, high]}, 95 %), and of recall, "by_coarse" ({coarse class:
-        {metric: share}}) and "pixels" (the recall of raw pixels).
+        {name of a metric: share in [0, 1] or figure}, and "images", the number of test images;
+        besides, of recall and few-shot, "intervals" ({metric: [low, high]}, 95 %), and of recall,
+        "by_coarse" ({coarse class: {metric: share}}) and "pixels" (the recall of raw pixels).
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"images": len(subject.test)}
     intervals: dict[str, Any] = {}
     for name in names:
-        found |= PROTOCOLS[name](subject)
+        found = found | PROTOCOLS[name](subject)
         intervals |= found.get("intervals", {})
+        found |= {"intervals": {**intervals}} if intervals else {}
+        note(found)
     subject.progress.close()
-    return {**found, "intervals": intervals} if intervals else found
+    return found

@@ -26,6 +26,7 @@ PLAIN = (
     "label_distance/maskcon/best_tau",
     *(f"clusters/estimated{end}" for end in ("", "/low", "/high")),
 )
+LOWER = "label_distance/"  # what figures begin with of which the lowest is best
 SHOWN = ("recall@1", "recall@2", "recall@5", "recall@10")  # in the picture and first in a table
 
 
@@ -52,6 +53,10 @@ class Row:
     def mean(self, metric: str) -> float:
         """Mean over the seeds."""
         return statistics.mean(self.metrics[metric])
+
+    def rank(self, metric: str) -> float:
+        """The mean, or its opposite: higher is better."""
+        return -self.mean(metric) if metric.startswith(LOWER) else self.mean(metric)
 
     def std(self, metric: str) -> float | None:
         """Standard deviation over the seeds (n - 1); None where there is one."""
@@ -123,7 +128,7 @@ def rows(folders: Sequence[Path], metrics: Sequence[str] = ()) -> list[Row]:
     if not found[0].metrics:
         raise InputError("these runs have no metric in common: give --metrics")
     leading = next(iter(found[0].metrics))
-    return sorted(found, key=lambda row: -row.mean(leading))
+    return sorted(found, key=lambda row: -row.rank(leading))
 
 
 def of_seeds(folder: Path) -> list[Path]:
@@ -257,12 +262,12 @@ def latex_table(rows: Sequence[Row]) -> str:
         " & ".join(["", *map(_escaped, metrics)]) + " \\\\",
         "\\midrule",
     ]
-    best = {m: max(row.mean(m) for row in rows) for m in metrics}
+    best = {m: max(row.rank(m) for row in rows) for m in metrics}
     for row in rows:
         cells = []
         for m in metrics:
             entry = shown(m, row.metrics[m]).replace("±", "$\\pm$")
-            bold = m not in PLAIN and row.mean(m) == best[m] and len(rows) > 1
+            bold = m not in PLAIN and row.rank(m) == best[m] and len(rows) > 1
             cells.append(f"\\textbf{{{entry}}}" if bold else entry)
         lines.append(" & ".join([_escaped(row.name), *cells]) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
