@@ -62,3 +62,24 @@ def test_hyper_parameters_of_a_recipe_are_for_its_own_method():
     assert dict(other.hyper) == {**METHODS["grafit"].hyper_parameters, "w": 0.8}
     assert other.ce_weight == 0.3
     assert resolve({"method": "maskcon"}, recipe=recipes()["joined"]).hyper["tau"] == 0.1
+
+
+def test_hyper_parameters_of_a_recipe_without_a_method_are_for_any(tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("t = 0.07\nepochs = 3\n")
+    for method in ("supcon", "maskcon"):
+        assert resolve({"method": method}, recipe=recipe).hyper["t"] == 0.07
+
+
+def test_another_method_than_the_recipes_goes_on(tmp_path, tiny):
+    words = {"recipe": tmp_path / "mine.toml", "method": "supce", "out": tmp_path / "run"}
+    words["recipe"].write_text('method = "maskcon"\ntau = 0.1\nbackbone = "resnet10w16"\n')
+    short = {
+        "data": as_found(tiny),
+        "image_size": 16,
+        "batch_size": 8,
+        "epochs": 1,
+        "warmup_epochs": 0,
+    }
+    run = commands.train(**words, **short)
+    assert commands.train(**words, **short, resume=True)["results"] == run["results"]

@@ -592,6 +592,29 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _of_methods() -> set[str]:
+    """The hyper-parameters of all methods."""
+    return {name for each in METHODS.values() for name in each.hyper_parameters}
+
+
+def with_recipe(options: Mapping[str, Any], recipe: str | Path | None) -> dict[str, Any]:
+    """Options, and what a recipe says where they say nothing.
+
+    The hyper-parameters of a recipe are those of its method: beside another one they are left out.
+
+    Args:
+        options: fields and hyper-parameters by name.
+        recipe: a TOML file of the same names.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
+    written = read_recipe(recipe) if recipe is not None else {}
+    if options.get("method", own := written.get("method")) != own and own is not None:
+        written = {name: value for name, value in written.items() if name not in _of_methods()}
+    return {**written, **options}
+
+
 def resolve(options: Mapping[str, Any], *, recipe: str | Path | None = None) -> Config:
     """Make a Config of a recipe file and of options that win over it.
 
@@ -603,12 +626,8 @@ def resolve(options: Mapping[str, Any], *, recipe: str | Path | None = None) -> 
         InputError: an unknown name, a wrong type or value, an unknown method, or a
             hyper-parameter that the method does not take.
     """
-    of_any = {name for each in METHODS.values() for name in each.hyper_parameters}
-    written = read_recipe(recipe) if recipe is not None else {}
-    method = options.get("method", written.get("method", Config.method))
-    if method != written.get("method", Config.method):
-        written = {name: value for name, value in written.items() if name not in of_any}
-    values = {**written, **options}
+    values = with_recipe(options, recipe)
+    method = values.get("method", Config.method)
     if not isinstance(method, str) or method not in METHODS:
         raise InputError(
             f"there is no method {method!r}{similar(str(method), list(METHODS))}: "
@@ -628,13 +647,13 @@ def resolve(options: Mapping[str, Any], *, recipe: str | Path | None = None) -> 
             given[name] = _typed(name, value, known[name].type)
         elif name in takes:
             hyper[name] = _hyper(name, value, takes[name])
-        elif name in of_any:
+        elif name in _of_methods():
             raise InputError(
                 f"method {method} does not take {name}: it takes "
                 f"{', '.join(takes) or 'no hyper-parameters'}"
             )
         else:
-            raise InputError(f"unknown option {name!r}{similar(name, [*known, *of_any])}")
+            raise InputError(f"unknown option {name!r}{similar(name, [*known, *_of_methods()])}")
     return Config(**given, hyper=hyper)
 
 

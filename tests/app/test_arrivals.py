@@ -1,6 +1,7 @@
 """Pictures that came later: beside `placed` in plain loops, and beside all of them at once."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from maskcon import commands
-from maskcon.app import project
+from maskcon.app import exporting, learning, project
 from maskcon.app.arrivals import taken_in
 from maskcon.app.ground import ground_of, map_of
 from maskcon.app.learning import Learning
@@ -18,6 +19,7 @@ from maskcon.commands.following import follow, look
 from maskcon.discover.placing import limits
 from maskcon.discover.tree import grow
 from maskcon.errors import InputError
+from maskcon.runtime import files
 from maskcon.runtime.progress import Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import About, Index, table
@@ -288,6 +290,38 @@ def test_photos_that_were_moved_are_found_again(tmp_path, monkeypatch, together)
     assert started(monkeypatch, folder)[:3] == (groups, str(photos), now)
 
 
+def test_a_table_that_was_moved_and_its_pictures_were_not(tmp_path, monkeypatch):
+    folder = a_project(tmp_path, train=48)
+    photos, table = sorted((tmp_path / "photos").rglob("*.png")), tmp_path / "t.csv"
+    lines = [f"{path},{path.parent.name}\n" for path in photos]
+    table.write_text("path,coarse\n" + "".join(lines))
+    facts = project.Facts("t.csv", str(table))
+    project.write(folder, facts)
+    (tmp_path / "there").mkdir()
+    moved = table.rename(tmp_path / "there" / "t.csv")
+    _, data, now, states, notes = started(monkeypatch, moved, project=folder)
+    assert (data, sorted(now), states) == (str(moved), [*map(str, photos)], {"here"})
+    assert any("48 of 48 were found there" in note for note in notes)
+
+
+def test_a_report_of_photos_that_were_moved(tmp_path, monkeypatch):
+    """Of what the folder says, and of what was learned from since."""
+    folder = a_project(tmp_path, train=96, learned=True)
+    work = work_of(folder)
+    exporting.export(work, "report")
+    here = work.here
+    files.write(here.learned_from, learning.pictures(work, work.live.state))
+    work.close()
+    (tmp_path / "photos").rename(tmp_path / "pictures")
+    started(monkeypatch, tmp_path / "pictures", project=folder)
+    for learned in (True, False):
+        if not learned:
+            here.learned_from.unlink()
+        work = work_of(folder)
+        assert Path(exporting.export(work, "report")).is_file()
+        work.close()
+
+
 def test_other_photos_are_not_taken_for_those_that_were_moved(tmp_path, monkeypatch):
     folder = a_project(tmp_path, train=48)
     photos, others = tmp_path / "photos", tmp_path / "others"
@@ -297,10 +331,14 @@ def test_other_photos_are_not_taken_for_those_that_were_moved(tmp_path, monkeypa
         shutil.copy(path, place)
     with pytest.raises(InputError, match=r"is a project of .*photos, not of .*others"):
         started(monkeypatch, others, project=folder)
+    empty = tmp_path / "empty"
+    empty.mkdir()
     photos.rename(tmp_path / "elsewhere")
     content = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=r"not there any more; of its 48 pictures .* has 0"):
         started(monkeypatch, others, project=folder)
+    with pytest.raises(InputError, match="no pictures"):
+        started(monkeypatch, empty, project=folder)
     notes = started(monkeypatch, folder)[-1]
     assert any(f"maskcon explore PHOTOS --project {folder}" in note for note in notes)
     for path, before in content.items():

@@ -100,6 +100,7 @@ def make_csv(root: Path, size: int) -> str:
 
 def make_tsv(root: Path, size: int) -> str:
     write_csv(root / "set.tsv", table(root, size), "\t")
+    (root / "set.tsv").write_text("\n" + (root / "set.tsv").read_text())  # as some programs begin
     return str(root / "set.tsv")
 
 
@@ -442,10 +443,28 @@ def test_unreadable_pictures(tmp_path, image_size):
     assert run["data"]["train"] == 40
     listed = list(csv.DictReader((tmp_path / "run" / "skipped.csv").read_text().splitlines()))
     assert {line["image"] for line in listed} == set(bad)
+    done = commands.index(tmp_path / "run", out=tmp_path / "x.index")  # as it was trained
+    assert len(done["skipped"]) == len(bad)
 
     write_tree(tmp_path / "clean")
     clean = fitted(find(str(tmp_path / "clean")), tmp_path / "other", image_size=image_size)
     assert clean == (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_data_that_were_moved_since_are_asked_for(tmp_path):
+    write_tree(tmp_path / "set")
+    run = tmp_path / "run"
+    commands.train(data=tmp_path / "set", out=run, **SMALL)
+    (tmp_path / "set").rename(tmp_path / "there")
+    message = r"It is what .*run was trained with: if it was moved, give its place now"
+    for look in (
+        lambda **data: commands.eval(run, **data),
+        lambda **data: commands.discover(run, out=tmp_path / "groups", **data),
+        lambda **data: commands.embed(run, out=tmp_path / "x.parquet", **data),
+    ):
+        with pytest.raises(InputError, match=message):
+            look()
+        look(data=tmp_path / "there")
 
 
 # Tables that are wrong ----------------------------------------------------------------------

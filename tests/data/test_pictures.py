@@ -170,7 +170,7 @@ def test_a_picture_that_is_listed_again_is_in_one_split(tmp_path):
     )
     assert (len(train), len(test)) == (12, 4)
     assert not train & test
-    assert "16 rows list a picture that is there more than once" in found.notes[-1]
+    assert "16 of the rows list a picture that is there more than once" in found.notes[-1]
 
 
 def test_labels_that_look_alike_or_are_missing(tmp_path):

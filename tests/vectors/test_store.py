@@ -238,3 +238,4 @@ def test_the_command_where_nothing_is_kept(monkeypatch, tmp_path, capsys):
     told = "nothing more is kept: MASKCON_VECTORS is none, or MASKCON_VECTORS_GB is 0"
     assert capsys.readouterr().out.splitlines()[-1] == told
     assert [*tmp_path.iterdir()] == []
+    assert commands.vectors()["path"] is None

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from maskcon.errors import InputError
 from maskcon.export import TARGETS
 from maskcon.export.labels import Labels
 from maskcon.model.saved import DESCRIPTION, WEIGHTS
+from maskcon.runs import folder as runs
 from maskcon.runtime import files
 
 HOME = "exports"  # a folder of the project, which has one of each kind
@@ -209,7 +211,17 @@ def _report(work: Workplace, out: Path) -> None:
             "there is no report: nothing was learned yet, the vectors are those of a pretrained "
             "network as it is. Name groups, and learn"
         )
-    maskcon("report", work.here.run, "--out", out, "--overwrite")
+    table, data = work.here.learned_from, list[str | Path]()
+    if files.is_gone(runs.read(work.here.run)["config"]["data"]):  # and was found elsewhere
+        data = [table] if table.is_file() else [work.facts.data, *_flags(work.facts.options)]
+    maskcon("report", work.here.run, *data, "--out", out, "--overwrite")
+
+
+def _flags(options: Mapping[str, Any]) -> Iterator[str]:
+    """Options as they are typed."""
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        yield flag if value is True else f"{flag}={value}"
 
 
 KINDS: Mapping[str, Callable[[Workplace, Path], None]] = {

@@ -89,7 +89,7 @@ class Learning:
             files.make_folder(here.home)
             files.write(here.home / "answers.csv", exporting.answers(self._work))
             files.write(here.home / place.TABLE, exporting.table(self._work))
-            files.write(here.home / "pictures.csv", pictures(self._work, state))
+            files.write(here.learned_from, pictures(self._work, state))
             self._job = {"state": RUNNING, "step": "train", "words": "it learns", "fraction": 0.0}
             arguments = (here, words, state)
             threading.Thread(target=self._run, args=arguments, name="learn", daemon=True).start()
@@ -138,14 +138,13 @@ class Learning:
 
     def _learn(self, here: Generation, words: Sequence[str], state: State) -> None:
         """The commands."""
-        data = here.home / "pictures.csv"
         taught: list[str | Path] = []
         if len(np.unique(state.coarse)) > 1:
             if state.said.answers:
                 taught += ["--answers", here.home / "answers.csv"]
             if any(group.name for group in state.groups):
                 taught += ["--known", here.home / place.TABLE]
-        run: list[str | Path] = ["--data", data, "--out", here.run, *words, *taught]
+        run: list[str | Path] = ["--data", here.learned_from, "--out", here.run, *words, *taught]
         maskcon("train", *run, say=self._say("train", 0.0, TRAINED), begun=self._begun)
         made: list[str | Path] = [
             here.run,

@@ -80,6 +80,11 @@ class Generation:
         return self.home / "map.f32"
 
     @property
+    def learned_from(self) -> Path:
+        """A table of the pictures that it learned from and their labels, if it is not the first."""
+        return self.home / "pictures.csv"
+
+    @property
     def whole(self) -> bool:
         """Whether the pictures have vectors, without which there is nothing to show."""
         return index_file.there(self.index)
@@ -178,7 +183,7 @@ def begin(folder: Path, facts: Facts) -> Facts:
         known = read(folder)
         if known.data != facts.data:
             whole = Generation(folder, known.generation).whole
-            if not whole or os.path.exists(known.data):  # noqa: PTH110 - text
+            if not whole or not files.is_gone(known.data):
                 raise InputError(
                     f"{folder} is a project of {known.data}, not of {facts.data}: give another "
                     "--project"

@@ -1,7 +1,6 @@
 """The vectors that are kept."""
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -36,7 +35,7 @@ def vectors(**options: Any) -> dict[str, Any]:
             rows.append([lot["name"], f"{lot['pictures']:,}", size, used])
         show(rows)
     size, limit = done["bytes"] / 1e9, done["limit"] / 1e9
-    if Path(done["path"]).name:  # else they are kept nowhere
+    if done["path"] is not None:
         echo(f"{done['path']}: {size:.2f} of {limit:g} GB")
     if done["trouble"]:
         echo(f"nothing more is kept: {done['trouble']}")

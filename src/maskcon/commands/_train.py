@@ -17,9 +17,8 @@ from maskcon.commands.sources import (
     resumed,
     split_set,
     tell_of,
-    typed,
 )
-from maskcon.config import Config, refuse_idle
+from maskcon.config import Config, refuse_idle, with_recipe
 from maskcon.data import DataSet, Found, Split, fitting_size
 from maskcon.errors import DivergedError, InputError, Interrupted, TrainingError
 from maskcon.eval.recall import pixel_recall
@@ -92,11 +91,11 @@ def train(
         ranks.main_only(claim)
         if resume:
             config = resumed(folder, options, recipe)
-            given = typed(options, recipe)
+            given = with_recipe(options, recipe)
             if data is None and given.get("features") is None:
                 tell_of(config.features or config.data, folder, told)
         else:
-            config = freezing.of_run(resolved(options, recipe), typed(options, recipe))
+            config = freezing.of_run(resolved(options, recipe), with_recipe(options, recipe))
             if choice.is_open(options, recipe):
                 chosen = options
             # of weights, and of a frozen network, that may be chosen

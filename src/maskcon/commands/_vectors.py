@@ -19,8 +19,9 @@ def vectors(*, keep: float | None = None, clear: bool = False) -> dict[str, Any]
         clear: delete all of it, and what is known of files.
 
     Returns:
-        "path" of the store's file, "bytes" of it, "limit" in bytes, "gone" (vectors that were
-        deleted; None of all of them), "trouble" (why nothing is kept, or None), and "networks":
+        "path" of the store's file (None where nothing is kept), "bytes" of it, "limit" in bytes,
+        "gone" (vectors that were deleted; None of all of them), "trouble" (why nothing is kept, or
+        None), and "networks":
         [{"name", "pictures", "bytes", "used" (seconds since 1970)}, ...].
 
     Raises:
@@ -38,9 +39,10 @@ def vectors(*, keep: float | None = None, clear: bool = False) -> dict[str, Any]
         gone = store.prune(int(keep * 1e9))
     lots = [] if clear else store.lots()
     store.close()
+    path = store.path
     return {
-        "path": str(store.path),
-        "bytes": store.path.stat().st_size if store.path.is_file() else 0,
+        "path": None if path is None else str(path),
+        "bytes": path.stat().st_size if path is not None and path.is_file() else 0,
         "limit": store.limit,
         "gone": gone,
         "trouble": store.trouble,

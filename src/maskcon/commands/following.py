@@ -12,12 +12,15 @@ from maskcon.app.thumbnails import CHANGED, Photos
 from maskcon.app.workplace import opened
 from maskcon.commands._index import entries_of
 from maskcon.commands.labelled import Labelled, labelled
+from maskcon.data.readers.tables import SUFFIXES
 from maskcon.data.scan import each
 from maskcon.data.table import ALL
 from maskcon.data.thumbnails import SIDE
+from maskcon.discover import spreadsheet
 from maskcon.encoder import BATCH, Encoder
 from maskcon.errors import InputError
 from maskcon.model.saved import DESCRIPTION
+from maskcon.runtime import files
 from maskcon.runtime.progress import Progress, Silent
 from maskcon.search import file as index_file
 from maskcon.search.index import SCHEMA, Index, kind_for_many
@@ -31,10 +34,13 @@ def look(here: Generation, facts: Facts, progress: Progress) -> Labelled | None:
     try:
         return labelled(facts.data, here.run, "all", options, Silent())
     except InputError as error:
-        progress.note(
-            f"the project is shown as it was, since its pictures cannot be seen: {error}. If they "
-            f"were moved, say where they are now: maskcon explore PHOTOS --project {here.folder}"
-        )
+        if projects.read(here.folder).data != facts.data:  # which were given in place of others
+            raise
+        progress.note(f"the project is shown as it was, since its pictures cannot be seen: {error}")
+        if files.is_gone(facts.data):
+            progress.note(
+                f"where they are now can be said: maskcon explore PHOTOS --project {here.folder}"
+            )
         return None
 
 
@@ -55,11 +61,10 @@ def find_moved(here: Generation, facts: Facts, there: Labelled, progress: Progre
         return
     index, paths = opened(here, progress), there.columns["paths"]
     assert paths is not None
-    old, new = Path(before), Path(facts.data)
-    if not new.is_dir():  # a table, whose pictures lie beside it
-        old, new = old.parent, new.parent
-    now = [_elsewhere(path, old, new) for path in index.rows["path"].to_pylist()]
-    found = len({*now} & {*paths.tolist()})
+    known, old, new = {*paths.tolist()}, _root(before), _root(facts.data)
+    paths = index.rows["path"].to_pylist()
+    now = [path if path in known else _elsewhere(path, old, new) for path in paths]
+    found = len({*now} & known)
     if 2 * found < len(now):
         raise InputError(
             f"{here.folder} is a project of {before}, which is not there any more; of its "
@@ -68,11 +73,22 @@ def find_moved(here: Generation, facts: Facts, there: Labelled, progress: Progre
         )
     rows = index.rows.set_column(0, SCHEMA.field("path"), pa.array(now, pa.string()))
     index_file.write(replace(index, rows=rows), here.index)
+    if here.learned_from.is_file():
+        elsewhere = dict(zip(paths, now, strict=True))
+        table = spreadsheet.read(here.learned_from, {"path": ("path",), "coarse": ("coarse",)})
+        lines = [(elsewhere.get(line["path"], line["path"]), line["coarse"]) for line in table]
+        files.write(here.learned_from, spreadsheet.write(("path", "coarse"), lines))
     projects.write(here.folder, facts)
     progress.note(
         f"the pictures were in {before} and are in {facts.data}: {found:,} of {len(now):,} were "
         "found there"
     )
+
+
+def _root(data: str) -> Path:
+    """The folder that the pictures of some data lie in: it, or that of a table."""
+    tables = (*SUFFIXES, ".parquet")
+    return Path(data).parent if Path(data).suffix.lower() in tables else Path(data)
 
 
 def _elsewhere(path: str, old: Path, new: Path) -> str:

@@ -14,6 +14,7 @@ from maskcon.commands.sources import (
     inputs_of,
     name_of,
     own_data,
+    own_set,
     own_split,
     resolved,
     tell_of,
@@ -102,7 +103,7 @@ def labelled(
     if own:
         config = own_data({**trained, "workers": 0}, given)
     try:
-        found = find_set(config, progress, data)
+        found = own_set(config, run, progress, data) if own else find_set(config, progress, data)
     except InputError as error:
         columns = any(name in given for name in (*COLUMN_FIELDS, "coarse_level"))
         chosen = columns or split != "all"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, read_recipe, reading, resolve
+from maskcon.config import MACHINE_FIELDS, READING_FIELDS, Config, reading, resolve, with_recipe
 from maskcon.data import Columns, DataSet, Found, data_sets, find, hold, load, settled
 from maskcon.data.augment import with_named_views
 from maskcon.data.augment.own import is_imported
@@ -18,6 +18,7 @@ from maskcon.model.recommended import true_name
 from maskcon.runs import folder as runs
 from maskcon.runs import pictures
 from maskcon.runtime.distributed import ALONE, Ranks
+from maskcon.runtime.files import is_gone
 from maskcon.runtime.progress import Progress
 from maskcon.vectors import as_data as featured
 
@@ -98,7 +99,7 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
     record = runs.read(folder)["config"]
     # no file says what to fetch
     before = {**record, "download": False}
-    given = typed(options, recipe)
+    given = with_recipe(options, recipe)
     if given.get("method", before["method"]) != before["method"]:
         raise InputError(
             f"the run in {folder} is one of {before['method']} and cannot go on with "
@@ -119,11 +120,6 @@ def resumed(folder: Path, options: Mapping[str, Any], recipe: str | Path | None)
             "Resume without them, or start a new run"
         )
     return config
-
-
-def typed(options: Mapping[str, Any], recipe: str | Path | None) -> dict[str, Any]:
-    """The options that a person gave, those of a recipe too."""
-    return {**(read_recipe(recipe) if recipe is not None else {}), **options}
 
 
 def _refuse_modules(run: Path, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -231,13 +227,31 @@ def chosen_set(
         InputError: no such data, or nothing says what the run's own were.
     """
     given = reading(options)
-    if data is None:
-        folder = run.parent if run.suffix == ".safetensors" else run
-        config = own_data(runs.read(folder)["config"], given)
-        tell_of(config.features or config.data, folder, progress)
-    else:
+    if data is not None:
         config = resolved({"data": name_of(data), **given}, None)
-    return find_set(config, progress, data), config
+        return find_set(config, progress, data), config
+    folder = run.parent if run.suffix == ".safetensors" else run
+    config = own_data(runs.read(folder)["config"], given)
+    tell_of(config.features or config.data, folder, progress)
+    return own_set(config, folder, progress), config
+
+
+def own_set(
+    config: Config, folder: Path, progress: Progress, data: str | Path | Found | None = None
+) -> Found:
+    """`find_set` of what a run was trained with; where that is not there any more, advice.
+
+    Raises:
+        InputError: there is no such set.
+    """
+    try:
+        return find_set(config, progress, data)
+    except InputError as error:
+        if not is_gone(config.features or config.data):
+            raise
+        raise InputError(
+            f"{error}. It is what {folder} was trained with: if it was moved, give its place now"
+        ) from error
 
 
 def judged_set(

@@ -134,7 +134,7 @@ class Found:
         notes = self.notes
         if again:
             notes += (
-                f"{again:,} rows list a picture that is there more than once: all rows of a "
+                f"{again:,} of the rows list a picture that is there more than once: all rows of a "
                 "picture are in the same split",
             )
         return replace(self, parts=parts, notes=notes)

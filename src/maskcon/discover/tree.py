@@ -158,14 +158,32 @@ class Grown:
         order = np.argsort(self.leaf, kind="stable")
         ends, near = np.flatnonzero(np.diff(self.leaf[order])) + 1, NEAR * _radius(own)
         for here in np.split(order, ends) if len(order) > self.tree.leaves else ():
-            distance = np.sqrt(np.maximum(2 - 2 * own[here] @ own[here].T, 0))
-            a, b = np.nonzero(np.triu(distance < near, 1))
-            pairs.append(np.stack([here[a], here[b]], 1))
+            if len(here) > 1:
+                rows, first, same = _distinct(own[here])
+                a, b = _near(rows, near)
+                pairs.append(np.stack([here, here[first[same]]], 1))
+                pairs.append(np.stack([here[first[a]], here[first[b]]], 1))
         a, b = np.concatenate(pairs).T
         graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(own), len(own)))
         lot = connected_components(graph, directed=False)[1]
         sets = np.split(np.argsort(lot, kind="stable"), np.cumsum(np.bincount(lot))[:-1])
         return [self.rows[one] for one in sets if len(one) > 1]
+
+
+def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows without those that are there already [m, F]; where each is first; which each row is."""
+    rows, first, same = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    return rows, first, same.ravel()
+
+
+def _near(rows: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows less apart than that, of each row with its nearest few."""
+    if len(rows) < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    found = nearest_others(torch.from_numpy(rows), min(NEIGHBOURS, len(rows) - 1))
+    a, b = np.repeat(np.arange(len(rows)), found.ids.shape[1]), found.ids.numpy().ravel()
+    close = np.linalg.norm(rows[a] - rows[b], axis=1) < near
+    return a[close], b[close]
 
 
 def _radius(x: np.ndarray) -> float:
@@ -277,22 +295,16 @@ def near_duplicates(x: np.ndarray, taken: np.ndarray | None = None) -> np.ndarra
         x: float32 [n, F] of unit length.
         taken: when each picture was taken, in seconds, NaN where nobody knows [n].
     """
-    rows, same = np.unique(x, axis=0, return_inverse=True)
-    if len(rows) < 2:
-        return np.zeros(len(x), np.int64)
+    rows, _, same = _distinct(x)
     radius = _radius(x)
-    found = nearest_others(torch.from_numpy(rows), min(NEIGHBOURS, len(rows) - 1))
-    a = np.repeat(np.arange(len(rows)), found.ids.shape[1])
-    b = found.ids.numpy().ravel()
-    close = np.linalg.norm(rows[a] - rows[b], axis=1) < NEAR * radius
-    joined = [(a[close], b[close])]
+    joined = [_near(rows, NEAR * radius)]
     if taken is not None:
         first, second = together(taken)
         close = np.linalg.norm(x[first] - x[second], axis=1) < BURST * radius
-        joined.append((same.ravel()[first[close]], same.ravel()[second[close]]))
+        joined.append((same[first[close]], same[second[close]]))
     a, b = (np.concatenate(side) for side in zip(*joined, strict=True))
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(rows), len(rows)))
-    return connected_components(graph, directed=False)[1].astype(np.int64)[same.ravel()]
+    return connected_components(graph, directed=False)[1].astype(np.int64)[same]
 
 
 def together(taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

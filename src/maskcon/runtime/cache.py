@@ -61,11 +61,12 @@ class Database:
         schema: the statements that make its tables.
 
     Attributes:
+        path: of the file, or None.
         trouble: why it is not used any more; None while it is.
     """
 
     def __init__(self, path: Path | None, schema: str):
-        self.path, self.trouble = path or Path(), UNWANTED if path is None else None
+        self.path, self.trouble = path, UNWANTED if path is None else None
         self._schema, self._lock = schema, threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -99,6 +100,7 @@ class Database:
 
     def _opened(self) -> sqlite3.Connection:
         """The connection; a process that was forked has one of its own."""
+        assert self.path is not None
         if self._connection is None or self._process != os.getpid():
             files.make_folder(self.path.parent)
             connection = sqlite3.connect(
@@ -123,7 +125,7 @@ class Database:
 
     def delete(self) -> None:
         """Delete the file, and what SQLite keeps beside it."""
-        if self.trouble == UNWANTED:  # there is none
+        if self.path is None:
             return
         with self._lock:
             self.close()

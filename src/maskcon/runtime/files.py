@@ -385,6 +385,11 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
+def is_gone(place: str) -> bool:
+    """Whether what a record calls its data was a path, and nothing is there any more."""
+    return os.path.isabs(place) and not os.path.exists(place)  # noqa: PTH110, PTH117 - text
+
+
 # --- one at a time -------------------------------------------------------------------------------
 
 

@@ -54,9 +54,8 @@ def seed_of(seed: int, purpose: Purpose, index: int = 0) -> int:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Leave torch's global random numbers as whoever calls had them."""
-    gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(gpus):
+    """Leave torch's global random numbers, those of each GPU too, as whoever calls had them."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         yield
 
 

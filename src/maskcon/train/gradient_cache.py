@@ -85,7 +85,7 @@ class GradientCache:
             return
         device = again[0][0].device
         every = {name for _, _, gradient in again for name in gradient}
-        with _kept_statistics(self._network), _kept_random_state(device):
+        with _kept_statistics(self._network), _on_with_random_state(device):
             for number, (part, state, gradient) in enumerate(again):
                 last = number == len(again) - 1
                 with nullcontext() if last else self._apart():
@@ -130,7 +130,7 @@ def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
 
 
 @contextmanager
-def _kept_random_state(device: torch.device) -> Iterator[None]:
+def _on_with_random_state(device: torch.device) -> Iterator[None]:
     after = _random_state(device)
     try:
         yield

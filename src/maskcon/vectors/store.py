@@ -116,8 +116,8 @@ class Store:
         self._added = LOOK
 
     @property
-    def path(self) -> Path:
-        """Of its file."""
+    def path(self) -> Path | None:
+        """Of its file; None where nothing is kept."""
         return self._database.path
 
     @property

@@ -129,8 +129,8 @@ def _rows(path: Path) -> list[dict]:
 
 
 def delimiter_of(text: str) -> str:
-    """What separates the cells of a table, by its first line: a tab, a comma or a semicolon."""
-    head = text.partition("\n")[0]
+    """What separates the cells of a table, by its head: a tab, a comma or a semicolon."""
+    head = next((line for line in text.splitlines() if line.strip()), "")
     return next((mark for mark in "\t,;" if mark in head), ",")
 
 
