@@ -17,7 +17,7 @@ from pygments.formatters import HtmlFormatter
 
 from maskcon.config import Config
 
-BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "LOG.md", "RESULTS.md")
+BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "LOG.md", "RESULTS.md", "SECURITY.md")
 ROOT = Path(__file__).parent.parent.parent
 LINK = re.compile(r"(?<!!)\[([^]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
 

@@ -123,7 +123,7 @@ class Config:
     coarse_level: int = _data(
         0,
         "which of the folders that a picture lies in is its coarse label, the next being the fine "
-        "one; 0 is the first",
+        "one: 1 is the first; 0 is the first, too, and refuses trees with more levels than two",
         needs="pictures folder",
     )
     one_level: bool = _data(
