@@ -20,7 +20,6 @@ from maskcon.eval.protocols import PROTOCOLS, Subject, check_protocols, judge
 from maskcon.runs import compare as comparison
 from maskcon.runs import folder as runs
 from maskcon.runtime.device import Precision
-from tests.conftest import write_tree
 
 
 @pytest.fixture(scope="module")
@@ -222,15 +221,6 @@ def test_tables_and_picture(folders, tmp_path, results):
 def test_names_are_escaped_for_latex():
     row = comparison.Row("50% a_b & {c}", [0], ["x"], {"recall@1": [0.5]})
     assert "50\\% a\\_b \\& \\{c\\} & 50.00 \\\\" in comparison.latex_table([row])
-
-
-def test_a_folder_of_the_name_of_a_runs_arrays_is_other_data(folders, tmp_path):
-    write_tree(tmp_path / "glyphs", glyphs.make(train=12, test=60))
-    before = runs.read(folders[2]).get("evaluations", {}).get("glyphs")
-    commands.eval(folders[2], data=tmp_path / "glyphs")
-    evaluations = runs.read(folders[2])["evaluations"]
-    assert evaluations.get("glyphs") == before
-    assert evaluations[str(tmp_path / "glyphs")]["images"] == 60
 
 
 def test_the_best_is_the_lowest_distance():

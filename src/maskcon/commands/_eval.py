@@ -25,7 +25,7 @@ from maskcon.runs.compare import FORMATS
 from maskcon.runs.own_bank import own_bank
 from maskcon.runtime import distributed
 from maskcon.runtime.distributed import Ranks
-from maskcon.runtime.files import check_apart, is_gone, output, write_json
+from maskcon.runtime.files import check_apart, output, write_json
 from maskcon.runtime.progress import Progress, Silent, follower
 from maskcon.runtime.seeds import kept_random_state
 from maskcon.vectors.store import Store
@@ -162,7 +162,7 @@ def _noted_as(found: Found, config: Config, trained: Mapping[str, Any]) -> str:
     it did, and no longer there, are the run's own data that were moved.
     """
     before = trained["config"]["data"]
-    elsewhere = config.data != before and not is_gone(before)
+    elsewhere = config.data != before and Path(before).exists()
     return config.data if elsewhere and found.name == trained["data"]["name"] else found.name
 
 
