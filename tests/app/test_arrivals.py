@@ -16,6 +16,7 @@ from maskcon.app.learning import Learning
 from maskcon.commands import _explore
 from maskcon.commands import index as make_index
 from maskcon.commands.following import follow, look
+from maskcon.discover import spreadsheet
 from maskcon.discover.placing import limits
 from maskcon.discover.tree import grow
 from maskcon.errors import InputError
@@ -304,6 +305,10 @@ def test_a_table_that_was_moved_and_its_pictures_were_not(tmp_path, monkeypatch)
     assert any("48 of 48 were found there" in note for note in notes)
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_report_of_photos_that_were_moved(tmp_path, monkeypatch):
     """Of what the folder says, and of what was learned from since."""
     folder = a_project(tmp_path, train=96, learned=True)
@@ -313,6 +318,10 @@ def test_a_report_of_photos_that_were_moved(tmp_path, monkeypatch):
     files.write(here.learned_from, learning.pictures(work, work.live.state))
     work.close()
     (tmp_path / "photos").rename(tmp_path / "pictures")
+    with monkeypatch.context() as patch:
+        patch.setattr(spreadsheet, "write", interrupted)  # between the index and the table
+        with pytest.raises(KeyboardInterrupt):
+            started(monkeypatch, tmp_path / "pictures", project=folder)
     started(monkeypatch, tmp_path / "pictures", project=folder)
     for learned in (True, False):
         if not learned:

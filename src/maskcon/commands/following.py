@@ -62,8 +62,11 @@ def find_moved(here: Generation, facts: Facts, there: Labelled, progress: Progre
     index, paths = opened(here, progress), there.columns["paths"]
     assert paths is not None
     known, old, new = {*paths.tolist()}, _root(before), _root(facts.data)
-    paths = index.rows["path"].to_pylist()
-    now = [path if path in known else _elsewhere(path, old, new) for path in paths]
+
+    def place(path: str) -> str:  # the same where it is asked again, after a kill in the middle
+        return path if path in known else _elsewhere(path, old, new)
+
+    now = [place(path) for path in index.rows["path"].to_pylist()]
     found = len({*now} & known)
     if 2 * found < len(now):
         raise InputError(
@@ -74,9 +77,8 @@ def find_moved(here: Generation, facts: Facts, there: Labelled, progress: Progre
     rows = index.rows.set_column(0, SCHEMA.field("path"), pa.array(now, pa.string()))
     index_file.write(replace(index, rows=rows), here.index)
     if here.learned_from.is_file():
-        elsewhere = dict(zip(paths, now, strict=True))
         table = spreadsheet.read(here.learned_from, {"path": ("path",), "coarse": ("coarse",)})
-        lines = [(elsewhere.get(line["path"], line["path"]), line["coarse"]) for line in table]
+        lines = [(place(line["path"]), line["coarse"]) for line in table]
         files.write(here.learned_from, spreadsheet.write(("path", "coarse"), lines))
     projects.write(here.folder, facts)
     progress.note(
